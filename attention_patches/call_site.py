@@ -1,0 +1,135 @@
+"""Which attention call is this? The host's `transformer_options` are read and dressed here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..core.attention import Kernel
+from ..core.layers import LayerId
+from ..core.regions import Grid
+
+OVERRIDE = "optimized_attention_override"
+# set while one of our hooks delegates: a second hook of ours must not fuse the fused call again
+BUSY = "magicstyle_busy"
+# backends that broadcast a 1 x m mask instead of spreading it to n x m
+MASKING_BACKENDS = ("attention_pytorch", "attention_sub_quad")
+
+
+class CallSite(NamedTuple):
+    """One self-attention call of the host's UNet: its layer, its (h, w) grid of tokens, the chunks of its batch."""
+
+    layer: LayerId
+    grid: Grid
+    chunks: int  # rows are chunk-major: (chunks b) n c
+
+    @classmethod
+    def read(cls, options: Mapping[str, Any]) -> CallSite | None:
+        """The call site, or None where the host does not say enough (a model that is not a UNet)."""
+        block, shape = options.get("block"), options.get("activations_shape")
+        if block is None or shape is None:
+            return None
+        layer = LayerId(block[0], block[1], options.get("block_index", 0))
+        return cls(layer, (shape[2], shape[3]), len(options.get("cond_or_uncond", (0,))))
+
+    def matches(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
+        """Whether q, k and v hold one token per grid cell; token-merging and tiling patches change that."""
+        return q.ndim == 3 and q.shape == k.shape == v.shape and q.shape[1] == self.grid[0] * self.grid[1]
+
+
+# answers one self-attention call: (site, kernel, q, k, v) -> b n c
+Handler = Callable[[CallSite, Kernel, Tensor, Tensor, Tensor], Tensor]
+
+
+def sigma_of(options: Mapping[str, Any], timestep: Tensor) -> float:
+    """The noise level of a model call. A device synchronisation: ask once per call."""
+    return float(options.get("sigmas", timestep).flatten()[0])
+
+
+@contextmanager
+def hooked(options: dict[str, Any], handler: Handler) -> Iterator[None]:
+    """Let `handler` answer the self-attention calls of one model call; `options` leave as they came.
+
+    Self- and cross-attention are told apart by a flag that an attn1_patch raises and an attn1_output_patch lowers.
+    Token counts cannot tell: a 448x704 picture has a grid of 77 tokens. The output patch also runs after an
+    attn1_replace, which the override never sees, so it must be the one that lowers the flag.
+    """
+    patches, previous = options.get("patches"), options.get(OVERRIDE)
+    in_self_attention = False
+
+    @torch.compiler.disable
+    def raise_flag(n: Tensor, context: Tensor, value: Tensor, _: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        nonlocal in_self_attention
+        in_self_attention = True
+        return n, context, value
+
+    @torch.compiler.disable
+    def lower_flag(n: Tensor, _: dict[str, Any]) -> Tensor:
+        nonlocal in_self_attention
+        in_self_attention = False
+        return n
+
+    @torch.compiler.disable
+    def override(func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        live = kwargs.get("transformer_options", options)
+        site = CallSite.read(live) if in_self_attention and not live.get(BUSY) and _is_plain(args, kwargs) else None
+        if site is None or not site.matches(q, k, v):
+            return _delegate(previous, func, q, k, v, args, kwargs)
+        with _busy(live):
+            return handler(site, _kernel(previous, func, q, args, kwargs), q, k, v)
+
+    options[OVERRIDE] = override
+    options["patches"] = _with_patches(patches or {}, attn1_patch=raise_flag, attn1_output_patch=lower_flag)
+    try:
+        yield
+    finally:
+        _restore(options, OVERRIDE, previous)
+        _restore(options, "patches", patches)
+
+
+def _is_plain(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    masked = len(args) > 1 or kwargs.get("mask") is not None
+    return not masked and not kwargs.get("skip_reshape") and not kwargs.get("skip_output_reshape")
+
+
+def _kernel(previous: Any, func: Callable[..., Tensor], q: Tensor, args: Any, kwargs: dict[str, Any]) -> Kernel:
+    def call(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        extra = kwargs if mask is None else {**kwargs, "mask": mask}
+        return _delegate(previous, func, q, k, v, args, extra)
+
+    # on an accelerator a mask would trade the flash kernel for a slower one
+    broadcasts = previous is None and q.device.type == "cpu" and func.__name__ in MASKING_BACKENDS
+    return Kernel(call, heads=args[0] if args else kwargs["heads"], takes_key_mask=broadcasts)
+
+
+def _delegate(
+    previous: Any, func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, args: Any, kwargs: Any
+) -> Tensor:
+    # q, k, v positionally: the backends do not agree on their names
+    if previous is None:
+        return func(q, k, v, *args, **kwargs)
+    return previous(func, q, k, v, *args, **kwargs)
+
+
+@contextmanager
+def _busy(options: dict[str, Any]) -> Iterator[None]:
+    options[BUSY] = True
+    try:
+        yield
+    finally:
+        del options[BUSY]
+
+
+def _with_patches(patches: Mapping[str, list[Any]], **added: Any) -> dict[str, list[Any]]:
+    return {**patches, **{name: [*patches.get(name, ()), patch] for name, patch in added.items()}}
+
+
+def _restore(options: dict[str, Any], key: str, value: Any) -> None:
+    if value is None:
+        options.pop(key, None)
+    else:
+        options[key] = value

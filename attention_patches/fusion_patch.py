@@ -1,0 +1,114 @@
+"""Fusion: the bank's features laid onto the rows of a running attention call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..core.attention import Kernel
+from ..core.features import AttentionFeatures, FeatureBank, ImageFeatures, StyleEntry
+from ..core.fusion import FusionSettings, Scene, StyleFeatures, content_roles, fuse, style_roles
+from ..core.layers import LayerId
+from ..core.regions import Grid, mask_to_tokens
+from .call_site import CallSite, Handler
+
+# the stored features of one picture at the current noise level: (layer, roles) -> b n c each
+StepView = Callable[[LayerId, str], AttentionFeatures]
+
+
+@dataclass(frozen=True)
+class SigmaWindow:
+    """The noise levels at which the patch acts."""
+
+    start: float
+    end: float
+
+    def __contains__(self, sigma: float) -> bool:
+        return self.end <= sigma <= self.start
+
+
+class FusionPatch:
+    """What one FFA Model Patcher does; shared by threads and runs, hence never changed."""
+
+    def __init__(
+        self, bank: FeatureBank, settings: FusionSettings, layers: Sequence[LayerId], window: SigmaWindow
+    ) -> None:
+        self.bank = bank
+        self.settings = settings
+        self.layers = frozenset(layers)
+        self.window = window
+        self._content_roles = content_roles(settings, bank)
+        self._style_roles = style_roles(settings)
+
+    def handler(self, views: Sequence[StepView]) -> Handler:
+        """The handler of one model call, from a view per picture: the content first, then each style."""
+        content_view, *style_views = views
+
+        def handle(site: CallSite, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            if site.layer not in self.layers or self._grid(self.bank.content, site) != site.grid:
+                return kernel.call(q, k, v, None)
+            content = _on_rows(content_view(site.layer, self._content_roles), q, site.chunks)
+            styles = tuple(
+                self._style(entry, view, site, q) for entry, view in zip(self.bank.styles, style_views, strict=True)
+            )
+            return fuse(kernel, Scene(AttentionFeatures(q, k, v), content, styles), self.settings)
+
+        return handle
+
+    @staticmethod
+    def _grid(features: ImageFeatures, site: CallSite) -> Grid | None:
+        return features.header.grids.get(site.layer)
+
+    def _style(self, entry: StyleEntry, view: StepView, site: CallSite, q: Tensor) -> StyleFeatures:
+        features = _on_rows(view(site.layer, self._style_roles), q, site.chunks)
+        region = _tokens(entry.region, site.grid, q, site.chunks)
+        mask = _tokens(entry.style_mask, entry.features.header.grids[site.layer], q, site.chunks)
+        return StyleFeatures(features, entry.weight, region, mask)
+
+
+def _on_rows(features: AttentionFeatures, q: Tensor, chunks: int) -> AttentionFeatures:
+    return AttentionFeatures(*(None if t is None else _rows(t.to(q), q.shape[0], chunks) for t in features))
+
+
+def _tokens(mask: Tensor | None, grid: Grid, q: Tensor, chunks: int) -> Tensor | None:
+    if mask is None:
+        return None
+    tokens = mask_to_tokens(mask.to(q.device), grid)
+    return tokens if tokens.shape[0] == 1 else _rows(tokens, q.shape[0], chunks)
+
+
+def _rows(tensor: Tensor, rows: int, chunks: int) -> Tensor:
+    """Repeat b pictures over the chunk-major rows of a running batch: 1 or b, .. -> (chunks b), .."""
+    if tensor.shape[0] == 1:
+        return tensor.expand(rows, *tensor.shape[1:])
+    return tensor.repeat(chunks, *(1 for _ in tensor.shape[1:]))
+
+
+def nearest_view(features: ImageFeatures, sigma: float) -> StepView:
+    """The view of stored features at the step nearest to `sigma`."""
+    step = features.nearest(sigma).step
+
+    def view(layer: LayerId, roles: str) -> AttentionFeatures:
+        return features.at(layer, step, roles)
+
+    return view
+
+
+def coverage_warning(bank: FeatureBank, sigmas: torch.Tensor, tolerance: float = 0.01) -> str | None:
+    """One sentence when sampling visits noise levels that no step was recorded at (1 % is rounding), else None."""
+    visited = [float(sigma) for sigma in sigmas if float(sigma) > 0.0]
+    if not visited:
+        return None
+    gap, sigma, header = max(
+        (features.nearest(sigma).distance, sigma, features.header) for features in bank for sigma in visited
+    )
+    if gap <= tolerance:
+        return None
+    return (
+        f"sampling visits sigma {sigma:.3f}, {100 * (2.718281828**gap - 1):.0f} % away from the nearest of the "
+        f"{len(header.sigmas)} stored noise levels; the nearest features serve. For exact features connect the "
+        "inversion's sigmas output to the sampler."
+    )

@@ -1,0 +1,1 @@
+"""What is computed: tensors in, tensors out. Nothing here knows a host."""

@@ -1,0 +1,49 @@
+"""Adaptive instance normalisation (Huang and Belongie 2017): give one signal the mean and spread of another."""
+
+from __future__ import annotations
+
+import torch
+from einops import reduce
+from torch import Tensor
+
+from .errors import MagicStyleError
+
+EPS = 1e-6
+
+
+def adain(content: Tensor, style: Tensor, axes: str = "b c h w -> b c 1 1") -> Tensor:
+    """`content` with the per-channel mean and standard deviation of `style`; `axes` says which are averaged away.
+
+    The style may have another size, and batch 1 beside any content batch.
+    """
+    content_mean, content_std = _moments(content, axes)
+    style_mean, style_std = _moments(style, axes)
+    return (content - content_mean) / content_std * style_std + style_mean
+
+
+def adain_tokens(content: Tensor, style: Tensor) -> Tensor:
+    """AdaIN over the tokens of b n c features, as StyleAligned applies it to queries and keys."""
+    return adain(content, style, "b n c -> b 1 c")
+
+
+def adain_latents(content: Tensor, style: Tensor, strength: float = 1.0) -> Tensor:
+    """StyleID's initial latent (Chung et al. 2024, eq. 8), blended with the content latent: b c h w -> b c h w."""
+    if content.shape[1] != style.shape[1]:
+        raise MagicStyleError(
+            f"The content latent has {content.shape[1]} channels and the style latent {style.shape[1]}: "
+            "invert both with the same model."
+        )
+    if style.shape[0] not in (1, content.shape[0]):
+        raise MagicStyleError(
+            f"The style latent holds {style.shape[0]} pictures and the content latent {content.shape[0]}: "
+            "give one style picture, or as many as content pictures."
+        )
+    style = style.to(content)
+    return torch.lerp(content, adain(content, style), strength)
+
+
+def _moments(x: Tensor, axes: str) -> tuple[Tensor, Tensor]:
+    mean = reduce(x, axes, "mean")
+    # eps under the root: flat regions have no variance in half precision
+    std = (reduce((x - mean) ** 2, axes, "mean") + EPS).sqrt()
+    return mean, std

@@ -1,0 +1,132 @@
+"""Softmax attention over several weighted sources, expressed as one call of somebody else's attention function.
+
+Letters: b rows of a batch, h heads, n query tokens, m key tokens, d head width, c = h d channels.
+
+A source's weight w is a term ln(w) on its logits: doubling w doubles its share of the softmax before normalisation,
+whatever the sign of the logits. The term may vary per query token (a region of the picture) and per key token (a mask
+on the source). No n x m bias is ever built: it has rank (number of sources + 1) and travels in as many extra channels
+of q and k, which every attention backend understands; a term of the key alone can be a 1 x m mask instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor
+
+# exp(-30) is 1e-13: nothing in any precision, yet finite, so that 0 * LOG_ZERO stays 0 in a product
+LOG_ZERO = -30.0
+# head widths stay a multiple of what fused kernels want
+CHANNEL_STEP = 8
+
+
+class Source(NamedTuple):
+    """Keys and values that one picture brings into the softmax, and the logarithm of its weight."""
+
+    k: Tensor  # b m c
+    v: Tensor  # b m c
+    log_weight: float | Tensor = 0.0  # a number, or b n: per query token
+    key_bias: Tensor | None = None  # b m: per key token
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The attention function that does the work, `call(q, k, v, mask)` on b n (h d), and what it accepts."""
+
+    call: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+    heads: int
+    takes_key_mask: bool  # a 1 x m mask costs this function next to nothing
+
+
+def log_weight(weight: Tensor) -> Tensor:
+    """ln(w), with w = 0 as a very large negative number."""
+    return weight.clamp(min=math.exp(LOG_ZERO)).log()
+
+
+def attend(kernel: Kernel, q: Tensor, sources: Sequence[Source], temperature: float = 1.0) -> Tensor:
+    """softmax(tau / sqrt(d) q [k_1', k_2', ..] + [b_1, b_2, ..]) [v_1; v_2; ..] in one call: b n c -> b n c."""
+    k = _concat([source.k for source in sources])
+    v = _concat([source.v for source in sources])
+    if temperature != 1.0:
+        q = q * temperature
+    weights = [source.log_weight for source in sources]
+    if all(source.key_bias is None for source in sources) and _all_equal(weights):
+        return kernel.call(q, k, v, None)
+    if kernel.takes_key_mask and not any(isinstance(weight, Tensor) for weight in weights):
+        return kernel.call(q, k, v, key_mask(sources).to(q))
+    return _attend_with_channels(kernel, q, k, v, sources)
+
+
+def key_mask(sources: Sequence[Source]) -> Tensor:
+    """The bias that depends on keys alone -> b 1 m (b is 1 when no source has a mask of its own)."""
+    parts = []
+    for source in sources:
+        bias = source.k.new_zeros(1, source.k.shape[1]) if source.key_bias is None else source.key_bias
+        parts.append(bias + source.log_weight)
+    rows = max(part.shape[0] for part in parts)
+    return torch.cat([part.expand(rows, -1) for part in parts], dim=1).unsqueeze(1)
+
+
+def _attend_with_channels(kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, sources: Sequence[Source]) -> Tensor:
+    heads = kernel.heads
+    q, k, v = (rearrange(t, "b n (h d) -> b n h d", h=heads) for t in (q, k, v))
+    width = q.shape[-1]
+    padded = width + math.ceil((len(sources) + 1) / CHANNEL_STEP) * CHANNEL_STEP
+    q_bias, k_bias = _bias_channels(sources, q.shape[1])
+    # the kernel divides by sqrt(padded width): q makes up for it, and carries the bias undivided
+    scale = math.sqrt(padded / width)
+    q = torch.cat([q * scale, _per_head(q_bias * math.sqrt(padded), q, padded - width)], dim=-1)
+    k = torch.cat([k, _per_head(k_bias, k, padded - width)], dim=-1)
+    v = F.pad(v, (0, padded - width))
+    q, k, v = (rearrange(t, "b n h d -> b n (h d)") for t in (q, k, v))
+    out = kernel.call(q, k, v, None)
+    return rearrange(rearrange(out, "b n (h d) -> b n h d", h=heads)[..., :width], "b n h d -> b n (h d)")
+
+
+def _bias_channels(sources: Sequence[Source], n: int) -> tuple[Tensor, Tensor]:
+    """A factor each for q and k, b n r and b m r, whose product is the n x m bias: r = number of sources + 1."""
+    like = sources[0].k
+    q_columns, k_blocks = [], []
+    for index, source in enumerate(sources):
+        weight = source.log_weight
+        q_columns.append(weight.to(like) if isinstance(weight, Tensor) else like.new_full((1, n), weight))
+        block = like.new_zeros(1, source.k.shape[1], len(sources) + 1)
+        block[..., index] = 1.0
+        if source.key_bias is not None:
+            block = repeat(block, "1 m r -> b m r", b=source.key_bias.shape[0]).clone()
+            block[..., -1] = source.key_bias.to(like)
+        k_blocks.append(block)
+    q_columns.append(like.new_ones(1, n))
+    return _stack_rows(q_columns, dim=2), _cat_rows(k_blocks, dim=1)
+
+
+def _per_head(bias: Tensor, like: Tensor, channels: int) -> Tensor:
+    """b n r -> b n h r, zero-padded to `channels`, with the rows and heads of `like`."""
+    bias = F.pad(bias, (0, channels - bias.shape[-1])).to(like)
+    return bias.unsqueeze(2).expand(like.shape[0], -1, like.shape[2], -1)
+
+
+def _stack_rows(columns: list[Tensor], dim: int) -> Tensor:
+    return _cat_rows([column.unsqueeze(dim) for column in columns], dim)
+
+
+def _cat_rows(parts: list[Tensor], dim: int) -> Tensor:
+    rows = max(part.shape[0] for part in parts)
+    return torch.cat([part.expand(rows, *part.shape[1:]) for part in parts], dim=dim)
+
+
+def _concat(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _all_equal(weights: Sequence[float | Tensor]) -> bool:
+    # a factor common to all sources cancels in the softmax
+    if len(weights) == 1:
+        return True
+    return not any(isinstance(weight, Tensor) for weight in weights) and len(set(weights)) == 1

@@ -1,0 +1,98 @@
+"""The names of self-attention layers, and the small language in which users choose them.
+
+output.3-11              decoder blocks 3 to 11
+output.6-11, middle      several parts, separated by commas
+output.3.1               transformer block 1 inside output block 3 (SDXL has up to ten in one block)
+all                      every self-attention layer of the model
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from .errors import MagicStyleError
+
+BLOCKS = ("input", "middle", "output")
+_PART = re.compile(r"(?P<block>[a-z]+)(?:\.(?P<first>\d+)(?:-(?P<last>\d+))?(?:\.(?P<index>\d+))?)?")
+
+
+class LayerId(NamedTuple):
+    """One self-attention layer of a UNet: `output.5.0` is transformer block 0 of output block 5."""
+
+    block: str
+    number: int
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.block}.{self.number}.{self.index}"
+
+    @classmethod
+    def parse(cls, name: str) -> LayerId:
+        """The inverse of `str`."""
+        block, number, index = name.split(".")
+        return cls(block, int(number), int(index))
+
+
+def select_layers(text: str, available: Iterable[LayerId]) -> tuple[LayerId, ...]:
+    """The layers of `available` that the layer text names, in the order of `available`.
+
+    A range may reach past the model (`output.3-11` is legal on SDXL, which ends at output.8); a part that selects
+    nothing at all is an error, and the error names the part and the model's legal range.
+    """
+    layers = tuple(available)
+    parts = [part.strip() for part in text.lower().split(",") if part.strip()]
+    if not parts:
+        raise MagicStyleError(
+            f"layers is empty: name some, for example output.6-11; this model has {legal_range(layers)}."
+        )
+    chosen: set[LayerId] = set()
+    for part in parts:
+        chosen.update(_select_part(part, layers))
+    return tuple(layer for layer in layers if layer in chosen)
+
+
+def _select_part(part: str, layers: tuple[LayerId, ...]) -> list[LayerId]:
+    if part == "all":
+        return list(layers)
+    match = _PART.fullmatch(part)
+    if match is None or match["block"] not in BLOCKS:
+        raise MagicStyleError(
+            f"layers: '{part}' is not a layer; write a block and its numbers, such as output.6-11, middle or all; "
+            f"this model has {legal_range(layers)}."
+        )
+    first = int(match["first"]) if match["first"] else 0
+    last = int(match["last"]) if match["last"] else (first if match["first"] else 10**6)
+    found = [
+        layer
+        for layer in layers
+        if layer.block == match["block"]
+        and first <= layer.number <= last
+        and (match["index"] is None or layer.index == int(match["index"]))
+    ]
+    if not found:
+        raise MagicStyleError(
+            f"layers: '{part}' selects no self-attention layer of this model; it has {legal_range(layers)}."
+        )
+    return found
+
+
+def legal_range(layers: Iterable[LayerId]) -> str:
+    """The layers as the language would write them, for messages: `input.1-2, input.4-5, middle.0, output.3-11`."""
+    layers = tuple(layers)
+    parts = []
+    for block in BLOCKS:
+        numbers = sorted({layer.number for layer in layers if layer.block == block})
+        parts += [f"{block}.{a}" if a == b else f"{block}.{a}-{b}" for a, b in _runs(numbers)]
+    return ", ".join(parts)
+
+
+def _runs(numbers: list[int]) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return runs

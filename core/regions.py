@@ -1,0 +1,33 @@
+"""Masks on pictures, brought to the token grid of an attention layer."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from .errors import MagicStyleError
+
+Grid = tuple[int, int]
+
+
+def clean_mask(mask: Tensor, name: str) -> Tensor:
+    """A user's mask as float b h w in [0, 1]; bool and uint8 (0..255) are understood, NaN and odd shapes refused."""
+    if mask.ndim == 2:
+        mask = mask.unsqueeze(0)
+    if mask.ndim == 4 and 1 in (mask.shape[1], mask.shape[-1]):
+        mask = mask.squeeze(1) if mask.shape[1] == 1 else mask.squeeze(-1)
+    if mask.ndim != 3 or mask.numel() == 0:
+        raise MagicStyleError(f"{name} has the shape {tuple(mask.shape)}: connect a MASK of height x width pixels.")
+    scale = 255.0 if mask.dtype == torch.uint8 and mask.max() > 1 else 1.0
+    mask = mask.float() / scale
+    if not torch.isfinite(mask).all():
+        raise MagicStyleError(f"{name} holds NaN or infinite values: connect a mask with values from 0 to 1.")
+    return mask.clamp(0.0, 1.0)
+
+
+def mask_to_tokens(mask: Tensor, grid: Grid) -> Tensor:
+    """Resample a mask b h w to the token grid by area -> b n, so that a token's value is its covered share."""
+    tokens = F.adaptive_avg_pool2d(mask.unsqueeze(1), grid)
+    return rearrange(tokens, "b 1 h w -> b (h w)")

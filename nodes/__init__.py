@@ -1,0 +1,20 @@
+"""Who asks: a schema and a short execute per node. The list below is what users see."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .bank import FeatureBankNode
+from .initial_latent import InitialLatent
+from .inversion import InvertContent, InvertStyle
+from .patcher import PatchFFA
+
+NODES: list[type[io.ComfyNode]] = [InvertContent, InvertStyle, FeatureBankNode, PatchFFA, InitialLatent]
+
+
+class MagicStyleExtension(ComfyExtension):
+    """The pack, as the host sees it."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Every node class of the pack."""
+        return NODES

@@ -1,0 +1,105 @@
+"""DDIM Inversion (Content) and DDIM Inversion (Style)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.samplers
+from comfy_api.latest import io
+
+from .invert import invert
+from .sockets import CATEGORY, Features
+
+STORAGE = ["auto", "features"]
+
+
+def _inputs(picture: str) -> list[Any]:
+    return [
+        io.Model.Input("model", tooltip="The checkpoint that will paint. LoRAs on it take part; guidance is left out."),
+        io.Latent.Input("latent", tooltip=f"The {picture}, encoded with VAEEncode."),
+        io.Conditioning.Input(
+            "conditioning", tooltip="The prompt of the inversion. An empty text reconstructs most faithfully."
+        ),
+        io.Int.Input(
+            "steps",
+            default=50,
+            min=1,
+            max=1000,
+            tooltip="More steps reconstruct the picture more exactly and take longer. Use the same for both pictures.",
+        ),
+        io.Combo.Input(
+            "scheduler",
+            options=comfy.samplers.SCHEDULER_NAMES,
+            default="ddim_uniform",
+            tooltip="Where the steps lie between clean and noise. Use the same for both pictures.",
+        ),
+        io.String.Input(
+            "layers",
+            default="output.3-11",
+            tooltip="Which self-attention layers are kept, such as output.3-11, or output.6-11, middle, or all. "
+            "More layers need more memory.",
+        ),
+        io.Combo.Input(
+            "storage", options=STORAGE, default="auto", tooltip="features keeps queries, keys and values in memory."
+        ),
+        io.Sigmas.Input(
+            "sigmas",
+            optional=True,
+            tooltip="Noise levels from a scheduler node, in place of steps and scheduler.",
+        ),
+    ]
+
+
+def _outputs(picture: str) -> list[Any]:
+    return [
+        io.Latent.Output("noise", display_name="noise", tooltip=f"The noise that samples back into the {picture}."),
+        Features.Output("features", display_name="features", tooltip="The kept features, for a Feature Bank."),
+        io.Sigmas.Output(
+            "sigmas", display_name="sigmas", tooltip="The noise levels to sample with: connect them to SamplerCustom."
+        ),
+        io.String.Output("report", display_name="report", tooltip="What was done, its size, and how the noise looks."),
+    ]
+
+
+class InvertContent(io.ComfyNode):
+    """Inverts the portrait."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node as users see it."""
+        return io.Schema(
+            node_id="MagicStyleInvertContent",
+            display_name="DDIM Inversion (Content)",
+            category=CATEGORY,
+            description="Turns the portrait into the noise that samples back into it, and keeps the self-attention "
+            "features seen on the way.",
+            inputs=_inputs("portrait to be painted"),
+            outputs=_outputs("portrait"),
+        )
+
+    @classmethod
+    def execute(cls, storage: str, sigmas: Any = None, **inputs: Any) -> io.NodeOutput:
+        """Invert and keep queries, keys and values."""
+        return io.NodeOutput(*invert("content", **inputs, sigmas=sigmas, roles="qkv"))
+
+
+class InvertStyle(io.ComfyNode):
+    """Inverts the style picture."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node as users see it."""
+        return io.Schema(
+            node_id="MagicStyleInvertStyle",
+            display_name="DDIM Inversion (Style)",
+            category=CATEGORY,
+            description="Turns the style picture into noise and keeps the self-attention features seen on the way: "
+            "the colours and textures to paint with.",
+            inputs=_inputs("picture to take the style from"),
+            outputs=_outputs("style picture"),
+        )
+
+    @classmethod
+    def execute(cls, storage: str, sigmas: Any = None, **inputs: Any) -> io.NodeOutput:
+        """Invert and keep queries, keys and values."""
+        return io.NodeOutput(*invert("style", **inputs, sigmas=sigmas, roles="qkv"))

@@ -1,0 +1,93 @@
+"""FFA Model Patcher: the model whose self-attention fuses the bank's features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..attention_patches.install import install_fusion
+from ..core.features import FeatureBank
+from ..core.fusion import METHODS, FusionSettings
+from .sockets import CATEGORY, Bank
+
+
+def _percent(name: str, default: float, tooltip: str) -> Any:
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.001, tooltip=tooltip)
+
+
+class PatchFFA(io.ComfyNode):
+    """Patches a clone of the model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node as users see it."""
+        return io.Schema(
+            node_id="MagicStylePatchFFA",
+            display_name="FFA Model Patcher",
+            category=CATEGORY,
+            description="Feature Fusion Attention: while this model samples, its self-attention looks at the stored "
+            "features of the portrait (structure) and of the style (colour, texture).",
+            inputs=[
+                io.Model.Input("model", tooltip="The model to sample with. It is cloned, never changed."),
+                Bank.Input("bank", tooltip="The features to fuse, from the Feature Bank."),
+                io.Combo.Input(
+                    "method",
+                    options=list(METHODS),
+                    default=FusionSettings.method,
+                    tooltip="ffa: style and content in one softmax. styleid: the style alone (StyleID). "
+                    "masactrl: the content alone (MasaCtrl).",
+                ),
+                io.Float.Input(
+                    "style_weight",
+                    default=FusionSettings.style_weight,
+                    min=0.0,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="How strongly the style's features weigh against the content's. 0 leaves the style out.",
+                ),
+                io.Float.Input(
+                    "content_weight",
+                    default=FusionSettings.content_weight,
+                    min=0.0,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="How strongly the portrait's own features weigh. Higher keeps more of its own colours and "
+                    "details; 0 paints with the style alone.",
+                ),
+                io.Float.Input(
+                    "query_preservation",
+                    default=FusionSettings.query_preservation,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Higher keeps more of the portrait's outlines; 0 lets the style repaint them.",
+                ),
+                io.Float.Input(
+                    "temperature",
+                    default=FusionSettings.temperature,
+                    min=0.1,
+                    max=5.0,
+                    step=0.01,
+                    tooltip="Higher picks fewer, better matching style patches and looks sharper; lower blends more.",
+                ),
+                io.String.Input(
+                    "layers",
+                    default="output.6-11",
+                    tooltip="Where features are fused. Later output blocks carry colour and texture, earlier shape. "
+                    "The inversions must have kept these layers.",
+                ),
+                _percent(
+                    "start_percent", 0.0, "From which part of the noise schedule on the fusion acts: 0 is the start."
+                ),
+                _percent("end_percent", 1.0, "Up to which part of the noise schedule the fusion acts: 1 is the end."),
+            ],
+            outputs=[io.Model.Output("model", display_name="model", tooltip="Connect it to a sampler.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: Any, bank: FeatureBank, layers: str, start_percent: float, end_percent: float, **knobs: Any
+    ) -> io.NodeOutput:
+        """Clone, patch, return."""
+        return io.NodeOutput(install_fusion(model, bank, FusionSettings(**knobs), layers, start_percent, end_percent))
