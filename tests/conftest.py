@@ -1,0 +1,82 @@
+"""The checkout as package `magicstyle`, the host if there is one, and an honest last line about what was skipped."""
+
+import ast
+import sys
+import types
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+NEED_HOST = (TESTS / "host", TESTS / "browser")  # their modules import the host: without one they are not imported
+
+pack = types.ModuleType("magicstyle")  # the checkout as a package, without running its __init__.py
+pack.__path__ = [str(TESTS.parent)]
+sys.modules["magicstyle"] = pack
+
+from magicstyle.tests.host.locate import ADVICE, find_host  # noqa: E402
+
+HOST = find_host()
+
+
+class SkippedTest(pytest.Item):
+    """A test of a module that was not imported."""
+
+    def runtest(self):
+        pytest.skip(ADVICE)
+
+    def reportinfo(self):
+        return self.path, None, self.name
+
+
+class SkippedModule(pytest.File):
+    """A test module that needs a host where there is none: its tests are read off its text and skipped."""
+
+    def collect(self):
+        for node in ast.walk(ast.parse(self.path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                yield SkippedTest.from_parent(self, name=node.name)
+
+
+def needs_host(path):
+    return any(folder in Path(path).parents for folder in NEED_HOST)
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    if HOST is None and needs_host(module_path):
+        return SkippedModule.from_parent(parent, path=module_path)
+    return None
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if needs_host(item.path):
+            item.add_marker("host")
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker("server")
+
+
+def pytest_report_header():
+    return f"ComfyUI: {HOST or ADVICE}"
+
+
+def pytest_unconfigure(config):
+    """Say at the very end how many tests did not run, and why."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    reasons = Counter(str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple))
+    for reason, count in reasons.most_common():
+        reporter.write_line(f"{count} not run: {reason.removeprefix('Skipped: ')}")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A running ComfyUI with this pack in custom_nodes and a small SD1.5 checkpoint, one for all tests."""
+    if HOST is None:
+        pytest.skip(ADVICE)
+    from magicstyle.tests.host.server import Server
+
+    with Server(HOST, tmp_path_factory.mktemp("comfyui")) as running:
+        running.add_checkpoint("tiny_full.ckpt", "full")
+        yield running
