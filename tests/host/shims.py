@@ -1,4 +1,4 @@
-"""Stand-ins for what ComfyUI imports and a CPU machine lacks, installed before the first host import. No third party."""
+"""Stand-ins for what ComfyUI imports and a CPU machine lacks; install them before the first host import."""
 
 from __future__ import annotations
 

@@ -1,0 +1,45 @@
+"""The API-format twins, and how tests make them small enough for a CPU."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+API_FOLDER = Path(__file__).with_name("api")
+UI_FOLDER = Path(__file__).resolve().parents[2] / "workflows"
+NAMES = sorted(path.stem for path in UI_FOLDER.glob("*.json"))
+Graph = dict[str, dict[str, Any]]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def api(name: str) -> Graph:
+    """A workflow's graph, without what the server ignores."""
+    graph = read(API_FOLDER / f"{name}.json")
+    return {key: {field: node[field] for field in ("class_type", "inputs")} for key, node in graph.items()}
+
+
+def substituted(graph: Graph, **values: Any) -> Graph:
+    """A copy in which every literal input of one of these names has a new value."""
+    graph = copy.deepcopy(graph)
+    for node in graph.values():
+        for name in values.keys() & node["inputs"].keys():
+            if not isinstance(node["inputs"][name], list):
+                node["inputs"][name] = values[name]
+    return graph
+
+
+def literals(graph: Graph, class_type: str, name: str) -> set[str]:
+    """The values that nodes of a class have for an input."""
+    return {node["inputs"][name] for node in graph.values() if node["class_type"] == class_type}
+
+
+def only(graph: Graph, class_type: str) -> dict[str, Any]:
+    """The one node of a class."""
+    (node,) = (node for node in graph.values() if node["class_type"] == class_type)
+    return node

@@ -1,0 +1,80 @@
+"""Where everything stands on the canvas: left to right, nothing on top of anything else."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .definitions import NodeDefinition
+from .describe import Group, Item, Note, Workflow
+
+TITLE = 30  # drawn above a node's own position
+SLOT = 20
+WIDGET = 24
+GAP = 50
+MARGIN = 20
+GROUP_TITLE = 45
+TEXT_AREA = 100
+PREVIEW = {"LoadImage": (320, 340), "SaveImage": (460, 540)}
+
+
+class Box(NamedTuple):
+    """A rectangle on the canvas."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class Layout(NamedTuple):
+    """The rectangles of all nodes and notes by key, and of all groups by title."""
+
+    items: dict[str, Box]
+    groups: dict[str, Box]
+
+
+def node_size(definition: NodeDefinition) -> tuple[int, int]:
+    """Room for slots and widgets, and for a picture where one is shown."""
+    if definition.type in PREVIEW:
+        return PREVIEW[definition.type]
+    slots = max(len(definition.sockets), len(definition.outputs))
+    texts = sum(bool(widget.options.get("multiline")) for widget in definition.widgets)
+    seeds = sum(widget.is_seed for widget in definition.widgets)
+    height = slots * SLOT + (len(definition.widgets) + seeds) * WIDGET + texts * TEXT_AREA + 16
+    return (360 if definition.widgets else 260), height
+
+
+def item_size(item: Item, definitions: dict[str, NodeDefinition]) -> tuple[int, int]:
+    """A note's own size, a node's own or a fitting one."""
+    if isinstance(item, Note):
+        return item.size
+    return item.size or node_size(definitions[item.type])
+
+
+def place_group(
+    group: Group, x: int, y: int, definitions: dict[str, NodeDefinition], items: dict[str, Box]
+) -> tuple[Box, int]:
+    """Place a group's stacks side by side, adding to `items`; returns the frame and where the next group may start."""
+    left, bottom = x + MARGIN, y
+    for stack in group.stacks:
+        top, widest = y + GROUP_TITLE + TITLE, 0
+        for item in stack:
+            width, height = item_size(item, definitions)
+            items[item.key] = Box(left, top, width, height)
+            top, widest = top + height + TITLE + GAP, max(widest, width)
+        left, bottom = left + widest + GAP, max(bottom, top - TITLE - GAP)
+    frame = Box(x, y, left - GAP + MARGIN - x, bottom + MARGIN - y)
+    return frame, frame.y + frame.height + GAP
+
+
+def place(workflow: Workflow, definitions: dict[str, NodeDefinition]) -> Layout:
+    """Columns of groups from left to right."""
+    layout, x = Layout({}, {}), 0
+    for column in workflow.columns:
+        y, right = 0, x
+        for group in column:
+            frame, y = place_group(group, x, y, definitions, layout.items)
+            layout.groups[group.title] = frame
+            right = max(right, frame.x + frame.width)
+        x = right + GAP
+    return layout
