@@ -210,6 +210,11 @@ class Server:
         """Ask the running prompt to stop."""
         self.post("interrupt").raise_for_status()
 
+    def free(self) -> None:
+        """Unload models and drop cached outputs, so that the next run computes everything again."""
+        self.post("free", {"unload_models": True, "free_memory": True}).raise_for_status()
+        time.sleep(0.5)  # the worker acts on it between prompts, and nothing says when it has
+
     def view(self, image: dict[str, str]) -> np.ndarray:
         """An image that a history entry names -> h w c, uint8."""
         parameters = {key: image[key] for key in ("filename", "subfolder", "type")}

@@ -80,3 +80,9 @@ def test_server_says_which_input_is_wrong(server):
     graph["5"]["inputs"]["steps"] = 0
     with pytest.raises(PromptRejected, match="5 KSampler.*steps"):
         server.queue(graph)
+
+
+def test_server_loads_the_pack_without_complaint(server):
+    complaints = [line for line in server.log.splitlines() if "comfyui-magicstyle" in line and "seconds: " not in line]
+    assert complaints == []
+    assert any(name.startswith("MagicStyle") for name in server.object_info())
