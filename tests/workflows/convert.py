@@ -11,7 +11,7 @@ BUTTONS = {"upload"}  # drawn by the frontend, unknown to the server
 
 def widget_values(node: dict[str, Any]) -> dict[str, Any]:
     """Values by input name; the file has them by position."""
-    values, named = list(node["widgets_values"]), {}
+    values, named = list(node.get("widgets_values", ())), {}
     for entry in node["inputs"]:
         if "widget" in entry:
             named[entry["name"]] = values.pop(0)

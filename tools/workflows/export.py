@@ -35,9 +35,10 @@ class Exporter:
         self.layout: Layout = place(workflow, self.definitions)
         self.numbers = {item.key: i for i, item in enumerate(workflow.items, start=1)}
         self.types = {node.key: node.type for node in workflow.nodes}
-        self.orders = self.execution_order()
+        self.keys = {number: key for key, number in self.numbers.items()}
         self.check_inputs()
         self.links = self.resolve_links()
+        self.orders = self.execution_order()
 
     def check_inputs(self) -> None:
         """A description may only name inputs that exist, and must connect the required ones."""
@@ -49,16 +50,19 @@ class Exporter:
                 raise ValueError(f"{node.key} ({node.type}): unknown {unknown}, missing {needed - set(node.inputs)}")
 
     def execution_order(self) -> dict[str, int]:
-        """Every node after those it depends on, otherwise in reading order; notes come first, as they wait for none."""
-        waiting = {node.key: {link.key for link in node.links.values()} for node in self.workflow.nodes}
-        done = [item.key for item in self.workflow.items if isinstance(item, Note)]
-        while waiting:
-            ready = next((key for key, needs in waiting.items() if needs <= set(done)), None)
-            if ready is None:
-                raise ValueError(f"{self.workflow.name}: a circle or an unknown node among {waiting}")
-            done.append(ready)
-            del waiting[ready]
-        return {key: i for i, key in enumerate(done)}
+        """The frontend's numbering: first nodes that wait for none, then each when its last link is met."""
+        waiting = {node.key: len(node.links) for node in self.workflow.nodes}
+        ready = [item.key for item in self.workflow.items if not waiting.get(item.key)]
+        for key in ready:  # grows while it is read
+            for link in sorted(self.links, key=lambda link: (link.output, link.id)):
+                if link.origin == self.numbers[key]:
+                    target = self.keys[link.target]
+                    waiting[target] -= 1
+                    if waiting[target] == 0:
+                        ready.append(target)
+        if len(ready) < len(self.numbers):
+            raise ValueError(f"{self.workflow.name}: a circle among {set(self.numbers) - set(ready)}")
+        return {key: i for i, key in enumerate(ready)}
 
     def slots(self, node: Node) -> list[Input]:
         """A node's inputs in the frontend's order: sockets, then widgets, which a link may replace."""
@@ -139,7 +143,9 @@ class Exporter:
         saved |= {"inputs": self.ui_inputs(node), "outputs": self.ui_outputs(node)}
         if node.title:
             saved["title"] = node.title
-        return saved | {"properties": self.properties(node), "widgets_values": self.widget_values(node)}
+        values = self.widget_values(node)
+        saved["properties"] = self.properties(node)
+        return saved | {"widgets_values": values} if values else saved
 
     def ui_note(self, note: Note) -> JSON:
         """A note as saved."""
@@ -150,7 +156,7 @@ class Exporter:
         """The frames as saved."""
         frames = [(group, self.layout.groups[group.title]) for group in self.workflow.groups]
         return [
-            {"id": i, "title": group.title, "bounding": list(box), "color": group.color, "font_size": 24, "flags": {}}
+            {"id": i, "title": group.title, "bounding": list(box), "color": group.color, "flags": {}}
             for i, (group, box) in enumerate(frames, start=1)
         ]
 
