@@ -30,7 +30,7 @@ class Variant(NamedTuple):
     widths: tuple[int, ...]  # in multiples of WIDTH
     res_blocks: int
     depths: tuple[int, ...]  # transformer blocks per attention layer
-    middle_depth: int | None  # None: no middle block at all
+    middle_depth: int  # 0: the middle is one residual block
     context: int = 768
     linear: bool = False
     vector: int | None = None  # width of SDXL's pooled conditioning
@@ -46,7 +46,7 @@ VARIANTS = {
     "full": Variant((1, 1, 1, 1), 2, (1, 1, 1, 0), 1),  # the block numbers of SD1.5, narrow throughout
     "real": Variant((1, 2, 4, 4), 2, (1, 1, 1, 0), 1),  # the shapes of SD1.5
     "sd2": Variant((1, 1, 1, 1), 2, (1, 1, 1, 0), 1, 1024, True),
-    "vega": Variant((1, 1, 1), 2, (0, 1, 2), None, 2048, True, 2816),
+    "vega": Variant((1, 1, 1), 2, (0, 1, 2), 0, 2048, True, 2816),
     "sdxl": Variant((1, 1, 1), 2, (0, 2, 10), 10, 2048, True, 2816),
 }
 
@@ -133,11 +133,10 @@ def encoder(variant: Variant, skips: list[int]) -> Iterator[Entry]:
 
 def middle(variant: Variant, channels: int) -> Iterator[Entry]:
     """The block at the coarsest grid."""
-    if variant.middle_depth is None:
-        return
     yield from res_block("middle_block.0", channels, channels)
-    yield from transformer("middle_block.1", channels, variant.middle_depth, variant)
-    yield from res_block("middle_block.2", channels, channels)
+    if variant.middle_depth:
+        yield from transformer("middle_block.1", channels, variant.middle_depth, variant)
+        yield from res_block("middle_block.2", channels, channels)
 
 
 def decoder(variant: Variant, skips: list[int]) -> Iterator[Entry]:

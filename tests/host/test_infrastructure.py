@@ -1,12 +1,12 @@
 """The ground that host tests stand on: the miniature model samples, a real server runs a stock graph."""
 
-import comfy.supported_models
+import comfy.sd
 import numpy as np
 import pytest
 import torch
 from magicstyle.tests import photographs
 from magicstyle.tests.host.server import PromptRejected
-from magicstyle.tests.tiny_checkpoint import tiny_checkpoint
+from magicstyle.tests.tiny_checkpoint import VARIANTS, save_tiny_checkpoint
 
 
 def stock_graph(image, *, denoise=1.0, steps=2):
@@ -48,13 +48,19 @@ def test_tiny_model_keeps_its_prediction_at_unit_order(tiny_model):
     assert 0.05 < eps.std() < 2.0
 
 
-def test_full_checkpoint_has_exactly_the_weights_of_the_host_model():
-    names = {k for k in tiny_checkpoint("full") if k.startswith("model.diffusion_model.")}
-    from magicstyle.tests.host.tiny import tiny_model
-
-    miniature = tiny_model().model.diffusion_model.state_dict()
-    assert {k.removeprefix("model.diffusion_model.") for k in names} >= {k for k in miniature if "skip" not in k}
-    assert comfy.supported_models.SD15.unet_config["model_channels"] == 320
+@pytest.mark.parametrize(
+    "variant, kind",
+    [("min", "SD15"), ("full", "SD15"), ("sd2", "SD20"), ("vega", "Segmind_Vega"), ("sdxl", "SDXL")],
+)
+def test_host_recognises_each_generated_network_and_misses_no_weight(tmp_path, caplog, variant, kind):
+    path = save_tiny_checkpoint(tmp_path / f"{variant}.ckpt", variant)
+    if VARIANTS[variant].complete:
+        model = comfy.sd.load_checkpoint_guess_config(str(path))[0]
+    else:
+        model = comfy.sd.load_diffusion_model(str(path))
+    assert type(model.model.model_config).__name__ == kind
+    assert path.stat().st_size < 2e6
+    assert not [record.message for record in caplog.records if "missing" in record.message]
 
 
 @pytest.mark.parametrize("size", [(128, 128), (192, 128)])
