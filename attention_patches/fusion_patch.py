@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..core.attention import Kernel
@@ -97,18 +97,17 @@ def nearest_view(features: ImageFeatures, sigma: float) -> StepView:
     return view
 
 
-def coverage_warning(bank: FeatureBank, sigmas: torch.Tensor, tolerance: float = 0.01) -> str | None:
+def coverage_warning(bank: FeatureBank, sigmas: Tensor, tolerance: float = 0.01) -> str | None:
     """One sentence when sampling visits noise levels that no step was recorded at (1 % is rounding), else None."""
     visited = [float(sigma) for sigma in sigmas if float(sigma) > 0.0]
     if not visited:
         return None
-    gap, sigma, header = max(
-        (features.nearest(sigma).distance, sigma, features.header) for features in bank for sigma in visited
-    )
+    misses = [(features.nearest(sigma).distance, sigma, features) for features in bank for sigma in visited]
+    gap, sigma, features = max(misses, key=lambda miss: miss[0])
     if gap <= tolerance:
         return None
     return (
-        f"sampling visits sigma {sigma:.3f}, {100 * (2.718281828**gap - 1):.0f} % away from the nearest of the "
-        f"{len(header.sigmas)} stored noise levels; the nearest features serve. For exact features connect the "
-        "inversion's sigmas output to the sampler."
+        f"sampling visits sigma {sigma:.3f}, {100 * math.expm1(gap):.0f} % away from the nearest of the "
+        f"{len(features.header.sigmas)} stored noise levels; the nearest features serve. For exact features connect "
+        "the inversion's sigmas output to the sampler."
     )

@@ -83,6 +83,7 @@ def invert(
     layers: str,
     sigmas: Tensor | None,
     roles: str,
+    dtype: torch.dtype = torch.float16,
 ) -> Inversion:
     """Invert a LATENT and keep the self-attention features that pass by."""
     check_model(model)
@@ -91,7 +92,7 @@ def invert(
     sigmas = _schedule(model, steps, scheduler) if sigmas is None else _check_sigmas(sigmas)
     grid = tuple(sampling_grid(sigmas).tolist())
     plain, removed = plain_model(model)
-    writer = FeatureWriter(select_layers(layers, self_attention_widths(model)), len(grid), roles)
+    writer = FeatureWriter(select_layers(layers, self_attention_widths(model)), len(grid), roles, dtype)
     recorder = Recorder(writer)
     sampler = InversionSampler(recorder.recording)
     started = time.perf_counter()

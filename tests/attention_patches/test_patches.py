@@ -1,0 +1,111 @@
+"""Capture and fusion on the rows of a running batch, without a host."""
+
+import pytest
+import torch
+from magicstyle.attention_patches.call_site import CallSite
+from magicstyle.attention_patches.capture import Recorder
+from magicstyle.attention_patches.fusion_patch import FusionPatch, SigmaWindow, coverage_warning, nearest_view
+from magicstyle.core.features import AttentionFeatures, FeatureBank, FeatureHeader, FeatureWriter, ModelId, StyleEntry
+from magicstyle.core.fusion import FusionSettings
+from magicstyle.core.layers import LayerId
+from magicstyle.tests.core.oracle import dense_attention, kernel, randn
+from torch.testing import assert_close
+
+HEADS, C = 2, 16
+LAYER = LayerId("output", 9, 0)
+GRID, STYLE_GRID = (3, 5), (4, 2)
+SIGMAS = (8.0, 1.0)
+
+
+def picture(seed, grid, batch=1, sigmas=SIGMAS):
+    writer = FeatureWriter((LAYER,), len(sigmas), "qkv", torch.float32)
+    for step in range(len(sigmas)):
+        n = grid[0] * grid[1]
+        qkv = (randn(100 * seed + 10 * step + role, batch, n, C) for role in range(3))
+        writer.write(LAYER, grid, step, AttentionFeatures(*qkv))
+    return writer.close(FeatureHeader(ModelId("SD15", "x"), "ddim", sigmas, (batch, 4, *grid), {}))
+
+
+def answer(bank, q, k, v, *, chunks=1, grid=GRID, layer=LAYER, sigma=8.0, **knobs):
+    patch = FusionPatch(bank, FusionSettings(**knobs), [LAYER], SigmaWindow(9.0, 0.0))
+    handler = patch.handler([nearest_view(features, sigma) for features in bank])
+    return handler(CallSite(layer, grid, chunks), kernel(HEADS, True), q, k, v)
+
+
+def live(rows, n=15):
+    return [randn(900 + i, rows, n, C) for i in range(3)]
+
+
+def test_recorder_keeps_steps_and_layers_that_it_was_asked_for_and_changes_nothing():
+    writer = FeatureWriter((LAYER,), 2, "qkv", torch.float32)
+    recorder, (q, k, v) = Recorder(writer), live(1)
+    site = CallSite(LAYER, GRID, 1)
+    plain = kernel(HEADS, True).call(q, k, v, None)
+    assert torch.equal(recorder.handle(site, kernel(HEADS, True), q, k, v), plain)
+    for step in (1, 0):
+        with recorder.recording(step, q):
+            recorder.handle(site, kernel(HEADS, True), q + step, k, v)
+            recorder.handle(site._replace(layer=LayerId("middle", 0, 0)), kernel(HEADS, True), q, k, v)
+    stored = writer.close(FeatureHeader(ModelId("SD15", "x"), "ddim", SIGMAS, (1, 4, *GRID), {}))
+    assert stored.header.layers == (LAYER,)
+    assert torch.equal(stored.at(LAYER, 1).q, q + 1) and torch.equal(stored.at(LAYER, 0).q, q)
+
+
+@pytest.mark.parametrize("content_batch, style_batch, chunks", [(1, 1, 1), (1, 1, 2), (3, 1, 2), (3, 3, 1), (3, 3, 3)])
+def test_pictures_lie_on_the_chunk_major_rows_of_the_batch(content_batch, style_batch, chunks):
+    content, style = picture(1, GRID, content_batch), picture(2, STYLE_GRID, style_batch)
+    rows = chunks * content_batch
+    q, k, v = live(rows)
+    result = answer(FeatureBank(content, (StyleEntry(style),)), q, k, v, chunks=chunks, method="styleid")
+    for row in range(rows):
+        c = content.at(LAYER, 0).q[[row % content_batch]]
+        s = style.at(LAYER, 0)
+        s_row = row % style_batch
+        expected = dense_attention(0.75 * c + 0.25 * q[[row]], s.k[[s_row]], s.v[[s_row]], HEADS, tau=1.5)
+        assert_close(result[[row]], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_features_of_the_nearest_noise_level_serve():
+    bank = FeatureBank(picture(1, GRID), (StyleEntry(picture(2, STYLE_GRID)),))
+    q, k, v = live(1)
+    assert torch.equal(answer(bank, q, k, v, sigma=1.1), answer(bank, q, k, v, sigma=1.0))
+    assert not torch.equal(answer(bank, q, k, v, sigma=1.1), answer(bank, q, k, v, sigma=8.0))
+
+
+@pytest.mark.parametrize("other", [{"layer": LayerId("output", 8, 0)}, {"grid": (5, 3)}])
+def test_other_layers_and_other_grids_keep_their_own_attention(other):
+    bank = FeatureBank(picture(1, GRID), (StyleEntry(picture(2, STYLE_GRID)),))
+    q, k, v = live(2)
+    assert torch.equal(answer(bank, q, k, v, chunks=2, **other), kernel(HEADS, True).call(q, k, v, None))
+
+
+def test_stored_half_precision_follows_the_running_tensors():
+    bank = FeatureBank(picture(1, GRID), (StyleEntry(picture(2, STYLE_GRID)),))
+    q, k, v = (t.double() for t in live(1))
+    assert answer(bank, q, k, v).dtype == torch.float64
+
+
+def test_masks_are_laid_on_the_grids_of_their_pictures():
+    region = torch.zeros(1, 30, 50)
+    region[:, :10] = 1.0  # the first of three rows of tokens
+    bank = FeatureBank(picture(1, GRID), (StyleEntry(picture(2, STYLE_GRID), 1.0, region, torch.ones(1, 9, 9)),))
+    q, k, v = live(2)
+    styled = answer(bank, q, k, v, chunks=2, method="styleid")
+    everywhere = answer(
+        FeatureBank(bank.content, (StyleEntry(picture(2, STYLE_GRID)),)), q, k, v, method="styleid", chunks=2
+    )
+    assert_close(styled[:, :5], everywhere[:, :5], atol=1e-5, rtol=1e-5)
+    assert (styled[:, 5:] - everywhere[:, 5:]).abs().max() > 0.1
+
+
+def test_the_window_holds_its_ends():
+    window = SigmaWindow(5.0, 1.0)
+    assert [sigma in window for sigma in (5.1, 5.0, 3.0, 1.0, 0.9)] == [False, True, True, True, False]
+
+
+@pytest.mark.parametrize("sigmas, warns", [((8.0, 1.0, 0.0), False), ((8.01, 0.999), False), ((8.0, 3.0, 1.0), True)])
+def test_a_schedule_that_was_not_stored_is_warned_of_once_and_with_the_cure(sigmas, warns):
+    bank = FeatureBank(picture(1, GRID), (StyleEntry(picture(2, STYLE_GRID)),))
+    warning = coverage_warning(bank, torch.tensor(sigmas))
+    assert (warning is not None) == warns
+    assert not warns or "sigma 3.000" in warning and "sigmas output" in warning

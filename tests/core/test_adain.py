@@ -1,0 +1,50 @@
+import pytest
+import torch
+from magicstyle.core.adain import adain_latents, adain_tokens
+from magicstyle.core.errors import MagicStyleError
+
+
+def latent(seed, *shape, scale=1.0, shift=0.0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale + shift
+
+
+def test_the_result_has_the_style_statistics_and_the_content_pattern():
+    content, style = latent(0, 2, 4, 7, 5), latent(1, 1, 4, 9, 6, scale=3.0, shift=-2.0)
+    result = adain_latents(content, style)
+    torch.testing.assert_close(result.mean((2, 3)), style.mean((2, 3)).expand(2, -1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        result.var((2, 3), correction=0), style.var((2, 3), correction=0).expand(2, -1), atol=1e-4, rtol=1e-4
+    )
+    flat = torch.stack([result[1, 2].flatten(), content[1, 2].flatten()])
+    assert torch.corrcoef(flat)[0, 1] > 0.9999
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
+def test_strength_blends_linearly(strength):
+    content, style = latent(0, 1, 4, 6, 10), latent(1, 1, 4, 6, 10, scale=2.0)
+    full = adain_latents(content, style)
+    torch.testing.assert_close(adain_latents(content, style, strength), content + strength * (full - content))
+
+
+def test_own_statistics_change_nothing():
+    content = latent(0, 3, 4, 6, 10)
+    torch.testing.assert_close(adain_latents(content, content), content)
+
+
+def test_flat_channels_stay_finite_in_half_precision():
+    flat = torch.full((1, 4, 8, 8), 0.5, dtype=torch.float16)
+    assert torch.isfinite(adain_latents(flat, flat)).all()
+
+
+def test_tokens_are_normalised_over_tokens():
+    content, style = latent(0, 2, 15, 6), latent(1, 2, 40, 6, scale=2.0, shift=1.0)
+    torch.testing.assert_close(adain_tokens(content, style).mean(1), style.mean(1), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "style, message",
+    [(latent(1, 1, 16, 6, 6), "16"), (latent(1, 2, 4, 6, 6), "holds 2 pictures and the content latent 3")],
+)
+def test_latents_that_do_not_fit_are_refused(style, message):
+    with pytest.raises(MagicStyleError, match=message):
+        adain_latents(latent(0, 3, 4, 6, 6), style)

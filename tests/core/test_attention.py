@@ -1,0 +1,91 @@
+import math
+
+import pytest
+import torch
+from magicstyle.core.attention import Source, attend, log_weight
+from magicstyle.tests.core.oracle import dense_attention, kernel, randn
+from torch.testing import assert_close
+
+HEADS, N, C = 2, 15, 24  # a 3 x 5 grid
+CLOSE = {"atol": 1e-5, "rtol": 1e-5}
+
+
+def source(seed, m=N, b=3, **bias):
+    return Source(randn(seed, b, m, C), randn(seed + 50, b, m, C), **bias)
+
+
+def dense(q, sources, tau=1.0):
+    """The oracle: one dense n x m bias per source."""
+    parts = []
+    for s in sources:
+        weight = s.log_weight if torch.is_tensor(s.log_weight) else torch.full((1, q.shape[1]), float(s.log_weight))
+        keys = torch.zeros(1, s.k.shape[1]) if s.key_bias is None else s.key_bias
+        rows = max(weight.shape[0], keys.shape[0])
+        parts.append((weight.unsqueeze(2) + keys.unsqueeze(1)).expand(rows, -1, -1))
+    rows = max(part.shape[0] for part in parts)
+    bias = torch.cat([part.expand(rows, -1, -1) for part in parts], dim=2)
+    k, v = torch.cat([s.k for s in sources], 1), torch.cat([s.v for s in sources], 1)
+    return dense_attention(q, k, v, HEADS, bias, tau)
+
+
+SOURCES = {
+    "one source": [source(1)],
+    "equal weights": [source(1, log_weight=0.4), source(2, 20, log_weight=0.4)],
+    "weights": [source(1, log_weight=math.log(2.5)), source(2, 20, log_weight=math.log(0.3))],
+    "key mask": [source(1, key_bias=log_weight(randn(7, 1, N).sigmoid())), source(2, 20)],
+    "key mask per row": [source(1, key_bias=log_weight(randn(7, 3, N).sigmoid())), source(2, 20, log_weight=1.0)],
+    "region": [source(1, log_weight=log_weight(randn(8, 1, N).sigmoid())), source(2, 20, log_weight=-0.5)],
+    "region per row and key mask": [
+        source(1, log_weight=log_weight(randn(8, 3, N).sigmoid()), key_bias=log_weight(randn(9, 1, N).sigmoid())),
+        source(2, 20, log_weight=-0.5),
+        source(3, 7, log_weight=log_weight(randn(10, 1, N).sigmoid())),
+    ],
+    "nine sources": [source(i, 5, log_weight=0.1 * i) for i in range(9)],
+}
+
+
+@pytest.mark.parametrize("takes_key_mask", [True, False])
+@pytest.mark.parametrize("tau", [1.0, 1.5])
+@pytest.mark.parametrize("name", SOURCES)
+def test_any_mix_of_weights_regions_and_masks_equals_a_dense_bias(name, tau, takes_key_mask):
+    q = randn(0, 3, N, C)
+    assert_close(attend(kernel(HEADS, takes_key_mask), q, SOURCES[name], tau), dense(q, SOURCES[name], tau), **CLOSE)
+
+
+def test_it_is_one_call_and_no_bias_is_as_large_as_tokens_times_tokens():
+    for sources in SOURCES.values():
+        for takes_key_mask in (True, False):
+            calls = []
+            attend(kernel(HEADS, takes_key_mask, calls), randn(0, 3, N, C), sources)
+            ((_, _, mask),) = calls
+            assert mask is None or mask[1] == 1
+
+
+def test_one_unweighted_source_reaches_the_kernel_untouched():
+    q, only = randn(0, 3, N, C), source(1)
+    seen = []
+    spy = kernel(HEADS, True)
+    attend(type(spy)(lambda *qkv: seen.extend(qkv) or q, HEADS, True), q, [only])
+    assert seen[0] is q and seen[1] is only.k and seen[2] is only.v and seen[3] is None
+
+
+def test_doubling_a_weight_doubles_the_sources_mass_whatever_the_sign_of_the_logits():
+    q = randn(0, 1, N, C)
+    for sign in (1.0, -1.0):
+        k = sign * q.abs().mean() * torch.ones(1, 4, C)
+        marked = [Source(k, torch.ones(1, 4, C), math.log(w)) for w in (1.0, 2.0)]
+        other = Source(randn(3, 1, 4, C), torch.zeros(1, 4, C))
+        single, double = (attend(kernel(HEADS, True), q, [mark, other]) for mark in marked)
+        assert_close(double / (1 - double), 2 * single / (1 - single), atol=1e-4, rtol=1e-4)
+
+
+def test_order_of_sources_does_not_matter():
+    q, sources = randn(0, 3, N, C), SOURCES["region per row and key mask"]
+    assert_close(attend(kernel(HEADS, False), q, sources), attend(kernel(HEADS, False), q, sources[::-1]), **CLOSE)
+
+
+def test_a_weight_of_zero_inside_a_region_leaves_nothing_of_the_source():
+    q = randn(0, 1, N, C)
+    nothing = Source(randn(1, 1, N, C), torch.full((1, N, C), 1e3), log_weight(torch.zeros(1, N)))
+    other = Source(randn(2, 1, N, C), randn(3, 1, N, C))
+    assert_close(attend(kernel(HEADS, False), q, [nothing, other]), dense(q, [other]), atol=1e-5, rtol=1e-5)

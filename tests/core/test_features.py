@@ -1,0 +1,106 @@
+import copy
+
+import pytest
+import torch
+from magicstyle.core.errors import MagicStyleError
+from magicstyle.core.features import (
+    AttentionFeatures,
+    FeatureBank,
+    FeatureHeader,
+    FeatureWriter,
+    ModelId,
+    StyleEntry,
+)
+from magicstyle.core.layers import LayerId
+
+LAYERS = (LayerId("output", 6, 0), LayerId("output", 9, 0))
+GRIDS = {LAYERS[0]: (3, 5), LAYERS[1]: (6, 10)}
+SIGMAS = (14.0, 5.0, 2.0, 0.5, 0.05)
+
+
+def header(model="SD15", batch=1, sigmas=SIGMAS):
+    return FeatureHeader(ModelId.of(model, dict.fromkeys(LAYERS, 8)), "ddim", sigmas, (batch, 4, 6, 10), {})
+
+
+def features(layers=LAYERS, roles="qkv", batch=1, dtype=torch.float16, **facts):
+    writer = FeatureWriter(layers, len(SIGMAS), roles, dtype)
+    for step in range(len(SIGMAS)):
+        for layer in layers:
+            n = GRIDS[layer][0] * GRIDS[layer][1]
+            qkv = (torch.full((batch, n, 8), float(step + 10 * i)) for i in range(3))
+            writer.write(layer, GRIDS[layer], step, AttentionFeatures(*qkv))
+    return writer.close(header(batch=batch, **facts))
+
+
+def test_features_come_back_by_layer_and_step_in_half_precision():
+    stored = features()
+    for step in range(len(SIGMAS)):
+        q, k, v = stored.at(LAYERS[1], step)
+        assert q.dtype == torch.float16 and q.shape == (1, 60, 8)
+        assert [float(t[0, 0, 0]) for t in (q, k, v)] == [step, step + 10, step + 20]
+    assert dict(stored.header.grids) == GRIDS
+
+
+def test_only_the_roles_asked_for_are_kept_and_given():
+    stored = features(roles="kv")
+    assert stored.roles == "kv"
+    assert stored.at(LAYERS[0], 0).q is None
+    assert features().at(LAYERS[0], 0, "q").k is None
+
+
+def test_reported_bytes_are_allocated_bytes():
+    stored = features(dtype=torch.float32)
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in stored.tensors.values()}
+    assert stored.nbytes == sum(storages.values()) == 5 * (15 + 60) * 8 * 3 * 4
+    bank = FeatureBank(stored, (StyleEntry(stored),))
+    assert bank.nbytes == stored.nbytes == bank.get_ram_usage()
+
+
+def test_writing_keeps_no_reference_to_the_activation():
+    writer = FeatureWriter(LAYERS[:1], 2, "k")
+    activation = torch.ones(1, 15, 8)
+    writer.write(LAYERS[0], GRIDS[LAYERS[0]], 0, AttentionFeatures(k=activation))
+    writer.write(LAYERS[0], GRIDS[LAYERS[0]], 1, AttentionFeatures(k=activation))
+    stored = writer.close(header())
+    activation.zero_()
+    assert float(stored.at(LAYERS[0], 0).k.min()) == 1.0
+
+
+@pytest.mark.parametrize("sigma, step", [(14.0, 0), (100.0, 0), (3.3, 1), (3.0, 2), (0.05, 4), (1e-6, 4), (0.0, 4)])
+def test_the_nearest_level_in_log_space_serves(sigma, step):
+    assert features().nearest(sigma).step == step
+
+
+def test_a_layer_that_never_showed_up_is_named():
+    writer = FeatureWriter(LAYERS, 1, "k")
+    writer.write(LAYERS[0], (3, 5), 0, AttentionFeatures(k=torch.ones(1, 15, 8)))
+    with pytest.raises(MagicStyleError, match=r"output\.9 gave no self-attention features"):
+        writer.close(header())
+
+
+def test_values_are_never_copied_and_a_bank_with_one_style_more_is_new():
+    stored = features()
+    bank = FeatureBank(stored, (StyleEntry(stored),))
+    assert copy.deepcopy(stored) is stored and copy.deepcopy(bank) is bank and copy.copy(bank) is bank
+    more = bank.with_style(StyleEntry(stored, 2.0))
+    assert len(bank.styles) == 1 and len(more.styles) == 2
+    with pytest.raises(AttributeError):
+        bank.content = stored
+
+
+@pytest.mark.parametrize(
+    "style, message",
+    [
+        (features(model="SDXL"), r"Style 1 was inverted with another model \(SDXL\) than the content \(SD15\)"),
+        (features(batch=2), "Style 1 holds 2 pictures and the content 1"),
+        (features(layers=LAYERS[1:]), r"Style 1 keeps layers output\.9 and the content output\.6"),
+    ],
+)
+def test_pictures_that_do_not_fit_are_refused(style, message):
+    with pytest.raises(MagicStyleError, match=message):
+        FeatureBank(features(layers=LAYERS[:1]), (StyleEntry(style),))
+
+
+def test_layers_of_a_bank_are_those_that_all_pictures_keep():
+    bank = FeatureBank(features(), (StyleEntry(features(layers=LAYERS[1:])),))
+    assert bank.layers == LAYERS[1:]

@@ -1,0 +1,54 @@
+import pytest
+from magicstyle.core.errors import MagicStyleError
+from magicstyle.core.layers import LayerId, legal_range, select_layers
+
+SD15 = (
+    *(LayerId("input", n, 0) for n in (1, 2, 4, 5, 7, 8)),
+    LayerId("middle", 0, 0),
+    *(LayerId("output", n, 0) for n in range(3, 12)),
+)
+SDXL = tuple(LayerId("output", n, i) for n in range(6) for i in range(10 if n < 3 else 2))
+
+
+def names(text, available=SD15):
+    return [str(layer) for layer in select_layers(text, available)]
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("output.3", ["output.3.0"]),
+        ("output.9-11", ["output.9.0", "output.10.0", "output.11.0"]),
+        ("output.11,middle", ["middle.0.0", "output.11.0"]),
+        (" Output.11 ,  MIDDLE.0 ", ["middle.0.0", "output.11.0"]),
+        ("input.1-4", ["input.1.0", "input.2.0", "input.4.0"]),
+        ("output.10-99", ["output.10.0", "output.11.0"]),
+        ("output.11, output.11", ["output.11.0"]),
+    ],
+)
+def test_text_selects_layers_in_model_order(text, expected):
+    assert names(text) == expected
+
+
+def test_all_and_whole_blocks_select_everything_they_name():
+    assert select_layers("all", SD15) == SD15
+    assert select_layers("input, middle, output", SD15) == SD15
+
+
+def test_an_index_picks_one_transformer_inside_a_block():
+    assert names("output.3.1", SDXL) == ["output.3.1"]
+    assert len(names("output.0-2", SDXL)) == 30
+
+
+@pytest.mark.parametrize(
+    "text", ["", " , ", "decoder.3", "output.x", "output.0-2", "output.12", "output.3.7", "3-11", "-1"]
+)
+def test_bad_text_is_refused_with_the_token_and_the_legal_range(text):
+    with pytest.raises(MagicStyleError, match=r"input\.1-2, input\.4-5, input\.7-8, middle\.0, output\.3-11") as error:
+        select_layers(text, SD15)
+    assert not text.strip(" ,") or f"'{text}'" in str(error.value)
+
+
+def test_names_round_trip():
+    assert [LayerId.parse(str(layer)) for layer in SDXL] == list(SDXL)
+    assert legal_range(SDXL) == "output.0-5"

@@ -1,0 +1,77 @@
+"""The direction of imports, and other promises about the sources that a linter does not know."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+PACK = Path(__file__).resolve().parents[1]
+# who may import whom, within the pack
+LAYERS = {
+    "core": {"core"},
+    "attention_patches": {"core", "attention_patches"},
+    "nodes": {"core", "attention_patches", "nodes"},
+    "headless": {"core", "headless"},
+}
+HOST = {
+    "comfy",
+    "comfy_api",
+    "comfy_execution",
+    "comfy_extras",
+    "folder_paths",
+    "latent_preview",
+    "node_helpers",
+    "server",
+}
+RUNTIME = {"torch", "safetensors", "numpy", "einops"}
+MAY_IMPORT = {
+    "core": RUNTIME,
+    "attention_patches": RUNTIME,
+    "attention_patches/install.py": RUNTIME | HOST,
+    "nodes": RUNTIME | HOST | {"tqdm", "PIL"},
+    "headless": RUNTIME | {"diffusers", "PIL", "tqdm"},
+}
+SOURCES = sorted(path for layer in LAYERS for path in (PACK / layer).rglob("*.py"))
+
+
+def imports(path):
+    """(level, dotted module) of every import in a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.level, node.module or ""
+
+
+def layer_of(path, level, module):
+    """The pack's layer that a relative import reaches."""
+    package = path.relative_to(PACK).parent.parts
+    return (*package[: len(package) - (level - 1)], *module.split("."))[0]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACK)))
+def test_imports_point_one_way(path):
+    layer = path.relative_to(PACK).parts[0]
+    allowed = MAY_IMPORT.get(str(path.relative_to(PACK)), MAY_IMPORT[layer]) | set(sys.stdlib_module_names)
+    for level, module in imports(path):
+        if level:
+            assert layer_of(path, level, module) in LAYERS[layer], f"{path.name} imports {module} upwards"
+        else:
+            assert module.split(".")[0] in allowed, f"{path.name} imports {module}"
+
+
+def test_the_rule_sees_an_upward_import(tmp_path):
+    assert layer_of(PACK / "core" / "x.py", 2, "nodes.patcher") == "nodes"
+    assert layer_of(PACK / "nodes" / "x.py", 1, "sockets") == "nodes"
+
+
+def test_the_root_package_imports_nothing_of_the_host_by_itself():
+    tree = ast.parse((PACK / "__init__.py").read_text(encoding="utf-8"))
+    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert {node.module for node in top} == {"__future__", "typing"}
+
+
+@pytest.mark.parametrize("path", [PACK / "__init__.py", *SOURCES], ids=lambda path: str(path.relative_to(PACK)))
+def test_sources_are_plain_ascii(path):
+    path.read_text(encoding="ascii")
