@@ -1,6 +1,7 @@
 """The checkout as package `magicstyle`, the host if there is one, and an honest last line about what was skipped."""
 
 import ast
+import shutil
 import sys
 import types
 from collections import Counter
@@ -80,3 +81,4 @@ def server(tmp_path_factory):
     with Server(HOST, tmp_path_factory.mktemp("comfyui")) as running:
         running.add_checkpoint("tiny_full.ckpt", "full")
         yield running
+    shutil.rmtree(running.folder / "models")  # half a gigabyte that pytest would keep for three runs
