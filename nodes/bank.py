@@ -55,10 +55,8 @@ class FeatureBankNode(io.ComfyNode):
                 *mask_inputs(),
             ],
             outputs=[
-                Bank.Output("bank", display_name="bank", tooltip="Connect it to the FFA Model Patcher."),
-                io.String.Output(
-                    "summary", display_name="summary", tooltip="What the bank holds, and how large it is."
-                ),
+                Bank.Output(display_name="bank", tooltip="Connect it to the FFA Model Patcher."),
+                io.String.Output(display_name="summary", tooltip="What the bank holds, and how large it is."),
             ],
         )
 

@@ -42,11 +42,7 @@ class InitialLatent(io.ComfyNode):
                     tooltip="How far the colours move from the portrait's to the style's.",
                 ),
             ],
-            outputs=[
-                io.Latent.Output(
-                    "latent", display_name="latent", tooltip="Connect it to the sampler; add no noise there."
-                )
-            ],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="Connect it to the sampler; add no noise there.")],
         )
 
     @classmethod

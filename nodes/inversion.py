@@ -52,12 +52,12 @@ def _inputs(picture: str) -> list[Any]:
 
 def _outputs(picture: str) -> list[Any]:
     return [
-        io.Latent.Output("noise", display_name="noise", tooltip=f"The noise that samples back into the {picture}."),
-        Features.Output("features", display_name="features", tooltip="The kept features, for a Feature Bank."),
+        io.Latent.Output(display_name="noise", tooltip=f"The noise that samples back into the {picture}."),
+        Features.Output(display_name="features", tooltip="The kept features, for a Feature Bank."),
         io.Sigmas.Output(
-            "sigmas", display_name="sigmas", tooltip="The noise levels to sample with: connect them to SamplerCustom."
+            display_name="sigmas", tooltip="The noise levels to sample with: connect them to SamplerCustom."
         ),
-        io.String.Output("report", display_name="report", tooltip="What was done, its size, and how the noise looks."),
+        io.String.Output(display_name="report", tooltip="What was done, its size, and how the noise looks."),
     ]
 
 

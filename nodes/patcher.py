@@ -82,7 +82,7 @@ class PatchFFA(io.ComfyNode):
                 ),
                 _percent("end_percent", 1.0, "Up to which part of the noise schedule the fusion acts: 1 is the end."),
             ],
-            outputs=[io.Model.Output("model", display_name="model", tooltip="Connect it to a sampler.")],
+            outputs=[io.Model.Output(display_name="model", tooltip="Connect it to a sampler.")],
         )
 
     @classmethod
