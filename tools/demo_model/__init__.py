@@ -1,0 +1,1 @@
+"""The demo model: procedural portraits and the small latent diffusion model that is trained on them."""

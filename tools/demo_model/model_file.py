@@ -1,0 +1,114 @@
+"""The exported file: safetensors in the original Stable Diffusion key layout, with its configuration in the header."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .networks import Autoencoder, AutoencoderConfig, UNet, UNetConfig
+from .schedule import BETA_END, BETA_START, TRAINING_STEPS, sigmas
+
+FORMAT = "magicstyle-demo-model-1"
+UNET, AUTOENCODER, CONDITIONING = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.empty_prompt"
+PROMPT_TOKENS = 8
+
+
+class Denoiser(nn.Module):
+    """The noise predictor together with the one prompt that it knows."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.unet = UNet(config)
+        self.empty_prompt = nn.Parameter(torch.randn(1, PROMPT_TOKENS, config.context_dim))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Noisy latents b c h w of unit variance, timesteps b -> their noise."""
+        return self.unet(x, t, self.empty_prompt.expand(len(x), -1, -1))
+
+    def eps(self, x: Tensor, t: int) -> Tensor:
+        """Latents b c h w in sigma space at timestep t -> their noise."""
+        scaled = x / (1 + sigmas()[t] ** 2).sqrt()
+        return self(scaled, torch.full((len(x),), t))
+
+
+@dataclass(frozen=True)
+class DemoModel:
+    """What the exported file holds."""
+
+    autoencoder: Autoencoder
+    denoiser: Denoiser
+    scale_factor: float
+    header: dict[str, Any]
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images b 3 h w in -1..1 -> latents of unit variance."""
+        return self.autoencoder.encode(images) * self.scale_factor
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents of unit variance -> images."""
+        return self.autoencoder.decode(latents / self.scale_factor)
+
+
+def save_model(path: Path, autoencoder: Autoencoder, denoiser: Denoiser, **facts: Any) -> None:
+    """Write both networks in half precision, their configurations and further facts for the header."""
+    tensors = {AUTOENCODER + name: t for name, t in autoencoder.state_dict().items()}
+    tensors |= {UNET + name: t for name, t in denoiser.unet.state_dict().items()}
+    tensors[CONDITIONING] = denoiser.empty_prompt.detach()
+    header = {
+        "format": FORMAT,
+        "unet_config": denoiser.unet.config.ldm(),
+        "ddconfig": autoencoder.config.ldm(),
+        "embed_dim": autoencoder.config.z_channels,
+        "latent_channels": autoencoder.config.z_channels,
+        "downscale_ratio": 2 ** (len(autoencoder.config.ch_mult) - 1),
+        "schedule": {
+            "beta_schedule": "scaled_linear",
+            "beta_start": BETA_START,
+            "beta_end": BETA_END,
+            "steps": TRAINING_STEPS,
+            "prediction": "eps",
+        },
+        "conditioning": CONDITIONING,
+        **facts,
+    }
+    halves = {name: t.to(torch.float16).contiguous() for name, t in tensors.items()}
+    save_file(halves, path, {key: json.dumps(value) for key, value in header.items()})
+
+
+def _unet_config(ldm: dict[str, Any]) -> UNetConfig:
+    per_level, levels = ldm["num_res_blocks"][0], len(ldm["channel_mult"])
+    return UNetConfig(
+        in_channels=ldm["in_channels"],
+        model_channels=ldm["model_channels"],
+        channel_mult=tuple(ldm["channel_mult"]),
+        num_res_blocks=per_level,
+        input_depth=tuple(ldm["transformer_depth"][i * per_level] for i in range(levels)),
+        output_depth=tuple(ldm["transformer_depth_output"][i * (per_level + 1)] for i in range(levels)),
+        middle_depth=ldm["transformer_depth_middle"],
+        num_heads=ldm["num_heads"],
+        context_dim=ldm["context_dim"],
+    )
+
+
+def load_model(path: Path) -> DemoModel:
+    """Read an exported file back, in single precision."""
+    with safe_open(path, "pt") as file:
+        header = {key: json.loads(value) for key, value in file.metadata().items()}
+        tensors = {name: file.get_tensor(name).float() for name in sorted(file.keys())}
+    listed = {k: tuple(v) if isinstance(v, list) else v for k, v in header["ddconfig"].items()}
+    autoencoder, denoiser = Autoencoder(AutoencoderConfig(**listed)), Denoiser(_unet_config(header["unet_config"]))
+    autoencoder.load_state_dict(_under(AUTOENCODER, tensors))
+    denoiser.unet.load_state_dict(_under(UNET, tensors))
+    denoiser.empty_prompt.data = tensors[CONDITIONING]
+    return DemoModel(autoencoder.eval(), denoiser.eval(), header["scale_factor"], header)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
