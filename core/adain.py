@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from einops import reduce
 from torch import Tensor
@@ -21,9 +23,20 @@ def adain(content: Tensor, style: Tensor, axes: str = "b c h w -> b c 1 1") -> T
     return (content - content_mean) / content_std * style_std + style_mean
 
 
-def adain_tokens(content: Tensor, style: Tensor) -> Tensor:
-    """AdaIN over the tokens of b n c features, as StyleAligned applies it to queries and keys."""
-    return adain(content, style, "b n c -> b 1 c")
+class Moments(NamedTuple):
+    """Mean and standard deviation per channel, b 1 c."""
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of_tokens(cls, x: Tensor, weights: Tensor | None = None) -> Moments:
+        """The moments of b n c features over their tokens; `weights` b n says how much each token counts."""
+        if weights is None:
+            return cls(*_moments(x, "b n c -> b 1 c"))
+        share = (weights / weights.sum(dim=1, keepdim=True).clamp(min=EPS)).to(x).unsqueeze(2)
+        mean = (x * share).sum(dim=1, keepdim=True)
+        return cls(mean, ((((x - mean) ** 2) * share).sum(dim=1, keepdim=True) + EPS).sqrt())
 
 
 def adain_latents(content: Tensor, style: Tensor, strength: float = 1.0) -> Tensor:

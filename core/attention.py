@@ -6,6 +6,9 @@ A source's weight w is a term ln(w) on its logits: doubling w doubles its share 
 whatever the sign of the logits. The term may vary per query token (a region of the picture) and per key token (a mask
 on the source). No n x m bias is ever built: it has rank (number of sources + 1) and travels in as many extra channels
 of q and k, which every attention backend understands; a term of the key alone can be a 1 x m mask instead.
+
+Regions are mostly flat: a few groups of query tokens have the same weights throughout. Each group asks only the sources
+that act there, with plain numbers for weights, and the channels serve the soft edges alone.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from torch import Tensor
 LOG_ZERO = -30.0
 # head widths stay a multiple of what fused kernels want
 CHANNEL_STEP = 8
+# a group of query tokens is worth a call of its own when it is at least this share of them
+GROUP_SHARE = 1 / 16
 
 
 class Source(NamedTuple):
@@ -49,12 +54,72 @@ def log_weight(weight: Tensor) -> Tensor:
     return weight.clamp(min=math.exp(LOG_ZERO)).log()
 
 
+class QueryGroup(NamedTuple):
+    """Query tokens whose sources have the same log weights, or None for weights that differ among them."""
+
+    tokens: Tensor
+    log_weights: tuple[float, ...] | None
+
+
 def attend(kernel: Kernel, q: Tensor, sources: Sequence[Source], temperature: float = 1.0) -> Tensor:
-    """softmax(tau / sqrt(d) q [k_1', k_2', ..] + [b_1, b_2, ..]) [v_1; v_2; ..] in one call: b n c -> b n c."""
-    k = _concat([source.k for source in sources])
-    v = _concat([source.v for source in sources])
+    """softmax(tau / sqrt(d) q [k_1', k_2', ..] + [b_1, b_2, ..]) [v_1; v_2; ..]: b n c -> b n c.
+
+    One call of the kernel, or with regions one for each group of query tokens.
+    """
     if temperature != 1.0:
         q = q * temperature
+    groups = query_groups([source.log_weight for source in sources])
+    if len(groups) < 2:
+        weights = groups[0].log_weights if groups else None
+        return _attend_together(kernel, q, _weighted(sources, weights) if weights else sources)
+    out = torch.empty_like(q)
+    for tokens, weights in groups:
+        asked = _of_tokens(sources, tokens) if weights is None else _weighted(sources, weights)
+        index = tokens.to(q.device)
+        out[:, index] = _attend_together(kernel, q[:, index], asked)
+    return out
+
+
+def query_groups(log_weights: Sequence[float | Tensor]) -> list[QueryGroup]:
+    """The query tokens by their sources' weights; none when no weight differs, or when rows or all tokens do."""
+    regions = [weight for weight in log_weights if isinstance(weight, Tensor)]
+    if not regions or any(region.shape[0] > 1 for region in regions):
+        return []
+    n = regions[0].shape[1]
+    rows = [weight[0].float() if isinstance(weight, Tensor) else torch.full((n,), weight) for weight in log_weights]
+    table, member, count = torch.stack([row.cpu() for row in rows], 1).unique(
+        dim=0, return_inverse=True, return_counts=True
+    )
+    large = (count >= max(2, GROUP_SHARE * n)).nonzero().flatten().tolist()
+    if not large:
+        return []
+    groups = [QueryGroup((member == row).nonzero().flatten(), tuple(table[row].tolist())) for row in large]
+    rest = (~torch.isin(member, torch.tensor(large))).nonzero().flatten()
+    return [*groups, QueryGroup(rest, None)] if len(rest) else groups
+
+
+def _weighted(sources: Sequence[Source], weights: Sequence[float]) -> list[Source]:
+    """The sources that act, with numbers for weights."""
+    acting = [source._replace(log_weight=w) for source, w in zip(sources, weights, strict=True) if w > LOG_ZERO + 1.0]
+    return acting or list(sources)
+
+
+def _of_tokens(sources: Sequence[Source], tokens: Tensor) -> list[Source]:
+    """The sources as some query tokens see them, without those that none of them sees."""
+    found = []
+    for source in sources:
+        weight = source.log_weight
+        if isinstance(weight, Tensor):
+            weight = weight[:, tokens.to(weight.device)]
+            if bool((weight <= LOG_ZERO + 1.0).all()):
+                continue
+        found.append(source._replace(log_weight=weight))
+    return found or list(sources)
+
+
+def _attend_together(kernel: Kernel, q: Tensor, sources: Sequence[Source]) -> Tensor:
+    k = _concat([source.k for source in sources])
+    v = _concat([source.v for source in sources])
     weights = [source.log_weight for source in sources]
     if all(source.key_bias is None for source in sources) and _all_equal(weights):
         return kernel.call(q, k, v, None)

@@ -9,21 +9,36 @@ g is the query preservation, tau the attention temperature, b_x = ln(w_x) the lo
 the source. The paper's own FFA equation (MagicStyle, arXiv 2409.08156) is not public in a form that we could check
 against, so this is our reading of its abstract: texture and colour are fused from the stored queries, keys and values
 of both pictures.
+
+Every method takes any number of styles: their weights and regions are log weights in its softmax, so that order does
+not matter and n copies of one style at weight 1/n are one style. Where no style acts, the softmax is left with what the
+method asks besides: the content's features, or the running stream's own in methods without content.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .attention import Kernel, Source, attend, log_weight
+from .adain import Moments
+from .attention import LOG_ZERO, Kernel, Source, attend, log_weight
 from .errors import MagicStyleError
 from .features import AttentionFeatures, FeatureBank
+
+# Portrait Diffusion (2312.02212): 35 of 50 steps ask with the content's queries alone; guidance of the later ones
+SAC_EARLY = 35 / 50
+SAC_GUIDANCE = 1.2
+# ZePo (2408.05492): lambda of the authors' run script (0.5 where none is given)
+SEAC_SCALE = 1.2
+# Z-STAR (2311.16491)
+ZSTAR_SCALE = 1.2
+# MagicFace (2408.07433): added to the logits of every reference token
+RSA_WEIGHT = 3.0
 
 
 @dataclass(frozen=True)
@@ -57,12 +72,20 @@ class StyleFeatures(NamedTuple):
     style_mask: Tensor | None = None  # b m, in [0, 1]: which tokens of the style picture may be drawn from
 
 
+class Moment(NamedTuple):
+    """When in a sampling run an attention call happens."""
+
+    progress: float = 0.0  # the share of the stored steps that are done
+    noise: float = 1.0  # the model's timestep at this noise level, from 0 (clean) to 1
+
+
 class Scene(NamedTuple):
     """Everything that one attention call fuses."""
 
     live: AttentionFeatures
     content: AttentionFeatures
     styles: tuple[StyleFeatures, ...]
+    moment: Moment = Moment()
 
 
 Fuse = Callable[[Kernel, Scene, FusionSettings], Tensor]
@@ -70,23 +93,70 @@ Fuse = Callable[[Kernel, Scene, FusionSettings], Tensor]
 
 def fuse(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """One self-attention output with the method's fusion: b n c."""
-    return METHODS[settings.method].fuse(kernel, scene, settings)
+    active = tuple(style for style in scene.styles if settings.style_weight * style.weight > 0.0)
+    return METHODS[settings.method].fuse(kernel, scene._replace(styles=active), settings)
 
 
 def feature_fusion(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
-    """FFA: styles and content in one softmax, asked with preserved queries."""
+    """FFA: styles and content in one softmax, asked with preserved queries; with nothing left, the stream itself."""
+    asked = [*style_sources(scene, settings), *content_source(scene, settings.content_weight)]
     q = preserve_query(scene, settings.query_preservation)
-    return attend(kernel, q, sources(scene, settings), settings.temperature)
+    return attend(kernel, q, asked or [_source(scene.live)], settings.temperature)
 
 
 def style_injection(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """StyleID (Chung et al., CVPR 2024, eq. 5 and 6): the styles' keys and values alone, preserved queries."""
-    return feature_fusion(kernel, scene, replace(settings, content_weight=0.0))
+    q = preserve_query(scene, settings.query_preservation)
+    return attend(kernel, q, _styles_or_content(scene, settings), settings.temperature)
+
+
+def style_attention_control(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
+    """Portrait Diffusion's SAC (Liu et al. 2023): early A(Q_c), later A(Q_c) + w (A(Q_t) - A(Q_c)), A asking styles."""
+    asked = _styles_or_content(scene, settings)
+    if scene.moment.progress < SAC_EARLY:
+        return attend(kernel, scene.content.q, asked)
+    # the same keys for both: one call with the queries side by side
+    both = attend(kernel, torch.cat([scene.content.q, scene.live.q], dim=1), [_twice(source) for source in asked])
+    preserved, free = both.chunk(2, dim=1)
+    return torch.lerp(preserved, free, SAC_GUIDANCE)
+
+
+def style_enhanced_control(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
+    """ZePo's SEAC (Liu et al. 2024): softmax([Q~ K_c', lambda Q~ K_s']) [V_c; V_s]."""
+    q = preserve_query(scene, settings.query_preservation)
+    return attend(kernel, q, [_source(scene.content), *style_sources(scene, settings, SEAC_SCALE)])
+
+
+def style_transfer_reweighted(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
+    """Z-STAR (Deng et al., CVPR 2024): softmax([1.2 Q_t K_s', Q_t K_t']) [V_s; V_t]."""
+    return attend(kernel, scene.live.q, [*style_sources(scene, settings, ZSTAR_SCALE), _source(scene.live)])
+
+
+def style_aligned(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
+    """StyleAligned (Hertz et al., CVPR 2024): softmax(AdaIN(Q_t, Q_s) [K_s; AdaIN(K_t, K_s)]') [V_s; V_t]."""
+    q, k = (align(scene, role) for role in "qk")
+    return attend(kernel, q, [*style_sources(scene, settings), Source(k, scene.live.v)])
+
+
+def reference_self_attention(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
+    """MagicFace's RSA (Wang et al. 2024): softmax([Q_t K_t', Q_t K_i' + w M_i]) [V_t; V_i], M_i = 0 leaving out."""
+    references = [
+        _style_source(style, settings.style_weight * style.weight, bias=_reference_bias(style))
+        for style in scene.styles
+    ]
+    return attend(kernel, scene.live.q, [_source(scene.live), *references])
 
 
 def mutual_self_attention(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """MasaCtrl (Cao et al., ICCV 2023, eq. 3): the running queries ask the content's keys and values."""
-    return attend(kernel, scene.live.q, [Source(scene.content.k, scene.content.v)])
+    return attend(kernel, scene.live.q, [_source(scene.content)])
+
+
+def content_injection(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
+    """DiffStyler (Li et al. 2024): r Q_c + (1 - r) Q_t and K likewise, r = clamp(2 t / T, 0, 1); V as it runs."""
+    share = min(max(2.0 * scene.moment.noise, 0.0), 1.0)
+    q, k = (torch.lerp(getattr(scene.live, role), getattr(scene.content, role), share) for role in "qk")
+    return attend(kernel, q, [Source(k, scene.live.v)])
 
 
 def preserve_query(scene: Scene, preservation: float) -> Tensor:
@@ -96,56 +166,171 @@ def preserve_query(scene: Scene, preservation: float) -> Tensor:
     return torch.lerp(scene.live.q, scene.content.q, preservation)
 
 
-def sources(scene: Scene, settings: FusionSettings) -> list[Source]:
-    """The weighted sources of FFA; with nothing left to fuse, the running stream attends to itself."""
-    active = [style for style in scene.styles if settings.style_weight * style.weight > 0.0]
-    found = [_style_source(style, settings.style_weight * style.weight) for style in active]
-    content_weight = _content_weight(active, settings.content_weight)
-    if isinstance(content_weight, Tensor):
-        found.append(Source(scene.content.k, scene.content.v, log_weight(content_weight)))
-    elif content_weight > 0.0:
-        found.append(Source(scene.content.k, scene.content.v, math.log(content_weight)))
-    return found or [Source(scene.live.k, scene.live.v)]
+def style_sources(scene: Scene, settings: FusionSettings, logit_scale: float = 1.0) -> list[Source]:
+    """Every style as a source; `logit_scale` multiplies its logits."""
+    found = [_style_source(style, settings.style_weight * style.weight) for style in scene.styles]
+    return found if logit_scale == 1.0 else [source._replace(k=source.k * logit_scale) for source in found]
 
 
-def _style_source(style: StyleFeatures, weight: float) -> Source:
-    features = style.features
-    bias = None if style.style_mask is None else log_weight(style.style_mask)
-    region = math.log(weight) if style.region is None else log_weight(weight * style.region)
-    return Source(features.k, features.v, region, bias)
+def content_source(scene: Scene, weight: float) -> list[Source]:
+    """The content as a source of weight w_c + 1 - coverage: where no style acts its own features do; none for 0."""
+    covered = coverage(scene.styles)
+    if covered is None:
+        return [_source(scene.content, math.log(weight))] if weight > 0.0 else []
+    return [_source(scene.content, log_weight(weight + 1.0 - covered))]
 
 
-def _content_weight(styles: list[StyleFeatures], weight: float) -> float | Tensor:
-    """Where no style acts the content's own features do: w_c + 1 - coverage, a number or b n."""
+def coverage(styles: Sequence[StyleFeatures]) -> Tensor | None:
+    """How far each token is inside any region, b n; None where a style acts everywhere, or none at all.
+
+    Regions of different pictures add up, those of copies of one picture do not.
+    """
     if not styles or any(style.region is None for style in styles):
-        return weight
-    coverage = sum(style.region for style in styles).clamp(max=1.0)
-    return weight + 1.0 - coverage
+        return None
+    pictures: dict[int, Tensor] = {}
+    for style in styles:
+        key = id(style.features)
+        pictures[key] = torch.maximum(pictures[key], style.region) if key in pictures else style.region
+    return sum(pictures.values()).clamp(max=1.0)
+
+
+def align(scene: Scene, role: str) -> Tensor:
+    """The running features with the styles' mean and deviation per channel, shared out by weight and region: b n c."""
+    x = getattr(scene.live, role)
+    if not scene.styles:
+        return x
+    own = Moments.of_tokens(x)
+    theirs = [Moments.of_tokens(getattr(style.features, role), style.style_mask) for style in scene.styles]
+    shares = [*_shares(scene.styles, x)]
+    rest = 1.0 - sum(shares)
+    mean, std = (
+        sum(share * moment[i] for share, moment in zip(shares, theirs, strict=True)) + rest * own[i] for i in (0, 1)
+    )
+    return (x - own.mean) / own.std * std + mean
+
+
+def _shares(styles: Sequence[StyleFeatures], like: Tensor) -> list[Tensor]:
+    """Each style's share of every token, b n 1, together the coverage."""
+    ones = torch.ones(1, like.shape[1])
+    masses = [style.weight * (ones if style.region is None else style.region) for style in styles]
+    covered = coverage(styles)
+    scale = (ones if covered is None else covered) / sum(masses).clamp(min=math.exp(LOG_ZERO))
+    return [(mass * scale).to(like).unsqueeze(2) for mass in masses]
+
+
+def _styles_or_content(scene: Scene, settings: FusionSettings) -> list[Source]:
+    """The styles alone, and the content where none acts."""
+    covered = coverage(scene.styles)
+    if not scene.styles:
+        return [_source(scene.content)]
+    rest = [] if covered is None else [_source(scene.content, log_weight(1.0 - covered))]
+    return [*style_sources(scene, settings), *rest]
+
+
+def _source(features: AttentionFeatures, weight: float | Tensor = 0.0) -> Source:
+    return Source(features.k, features.v, weight)
+
+
+def _style_source(style: StyleFeatures, weight: float, bias: Tensor | None = None) -> Source:
+    if bias is None and style.style_mask is not None:
+        bias = log_weight(style.style_mask)
+    region = math.log(weight) if style.region is None else log_weight(weight * style.region)
+    return Source(style.features.k, style.features.v, region, bias)
+
+
+def _reference_bias(style: StyleFeatures) -> Tensor:
+    mask = style.style_mask
+    if mask is None:
+        return style.features.k.new_full((1, style.features.k.shape[1]), RSA_WEIGHT)
+    return torch.where(mask > 0.0, RSA_WEIGHT * mask, LOG_ZERO)
+
+
+def _twice(source: Source) -> Source:
+    """The source for two sets of queries side by side."""
+    weight = source.log_weight
+    return source._replace(log_weight=torch.cat([weight, weight], dim=1)) if isinstance(weight, Tensor) else source
 
 
 @dataclass(frozen=True)
 class Method:
-    """A fusion, the stored features that it needs, and the knobs that it reads."""
+    """A fusion, the stored features that it needs, the knobs that it reads, and itself in a few words."""
 
     fuse: Fuse
     content: str  # roles: letters of "qkv"
     style: str
     knobs: tuple[str, ...]
+    summary: str
+    conditional: bool = False  # rows of a negative prompt keep their own attention
 
 
 METHODS = {
-    "ffa": Method(feature_fusion, "qkv", "kv", ("style_weight", "content_weight", "query_preservation", "temperature")),
-    "styleid": Method(style_injection, "q", "kv", ("style_weight", "query_preservation", "temperature")),
-    "masactrl": Method(mutual_self_attention, "kv", "", ()),
+    "ffa": Method(
+        feature_fusion,
+        "qkv",
+        "kv",
+        ("style_weight", "content_weight", "query_preservation", "temperature"),
+        "style and content in one softmax",
+    ),
+    "styleid": Method(
+        style_injection,
+        "q",
+        "kv",
+        ("style_weight", "query_preservation", "temperature"),
+        "the style alone (StyleID: preservation 0.75, temperature 1.5)",
+    ),
+    "masactrl": Method(mutual_self_attention, "kv", "", (), "the content alone (MasaCtrl)"),
+    "sac": Method(
+        style_attention_control,
+        "q",
+        "kv",
+        ("style_weight",),
+        "the style alone, asked with the portrait's queries (Portrait Diffusion)",
+    ),
+    "seac": Method(
+        style_enhanced_control,
+        "qkv",
+        "kv",
+        ("style_weight", "query_preservation"),
+        "content and emphasised style in one softmax (ZePo: preservation 0)",
+    ),
+    "zstar": Method(
+        style_transfer_reweighted,
+        "",
+        "kv",
+        ("style_weight",),
+        "emphasised style and the running picture in one softmax (Z-STAR)",
+    ),
+    "style_aligned": Method(
+        style_aligned,
+        "",
+        "qkv",
+        ("style_weight",),
+        "style and the running picture, brought to the style's statistics (StyleAligned)",
+    ),
+    "rsa": Method(
+        reference_self_attention,
+        "",
+        "kv",
+        ("style_weight",),
+        "the running picture and strongly weighted style, positive prompt only (MagicFace)",
+        conditional=True,
+    ),
+    "diffstyler": Method(
+        content_injection,
+        "qk",
+        "",
+        (),
+        "the content's structure held while noise is high, for a model with a style LoRA (DiffStyler)",
+    ),
 }
 
 
 def content_roles(settings: FusionSettings, bank: FeatureBank) -> str:
-    """The stored roles of the content that a run reads: with regions, its keys and values fill what no style covers."""
-    roles = METHODS[settings.method].content
-    if "v" not in roles and any(style.region is not None for style in bank.styles):
-        return roles + "kv"
-    return roles
+    """The stored roles of the content that a run reads: its keys and values fill what no style covers."""
+    method = METHODS[settings.method]
+    everywhere = [style for style in bank.styles if style.region is None and style.weight * settings.style_weight > 0.0]
+    fills = method.fuse in (style_injection, style_attention_control) and not everywhere
+    return method.content + "kv" if fills else method.content
 
 
 def style_roles(settings: FusionSettings) -> str:

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from magicstyle.core.adain import adain_latents, adain_tokens
+from magicstyle.core.adain import Moments, adain_latents
 from magicstyle.core.errors import MagicStyleError
 
 
@@ -36,9 +36,14 @@ def test_flat_channels_stay_finite_in_half_precision():
     assert torch.isfinite(adain_latents(flat, flat)).all()
 
 
-def test_tokens_are_normalised_over_tokens():
-    content, style = latent(0, 2, 15, 6), latent(1, 2, 40, 6, scale=2.0, shift=1.0)
-    torch.testing.assert_close(adain_tokens(content, style).mean(1), style.mean(1), atol=1e-5, rtol=1e-5)
+def test_moments_are_over_tokens_and_weights_leave_tokens_out():
+    x = latent(1, 2, 40, 6, scale=2.0, shift=1.0)
+    shown = torch.zeros(1, 40)
+    shown[:, 5:25] = 0.5
+    weighted, part = Moments.of_tokens(x, shown), Moments.of_tokens(x[:, 5:25])
+    torch.testing.assert_close(part.mean[:, 0], x[:, 5:25].mean(1))
+    torch.testing.assert_close(part.std[:, 0], x[:, 5:25].std(1, correction=0))
+    torch.testing.assert_close(weighted, part)
 
 
 @pytest.mark.parametrize(

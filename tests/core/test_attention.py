@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from magicstyle.core.attention import Source, attend, log_weight
+from magicstyle.core.attention import Source, attend, log_weight, query_groups
 from magicstyle.tests.core.oracle import dense_attention, kernel, randn
 from torch.testing import assert_close
 
@@ -89,3 +89,43 @@ def test_a_weight_of_zero_inside_a_region_leaves_nothing_of_the_source():
     nothing = Source(randn(1, 1, N, C), torch.full((1, N, C), 1e3), log_weight(torch.zeros(1, N)))
     other = Source(randn(2, 1, N, C), randn(3, 1, N, C))
     assert_close(attend(kernel(HEADS, False), q, [nothing, other]), dense(q, [other]), atol=1e-5, rtol=1e-5)
+
+
+def half(soft=()):
+    """A region over the first half of the tokens, with an edge of these values."""
+    values = torch.zeros(1, N)
+    values[:, : N // 2] = 1.0
+    values[:, N // 2 : N // 2 + len(soft)] = torch.tensor(soft)
+    return values
+
+
+REGIONS = {
+    "hard": (half(), 1 - half(), 2),
+    "soft edge": (half((0.7, 0.4)), 1 - half((0.7, 0.4)), 3),
+    "disjoint with a gap": (half(), half().flip(1) * 0.5, 3),
+    "everywhere": (torch.ones(1, N), torch.full((1, N), 0.3), 1),
+    "per row": (torch.cat([half(), 1 - half(), half()]), half(), 1),
+}
+
+
+@pytest.mark.parametrize("takes_key_mask", [True, False])
+@pytest.mark.parametrize("name", REGIONS)
+def test_regions_are_asked_group_by_group_and_equal_a_dense_bias(name, takes_key_mask):
+    one, two, count = REGIONS[name]
+    q, calls = randn(0, 3, N, C), []
+    sources = [source(1, log_weight=log_weight(one)), source(2, 20, log_weight=log_weight(two)), source(3, 7)]
+    assert_close(attend(kernel(HEADS, takes_key_mask, calls), q, sources, 1.3), dense(q, sources, 1.3), **CLOSE)
+    assert len(calls) == count
+    assert sum(q_shape[1] for q_shape, _, _ in calls) == N
+
+
+def test_a_group_does_not_pay_for_sources_that_it_does_not_see():
+    calls = []
+    sources = [source(1, log_weight=log_weight(half())), source(2, 20, log_weight=log_weight(1 - half()))]
+    attend(kernel(HEADS, False, calls), randn(0, 3, N, C), sources)
+    assert sorted(k[1:] for _, k, _ in calls) == [(N, C), (20, C)]
+
+
+def test_tokens_without_two_alike_form_no_group():
+    assert query_groups([torch.linspace(0, 1, N).unsqueeze(0), 0.0]) == []
+    assert query_groups([0.0, 1.0]) == []

@@ -6,7 +6,7 @@ import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures
-from magicstyle.core.fusion import METHODS, FusionSettings, Scene, StyleFeatures, fuse
+from magicstyle.core.fusion import METHODS, FusionSettings, Moment, Scene, StyleFeatures, fuse
 from magicstyle.tests.core.oracle import dense_attention, kernel, randn
 from torch.testing import assert_close
 
@@ -21,8 +21,8 @@ def features(seed, n=N, b=2):
 LIVE, CONTENT, STYLE, OTHER = features(0), features(10), features(20, 22), features(30, 9)
 
 
-def run(*styles, takes_key_mask=True, **knobs):
-    scene = Scene(LIVE, CONTENT, tuple(styles) or (StyleFeatures(STYLE),))
+def run(*styles, takes_key_mask=True, progress=0.0, noise=1.0, **knobs):
+    scene = Scene(LIVE, CONTENT, tuple(styles) or (StyleFeatures(STYLE),), Moment(progress, noise))
     return fuse(kernel(HEADS, takes_key_mask), scene, FusionSettings(**knobs))
 
 
@@ -53,6 +53,74 @@ def test_masactrl_asks_the_content_alone_and_reads_no_knob():
     assert torch.equal(run(method="masactrl", query_preservation=1.0, temperature=3.0), run(method="masactrl"))
 
 
+@pytest.mark.parametrize("takes_key_mask", [True, False])
+@pytest.mark.parametrize("progress", [0.0, 34 / 50, 35 / 50, 49 / 50])
+def test_sac_asks_with_the_contents_queries_and_later_leans_to_the_running_ones(progress, takes_key_mask):
+    anchored, free = (dense_attention(q, STYLE.k, STYLE.v, HEADS) for q in (CONTENT.q, LIVE.q))
+    expected = anchored if progress < 0.7 else anchored + 1.2 * (free - anchored)
+    result = run(method="sac", progress=progress, takes_key_mask=takes_key_mask, temperature=3.0)
+    assert_close(result, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("g, w_s", [(0.0, 1.0), (0.5, 2.0)])
+def test_seac_multiplies_the_styles_logits(g, w_s):
+    """softmax([Q~ K_c', 1.2 Q~ K_s' + ln w_s]) [V_c; V_s]: as published with w_s = 1 and g = 0."""
+    q = g * CONTENT.q + (1 - g) * LIVE.q
+    bias = cat(torch.zeros(1, N), torch.full((1, 22), math.log(w_s))).unsqueeze(1)
+    expected = dense_attention(q, cat(CONTENT.k, 1.2 * STYLE.k), cat(CONTENT.v, STYLE.v), HEADS, bias)
+    assert_close(run(method="seac", query_preservation=g, style_weight=w_s, temperature=3.0), expected, **CLOSE)
+
+
+def test_zstar_asks_the_emphasised_style_and_the_running_picture():
+    expected = dense_attention(LIVE.q, cat(1.2 * STYLE.k, LIVE.k), cat(STYLE.v, LIVE.v), HEADS)
+    assert_close(run(method="zstar"), expected, **CLOSE)
+
+
+def token_adain(x, y):
+    normal = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True, correction=0)
+    return normal * y.std(1, keepdim=True, correction=0) + y.mean(1, keepdim=True)
+
+
+def test_style_aligned_brings_queries_and_keys_to_the_styles_statistics():
+    q, k = token_adain(LIVE.q, STYLE.q), token_adain(LIVE.k, STYLE.k)
+    expected = dense_attention(q, cat(STYLE.k, k), cat(STYLE.v, LIVE.v), HEADS)
+    assert_close(run(method="style_aligned"), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("takes_key_mask", [True, False])
+@pytest.mark.parametrize("masked", [False, True])
+def test_rsa_adds_three_to_the_references_logits_inside_its_mask(masked, takes_key_mask):
+    mask = (torch.arange(22) % 3 > 0).float().unsqueeze(0) if masked else torch.ones(1, 22)
+    reference = torch.where(mask > 0, 3.0 * mask, -torch.inf)
+    bias = cat(torch.zeros(1, N), reference).unsqueeze(1)
+    expected = dense_attention(LIVE.q, cat(LIVE.k, STYLE.k), cat(LIVE.v, STYLE.v), HEADS, bias)
+    style = StyleFeatures(STYLE, style_mask=mask if masked else None)
+    assert_close(run(style, method="rsa", takes_key_mask=takes_key_mask), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("noise, r", [(1.0, 1.0), (0.5, 1.0), (0.4, 0.8), (0.1, 0.2), (0.0, 0.0)])
+def test_diffstyler_blends_queries_and_keys_by_twice_the_timestep(noise, r):
+    q, k = (r * c + (1 - r) * t for c, t in ((CONTENT.q, LIVE.q), (CONTENT.k, LIVE.k)))
+    assert_close(run(method="diffstyler", noise=noise), dense_attention(q, k, LIVE.v, HEADS), **CLOSE)
+
+
+READ = {
+    "style_weight": {"style_weight": 2.5},
+    "content_weight": {"content_weight": 1.7},
+    "query_preservation": {"query_preservation": 0.1},
+    "temperature": {"temperature": 0.6},
+}
+
+
+@pytest.mark.parametrize("knob", READ)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_reads_the_knobs_that_its_table_names_and_no_other(method, knob):
+    """The weight of a single style cancels where nothing else is asked: half a region leaves the content in."""
+    style = StyleFeatures(STYLE, 1.0, torch.full((1, N), 0.5))
+    changed = (run(style, method=method, **READ[knob]) - run(style, method=method)).abs().max() > 1e-4
+    assert bool(changed) == (knob in METHODS[method].knobs)
+
+
 def test_neutral_setting_is_the_models_own_attention_bit_for_bit():
     own = kernel(HEADS, True).call(LIVE.q, LIVE.k, LIVE.v, None)
     assert torch.equal(run(style_weight=0.0, content_weight=0.0, query_preservation=0.0, temperature=1.0), own)
@@ -63,21 +131,52 @@ def test_without_style_weight_the_content_answers():
     assert_close(run(style_weight=0.0, content_weight=0.2, query_preservation=1.0, temperature=1.0), expected, **CLOSE)
 
 
+SOFT = torch.linspace(0, 1, N).unsqueeze(0)
+WITH_STYLES = [name for name, method in METHODS.items() if method.style]
+
+
+@pytest.mark.parametrize("region", [None, SOFT, SOFT.round()], ids=["everywhere", "soft", "hard"])
 @pytest.mark.parametrize("method", METHODS)
-def test_several_styles_in_any_order_and_copies_at_shared_weight(method):
-    a, b = StyleFeatures(STYLE, 0.5), StyleFeatures(OTHER, 2.0)
-    assert_close(run(a, b, method=method), run(b, a, method=method), **CLOSE)
-    copies = [StyleFeatures(STYLE, 1 / 3)] * 3
-    assert_close(run(*copies, method=method), run(StyleFeatures(STYLE, 1.0), method=method), **CLOSE)
+@pytest.mark.parametrize("progress", [0.0, 0.9])
+def test_several_styles_in_any_order_and_copies_at_shared_weight(method, region, progress):
+    knobs = {"method": method, "progress": progress}
+    a, b = StyleFeatures(STYLE, 0.5, region), StyleFeatures(OTHER, 2.0)
+    assert_close(run(a, b, **knobs), run(b, a, **knobs), **CLOSE)
+    copies = [StyleFeatures(STYLE, 1 / 3, region)] * 3
+    assert_close(run(*copies, **knobs), run(StyleFeatures(STYLE, 1.0, region), **knobs), **CLOSE)
 
 
-@pytest.mark.parametrize("method", ["ffa", "styleid"])
-def test_a_region_of_ones_is_no_region_and_a_region_of_zeros_is_the_content(method):
-    knobs = {"method": method, "content_weight": 0.4}
-    everywhere = run(StyleFeatures(STYLE, 1.0, torch.ones(1, N)), **knobs)
-    assert_close(everywhere, run(**knobs), atol=2e-5, rtol=1e-5)
-    nowhere = run(StyleFeatures(STYLE, 1.0, torch.zeros(1, N)), **knobs)
-    assert_close(nowhere, run(method="ffa", style_weight=0.0, content_weight=1.0), **CLOSE)
+@pytest.mark.parametrize("weight", [1.0, 0.4])
+@pytest.mark.parametrize("method", WITH_STYLES)
+@pytest.mark.parametrize("progress", [0.0, 0.9])
+def test_a_region_of_ones_is_no_region_and_a_region_of_zeros_is_no_style(method, weight, progress):
+    knobs = {"method": method, "content_weight": 0.4, "progress": progress}
+    ones, zeros = torch.ones(1, N), torch.zeros(1, N)
+    assert_close(run(StyleFeatures(STYLE, weight, ones), **knobs), run(StyleFeatures(STYLE, weight), **knobs), **CLOSE)
+    assert_close(run(StyleFeatures(STYLE, weight, zeros), **knobs), run(StyleFeatures(STYLE, 0.0), **knobs), **CLOSE)
+    other = StyleFeatures(OTHER, 0.7)
+    assert_close(run(StyleFeatures(STYLE, weight, zeros), other, **knobs), run(other, **knobs), **CLOSE)
+
+
+@pytest.mark.parametrize("method", WITH_STYLES)
+def test_inside_hard_regions_tokens_see_their_own_style_alone(method):
+    left = (torch.arange(N) < 6).float().unsqueeze(0)
+    both = run(StyleFeatures(STYLE, 1.0, left), StyleFeatures(OTHER, 1.0, 1 - left), method=method)
+    one, two = run(StyleFeatures(STYLE), method=method), run(StyleFeatures(OTHER), method=method)
+    if method == "style_aligned":  # the running keys of each side are aligned to that side's style
+        return
+    assert_close(both, torch.where(left[..., None] > 0, one, two), **CLOSE)
+
+
+def test_style_aligned_aligns_each_token_to_the_style_of_its_region():
+    left = (torch.arange(N) < 6).float().unsqueeze(0)
+    result = run(StyleFeatures(STYLE, 1.0, left), StyleFeatures(OTHER, 1.0, 1 - left), method="style_aligned")
+    mix = left[..., None]
+    q, k = (
+        mix * token_adain(t, a) + (1 - mix) * token_adain(t, b) for t, a, b in zip(LIVE[:2], STYLE, OTHER, strict=False)
+    )
+    sides = [dense_attention(q, cat(s.k, k), cat(s.v, LIVE.v), HEADS) for s in (STYLE, OTHER)]
+    assert_close(result, torch.where(mix > 0, *sides), **CLOSE)
 
 
 def test_outside_hard_regions_tokens_are_the_contents_own():
