@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -14,8 +14,8 @@ from ..core.layers import LayerId
 from ..core.regions import Grid
 
 OVERRIDE = "optimized_attention_override"
-# set while one of our hooks delegates: a second hook of ours must not fuse the fused call again
-BUSY = "magicstyle_busy"
+# holds the one handler that may answer; while a handler delegates, none may: a fused call is not fused again
+ONLY = "magicstyle_only"
 # backends that broadcast a 1 x m mask instead of spreading it to n x m
 MASKING_BACKENDS = ("attention_pytorch", "attention_sub_quad")
 
@@ -51,8 +51,10 @@ def sigma_of(options: Mapping[str, Any], timestep: Tensor) -> float:
 
 
 @contextmanager
-def hooked(options: dict[str, Any], handler: Handler) -> Iterator[None]:
+def hooked(options: dict[str, Any], handler: Handler, *, alone: bool = False) -> Iterator[dict[str, Any]]:
     """Let `handler` answer the self-attention calls of one model call; `options` leave as they came.
+
+    `alone` silences the pack's other handlers for this call; other nodes' overrides are called in any case.
 
     Self- and cross-attention are told apart by a flag that an attn1_patch raises and an attn1_output_patch lowers.
     Token counts cannot tell: a 448x704 picture has a grid of 77 tokens. The output patch also runs after an
@@ -76,19 +78,20 @@ def hooked(options: dict[str, Any], handler: Handler) -> Iterator[None]:
     @torch.compiler.disable
     def override(func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         live = kwargs.get("transformer_options", options)
-        site = CallSite.read(live) if in_self_attention and not live.get(BUSY) and _is_plain(args, kwargs) else None
+        allowed = in_self_attention and live.get(ONLY, handler) == handler and _is_plain(args, kwargs)
+        site = CallSite.read(live) if allowed else None
         if site is None or not site.matches(q, k, v):
             return _delegate(previous, func, q, k, v, args, kwargs)
-        with _busy(live):
+        with _set(live, ONLY, _NOBODY):
             return handler(site, _kernel(previous, func, q, args, kwargs), q, k, v)
 
-    options[OVERRIDE] = override
-    options["patches"] = _with_patches(patches or {}, attn1_patch=raise_flag, attn1_output_patch=lower_flag)
-    try:
-        yield
-    finally:
-        _restore(options, OVERRIDE, previous)
-        _restore(options, "patches", patches)
+    dressed = _with_patches(patches or {}, attn1_patch=raise_flag, attn1_output_patch=lower_flag)
+    with (
+        _set(options, OVERRIDE, override),
+        _set(options, "patches", dressed),
+        _set(options, ONLY, handler) if alone else nullcontext(),
+    ):
+        yield options
 
 
 def _is_plain(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -115,21 +118,22 @@ def _delegate(
     return previous(func, q, k, v, *args, **kwargs)
 
 
+_NOBODY = object()
+_ABSENT = object()
+
+
 @contextmanager
-def _busy(options: dict[str, Any]) -> Iterator[None]:
-    options[BUSY] = True
+def _set(options: dict[str, Any], key: str, value: Any) -> Iterator[None]:
+    before = options.get(key, _ABSENT)
+    options[key] = value
     try:
         yield
     finally:
-        del options[BUSY]
+        if before is _ABSENT:
+            options.pop(key, None)
+        else:
+            options[key] = before
 
 
 def _with_patches(patches: Mapping[str, list[Any]], **added: Any) -> dict[str, list[Any]]:
     return {**patches, **{name: [*patches.get(name, ()), patch] for name, patch in added.items()}}
-
-
-def _restore(options: dict[str, Any], key: str, value: Any) -> None:
-    if value is None:
-        options.pop(key, None)
-    else:
-        options[key] = value

@@ -1,14 +1,15 @@
-"""Capture: the self-attention features that pass by while a picture is inverted."""
+"""Capture: what passes by while a picture is inverted, kept as features or as the trajectory alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
 from ..core.attention import Kernel
-from ..core.features import AttentionFeatures, FeatureWriter
+from ..core.features import AttentionFeatures, FeatureHeader, FeatureWriter, StoredFeatures, Trajectory
 from .call_site import CallSite
 
 
@@ -28,8 +29,31 @@ class Recorder:
         finally:
             self.step = None
 
+    def close(self, header: FeatureHeader, source: object = None, weights: str = "") -> StoredFeatures:
+        """The finished features; they do not need the model any more."""
+        return self._writer.close(header)
+
     def handle(self, site: CallSite, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Answer one attention call as the host would, keeping a copy of q, k and v."""
         if self.step is not None and site.layer in self._writer:
             self._writer.write(site.layer, site.grid, self.step, AttentionFeatures(q, k, v))
         return kernel.call(q, k, v, None)
+
+
+class TrajectoryRecorder:
+    """Keeps the latent of each step, and the other inputs of the model once."""
+
+    def __init__(self, steps: int, dtype: torch.dtype) -> None:
+        self._latents: list[Tensor | None] = [None] * steps
+        self._dtype = dtype
+        self.inputs: Mapping[str, Tensor] = {}
+
+    @contextmanager
+    def recording(self, step: int, x: Tensor) -> Iterator[None]:
+        """The `record` of core.inversion."""
+        self._latents[step] = x.detach().to("cpu", self._dtype, copy=True)
+        yield
+
+    def close(self, header: FeatureHeader, source: object, weights: str) -> Trajectory:
+        """The finished trajectory."""
+        return Trajectory(header, torch.stack(self._latents), self.inputs, source=source, weights=weights)

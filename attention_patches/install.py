@@ -7,24 +7,29 @@ nodes have set by then (Sage, KJ and others simply assign) is called from ours, 
 from __future__ import annotations
 
 import logging
+import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.model_sampling
+import comfy.sample
+import comfy.samplers
+import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..core.errors import MagicStyleError
-from ..core.features import FeatureBank, ModelId
+from ..core.features import FeatureBank, FeatureWriter, ImageFeatures, StoredFeatures, Trajectory
 from ..core.fusion import FusionSettings
-from ..core.layers import LayerId, select_layers
 from .call_site import hooked, sigma_of
-from .capture import Recorder
-from .fusion_patch import FusionPatch, SigmaWindow, coverage_warning, nearest_view
+from .capture import Recorder, TrajectoryRecorder
+from .checks import check_bank, check_run, stored_layers
+from .fusion_patch import FusionPatch, SigmaWindow, StepView, coverage_warning, nearest_view
+from .model_facts import Model, self_attention_widths
+from .replay import REPLAY, Catcher, model_inputs, replay_view
 
 logger = logging.getLogger("magicstyle")
-Model = Any  # comfy.model_patcher.ModelPatcher
 KEY = "magicstyle"
 # guidance that adds passes or bends the prediction has no place in an inversion
 GUIDANCE = {
@@ -36,29 +41,6 @@ GUIDANCE = {
 }
 
 
-def self_attention_widths(model: Model) -> dict[LayerId, int]:
-    """Every self-attention layer of the model's UNet and its channels, in the order of execution."""
-    unet = model.get_model_object("diffusion_model")
-    if not hasattr(unet, "input_blocks") or not hasattr(unet, "output_blocks"):
-        raise MagicStyleError(
-            f"model is a {type(unet).__name__}, not a Stable Diffusion UNet: load an SD1.5, SD2.1 or SDXL checkpoint."
-        )
-    blocks = [("input", number, block) for number, block in enumerate(unet.input_blocks)]
-    blocks += [("middle", 0, unet.middle_block)] if unet.middle_block is not None else []
-    blocks += [("output", number, block) for number, block in enumerate(unet.output_blocks)]
-    widths: dict[LayerId, int] = {}
-    for name, number, block in blocks:
-        for module in block:
-            for index, transformer in enumerate(getattr(module, "transformer_blocks", ())):
-                widths[LayerId(name, number, index)] = transformer.attn1.heads * transformer.attn1.dim_head
-    return widths
-
-
-def model_id(model: Model) -> ModelId:
-    """The architecture that features depend on; weights, LoRAs and patches do not change it."""
-    return ModelId.of(type(model.model).__name__, self_attention_widths(model))
-
-
 def check_model(model: Model) -> None:
     """Refuse models whose parametrisation the method does not know."""
     self_attention_widths(model)
@@ -67,6 +49,11 @@ def check_model(model: Model) -> None:
             f"model ({type(model.model).__name__}) is a flow-matching model, which has no DDIM inversion: "
             "load an SD1.5, SD2.1 or SDXL checkpoint."
         )
+
+
+def weights_id(model: Model) -> str:
+    """The same for models with the same weights, LoRAs included; another for every load of a checkpoint."""
+    return f"{id(model.model)}.{model.patches_uuid}"
 
 
 def plain_model(model: Model) -> tuple[Model, list[str]]:
@@ -81,11 +68,14 @@ def plain_model(model: Model) -> tuple[Model, list[str]]:
     return plain, list(dict.fromkeys(removed))
 
 
-def install_capture(model: Model, recorder: Recorder) -> Model:
-    """A clone of the model whose self-attention calls pass through the recorder."""
+def install_capture(model: Model, recorder: Recorder | TrajectoryRecorder) -> Model:
+    """A clone of the model that shows the recorder what passes by."""
 
     def apply_model(executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        with hooked(_options(args, kwargs), recorder.handle):
+        if isinstance(recorder, TrajectoryRecorder):
+            recorder.inputs = recorder.inputs or model_inputs(args, kwargs)
+            return executor(*args, **kwargs)
+        with hooked(_options(args), recorder.handle):
             return executor(*args, **kwargs)
 
     captured = model.clone()
@@ -98,74 +88,116 @@ def install_fusion(
 ) -> Model:
     """A clone of the model whose chosen self-attention layers fuse the bank's features."""
     check_model(model)
-    _check_bank(model, bank)
+    check_bank(model, bank)
     sampling = model.get_model_object("model_sampling")
     window = SigmaWindow(sampling.percent_to_sigma(start_percent), sampling.percent_to_sigma(end_percent))
-    patch = FusionPatch(bank, settings, _stored_layers(model, bank, layers), window)
+    patch = FusionPatch(bank, settings, stored_layers(model, bank, layers), window)
+    # a key of its own: two patchers in one graph both stay
+    key = f"{KEY}.fusion.{uuid.uuid4().hex}"
 
     def apply_model(executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        options = _options(args, kwargs)
+        options = _options(args)
         sigma = sigma_of(options, args[1])
-        if sigma not in patch.window:
+        if options.get(REPLAY) or sigma not in window:
             return executor(*args, **kwargs)
-        with hooked(options, patch.handler([nearest_view(features, sigma) for features in bank])):
+        views = _views(options.get(key, bank), patch, executor, sigma, args)
+        with hooked(options, patch.handler(views)):
             return executor(*args, **kwargs)
 
     def outer_sample(executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        _check_run(bank, latent=args[1], sigmas=args[3])
+        check_run(bank, latent=args[1])
+        if warning := coverage_warning(bank, args[3]):
+            logger.warning("FFA Model Patcher: %s", warning)
+        # the guider's options live for this run alone
+        guider = executor.class_obj
+        guider.model_options["transformer_options"][key] = _with_other_weights_recorded(guider, bank, patch, args[3])
         return executor(*args, **kwargs)
 
+    room = patch.extra_bytes(self_attention_widths(model))
+
+    def prepare_sampling(
+        executor: Callable[..., Any], patcher: Model, shape: Sequence[int], *args: Any, **kwargs: Any
+    ) -> Any:
+        return executor(patcher, _with_room(patcher, shape, room), *args, **kwargs)
+
     patched = model.clone()
-    # a key of its own: two patchers in one graph both stay
-    key = f"{KEY}.fusion.{uuid.uuid4().hex}"
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, apply_model)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, key, outer_sample)
+    patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, key, prepare_sampling)
     return patched
 
 
-def _options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    # apply_model(x, t, c_concat, c_crossattn, control, transformer_options, ..)
-    return kwargs["transformer_options"] if "transformer_options" in kwargs else args[5]
+def _options(args: tuple[Any, ...]) -> dict[str, Any]:
+    # apply_model(x, t, c_concat, c_crossattn, control, transformer_options, ..): the host passes all six by position
+    return args[5]
 
 
-def _check_bank(model: Model, bank: FeatureBank) -> None:
-    running, stored = model_id(model), bank.content.header.model
-    if running.digest != stored.digest:
-        raise MagicStyleError(
-            f"bank holds features of another model ({stored.name}) than the one to patch ({running.name}): "
-            "invert both pictures with the checkpoint that you sample with."
-        )
+def _views(
+    bank: FeatureBank, patch: FusionPatch, executor: Callable[..., Tensor], sigma: float, args: tuple[Any, ...]
+) -> list[StepView]:
+    made: dict[int, StepView] = {}  # a picture that serves twice is replayed once
+    for features, roles in patch.pictures(bank):
+        if id(features) not in made and isinstance(features, Trajectory):
+            catcher = Catcher(patch.layers, roles)
+            made[id(features)] = replay_view(executor, features, sigma, args[0], _options(args), catcher)
+        elif id(features) not in made:
+            made[id(features)] = nearest_view(features, sigma)
+    return [made[id(features)] for features in bank]
 
 
-def _stored_layers(model: Model, bank: FeatureBank, layers: str) -> tuple[LayerId, ...]:
-    chosen = select_layers(layers, self_attention_widths(model))
-    stored = select_layers(layers, bank.layers) if set(chosen) & set(bank.layers) else ()
-    if len(stored) < len(chosen):
-        missing = ", ".join(str(layer) for layer in chosen if layer not in stored)
-        raise MagicStyleError(
-            f"layers '{layers}' asks for {missing}, which the bank does not hold: "
-            "choose the same or more layers on both DDIM Inversion nodes."
-        )
-    return chosen
+def _with_other_weights_recorded(guider: Any, bank: FeatureBank, patch: FusionPatch, sigmas: Tensor) -> FeatureBank:
+    """Trajectories of a model with other weights (a LoRA came later): their features, from that model, for this run."""
+    running = weights_id(guider.model_patcher)
+    replaced: dict[int, ImageFeatures] = {}
+    for place, (features, roles) in enumerate(patch.pictures(bank)):
+        if isinstance(features, Trajectory) and features.source is not None and features.weights != running:
+            logger.info("FFA Model Patcher: the sampling model has other weights than the inversion's; recording first")
+            replaced[place] = record_trajectory(features, patch, roles)
+    return bank.with_features(replaced) if replaced else bank
 
 
-def _check_run(bank: FeatureBank, latent: Tensor, sigmas: Tensor) -> None:
-    header = bank.content.header
-    if getattr(latent, "is_nested", False) or latent.ndim != 4:
-        raise MagicStyleError("latent_image is not a picture latent: connect a LATENT of one still picture.")
-    if tuple(latent.shape[2:]) != header.latent_shape[2:]:
-        raise MagicStyleError(
-            f"latent_image is {_pixels(latent.shape)} but the content was inverted at {_pixels(header.latent_shape)}: "
-            "sample at the content's size."
-        )
-    if header.batch not in (1, latent.shape[0]):
-        raise MagicStyleError(
-            f"latent_image holds {latent.shape[0]} pictures but the content features hold {header.batch}: "
-            "sample the latent that DDIM Inversion (Content) gave."
-        )
-    if warning := coverage_warning(bank, sigmas):
-        logger.warning("FFA Model Patcher: %s", warning)
+def record_trajectory(trajectory: Trajectory, patch: FusionPatch, roles: str) -> StoredFeatures:
+    """Run a whole trajectory through the model that made it: its features at every step, in the live precision."""
+    layers = tuple(layer for layer in trajectory.header.layers if layer in patch.layers)
+    recorder = Recorder(FeatureWriter(layers, len(trajectory.header.sigmas), roles, torch.float32))
+    sampler = _ReplaySampler(trajectory, recorder)
+    zeros = torch.zeros(trajectory.header.latent_shape)
+    sigmas = torch.tensor([*trajectory.header.sigmas, 0.0])
+    model = install_capture(trajectory.source, recorder)
+    comfy.sample.sample_custom(model, zeros, 1.0, sampler, sigmas, [], [], zeros, disable_pbar=True, seed=0)
+    return recorder.close(trajectory.header)
 
 
-def _pixels(shape: tuple[int, ...]) -> str:
-    return f"{shape[3]}x{shape[2]} latent pixels"
+class _ReplaySampler(comfy.samplers.Sampler):
+    """Evaluates the model on the stored latents, each at its own level."""
+
+    def __init__(self, trajectory: Trajectory, recorder: Recorder) -> None:
+        self._trajectory = trajectory
+        self._recorder = recorder
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Any,
+        noise: Tensor,
+        *_: Any,
+        **__: Any,
+    ) -> Tensor:
+        options = extra_args["model_options"]["transformer_options"]
+        inputs = {name: tensor.to(noise.device) for name, tensor in self._trajectory.inputs.items()}
+        for step, latent in enumerate(self._trajectory.latents):
+            x = latent.to(noise)
+            level = sigmas[step].expand(x.shape[0])
+            own = {**options, "cond_or_uncond": [0], "sigmas": level}
+            with self._recorder.recording(step, x):
+                model_wrap.inner_model.apply_model(x, level, transformer_options=own, **inputs)
+        return noise
+
+
+def _with_room(patcher: Model, shape: Sequence[int], extra_bytes: int) -> list[int]:
+    """The host's size of a run plus what fusion adds: keys and values beside the running ones, or a replayed row."""
+    row = patcher.memory_required([1, *shape[1:]])
+    rows = math.ceil(extra_bytes / row) if row else 0
+    return [shape[0] + rows, *shape[1:]]

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -136,6 +136,36 @@ class StoredFeatures(ImageFeatures):
         return AttentionFeatures(**kept)
 
 
+class Trajectory(ImageFeatures):
+    """Representation `latents`: only the inverted trajectory; its features are made anew at each sampling step.
+
+    `inputs` are the model's other inputs (cross-attention, pooled vectors, ..), the same at every step. `source` is the
+    host's model that made the trajectory, or None after loading from a file; `weights` tells whether another model has
+    the same weights.
+    """
+
+    representation = "latents"
+
+    def __init__(
+        self,
+        header: FeatureHeader,
+        latents: Tensor,  # steps b c h w
+        inputs: Mapping[str, Tensor],
+        *,
+        source: Any = None,
+        weights: str = "",
+    ) -> None:
+        super().__init__(header)
+        self.latents = latents
+        self.inputs = MappingProxyType(dict(inputs))
+        self.source = source
+        self.weights = weights
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        return {"latents": self.latents, **{f"inputs.{name}": tensor for name, tensor in self.inputs.items()}}
+
+
 class FeatureWriter:
     """Collects features during an inversion, copying each into memory of its own, and closes into StoredFeatures."""
 
@@ -163,7 +193,7 @@ class FeatureWriter:
             self._stacks[key][step].copy_(tensor.detach())
 
     def close(self, header: FeatureHeader) -> StoredFeatures:
-        """The finished features; the header's grids are those that were seen."""
+        """The finished features; the header's grids give way to those that were seen."""
         missing = [layer for layer in self._layers if layer not in self._grids]
         if missing:
             raise MagicStyleError(
@@ -172,6 +202,14 @@ class FeatureWriter:
             )
         grids = {layer: self._grids[layer] for layer in self._layers}
         return StoredFeatures(replace(header, grids=MappingProxyType(grids)), self._stacks)
+
+
+def feature_bytes(
+    grids: Mapping[LayerId, Grid], widths: Mapping[LayerId, int], steps: int, batch: int, roles: str, dtype: torch.dtype
+) -> int:
+    """What StoredFeatures will take: known before anything runs."""
+    tokens = sum(h * w * widths[layer] for layer, (h, w) in grids.items())
+    return tokens * steps * batch * len(roles) * dtype.itemsize
 
 
 class StyleEntry(NamedTuple):
@@ -232,6 +270,12 @@ class FeatureBank:
     def nbytes(self) -> int:
         """Bytes of memory, a picture that serves twice counted once."""
         return sum(features.nbytes for features in {id(features): features for features in self}.values())
+
+    def with_features(self, replacements: Mapping[int, ImageFeatures]) -> FeatureBank:
+        """A new bank in which some pictures' features, by their place in iteration, are replaced."""
+        content, *styles = [replacements.get(place, features) for place, features in enumerate(self)]
+        entries = zip(self.styles, styles, strict=True)
+        return FeatureBank(content, tuple(entry._replace(features=features) for entry, features in entries))
 
     def with_style(self, style: StyleEntry) -> FeatureBank:
         """A new bank with one style more."""

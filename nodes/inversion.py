@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from .invert import invert
 from .sockets import CATEGORY, Features
 
-STORAGE = ["auto", "features"]
+STORAGE = ["auto", "features", "latents"]
 
 
 def _inputs(picture: str) -> list[Any]:
@@ -40,7 +40,12 @@ def _inputs(picture: str) -> list[Any]:
             "More layers need more memory.",
         ),
         io.Combo.Input(
-            "storage", options=STORAGE, default="auto", tooltip="features keeps queries, keys and values in memory."
+            "storage",
+            options=STORAGE,
+            default="auto",
+            tooltip="features keeps queries, keys and values in memory: fastest. latents keeps only the inverted "
+            "latents, a thousandth of the memory, and makes the features anew at each step: about three times slower. "
+            "auto takes features while they fit.",
         ),
         io.Sigmas.Input(
             "sigmas",
@@ -78,9 +83,9 @@ class InvertContent(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, storage: str, sigmas: Any = None, **inputs: Any) -> io.NodeOutput:
-        """Invert and keep queries, keys and values."""
-        return io.NodeOutput(*invert("content", **inputs, sigmas=sigmas, roles="qkv"))
+    def execute(cls, **inputs: Any) -> io.NodeOutput:
+        """Invert and keep what later fuses."""
+        return io.NodeOutput(*invert("content", **inputs))
 
 
 class InvertStyle(io.ComfyNode):
@@ -100,6 +105,6 @@ class InvertStyle(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, storage: str, sigmas: Any = None, **inputs: Any) -> io.NodeOutput:
-        """Invert and keep queries, keys and values."""
-        return io.NodeOutput(*invert("style", **inputs, sigmas=sigmas, roles="qkv"))
+    def execute(cls, **inputs: Any) -> io.NodeOutput:
+        """Invert and keep what later fuses."""
+        return io.NodeOutput(*invert("style", **inputs))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import comfy.utils
@@ -13,20 +14,15 @@ import latent_preview
 import torch
 from torch import Tensor
 
-from ..attention_patches.capture import Recorder
-from ..attention_patches.install import (
-    Model,
-    check_model,
-    install_capture,
-    model_id,
-    plain_model,
-    self_attention_widths,
-)
+from ..attention_patches.capture import Recorder, TrajectoryRecorder
+from ..attention_patches.install import check_model, install_capture, plain_model, weights_id
+from ..attention_patches.model_facts import Model, model_id, self_attention_grids, self_attention_widths
 from ..core.errors import MagicStyleError
-from ..core.features import FeatureHeader, FeatureWriter, ImageFeatures
+from ..core.features import FeatureHeader, FeatureWriter, ImageFeatures, feature_bytes
 from ..core.inversion import Record, sample_ddim_inversion, sampling_grid
-from ..core.layers import select_layers
-from .report import inversion_report
+from ..core.layers import LayerId, select_layers
+from ..core.regions import Grid
+from .report import inversion_report, readable_bytes
 
 Latent = dict[str, Any]
 
@@ -73,6 +69,14 @@ class InversionSampler(comfy.samplers.Sampler):
         return self.noise
 
 
+class Budget(NamedTuple):
+    """What an inversion will keep, decided before it runs."""
+
+    storage: str  # features or latents
+    estimate: int  # bytes of the features, whether they are kept or not
+    reason: str
+
+
 def invert(
     role: str,
     model: Model,
@@ -81,26 +85,67 @@ def invert(
     steps: int,
     scheduler: str,
     layers: str,
-    sigmas: Tensor | None,
-    roles: str,
+    storage: str = "auto",
+    sigmas: Tensor | None = None,
+    *,
+    roles: str = "qkv",
     dtype: torch.dtype = torch.float16,
 ) -> Inversion:
-    """Invert a LATENT and keep the self-attention features that pass by."""
+    """Invert a LATENT; keep the self-attention features that pass by, or the trajectory that can replay them."""
     check_model(model)
     samples = _check_latent(model, latent)
     _check_conditioning(conditioning)
     sigmas = _schedule(model, steps, scheduler) if sigmas is None else _check_sigmas(sigmas)
-    grid = tuple(sampling_grid(sigmas).tolist())
+    levels = tuple(sampling_grid(sigmas).tolist())
+    grids = _grids(model, layers, samples)
+    widths = self_attention_widths(model)
+    estimate = feature_bytes(grids, widths, len(levels), samples.shape[0], roles, dtype)
+    budget = _budget(storage, estimate, conditioning)
     plain, removed = plain_model(model)
-    writer = FeatureWriter(select_layers(layers, self_attention_widths(model)), len(grid), roles, dtype)
-    recorder = Recorder(writer)
+    header = FeatureHeader(model_id(model), "ddim", levels, tuple(samples.shape), grids)
+    recorder = (
+        Recorder(FeatureWriter(tuple(grids), len(levels), roles, dtype))
+        if budget.storage == "features"
+        else TrajectoryRecorder(len(levels), dtype)
+    )
     sampler = InversionSampler(recorder.recording)
     started = time.perf_counter()
     noise = _walk(install_capture(plain, recorder), sampler, samples, conditioning, sigmas)
     seconds = time.perf_counter() - started
-    features = writer.close(FeatureHeader(model_id(model), "ddim", grid, tuple(samples.shape), {}))
-    report = inversion_report(role, features, sampler.clean, sampler.noise, seconds, removed)
+    features = recorder.close(header, plain, weights_id(plain))
+    report = inversion_report(
+        role, features, sampler.clean, sampler.noise, seconds, [budget.reason, *_left_out(removed)]
+    )
     return Inversion({"samples": noise}, features, sigmas, report)
+
+
+def _left_out(removed: list[str]) -> list[str]:
+    return [f"left out of the inversion: {', '.join(removed)}"] if removed else []
+
+
+def _grids(model: Model, layers: str, samples: Tensor) -> dict[LayerId, Grid]:
+    every = self_attention_grids(model, (samples.shape[2], samples.shape[3]))
+    return {layer: every[layer] for layer in select_layers(layers, every)}
+
+
+def free_memory() -> int:
+    """Bytes of main memory that the host reports as free."""
+    return comfy.model_management.get_free_memory(torch.device("cpu"))
+
+
+def _budget(storage: str, estimate: int, conditioning: list[Any]) -> Budget:
+    """`features` while they fit half of the free memory, since two pictures come; else `latents`."""
+    controlled = "control" in conditioning[0][1]
+    if storage == "latents" and controlled:
+        raise MagicStyleError(
+            "conditioning carries a ControlNet, which a replay of latents cannot repeat: "
+            "choose storage features, or invert with a plain prompt."
+        )
+    free = free_memory()
+    sizes = f"features were estimated at {readable_bytes(estimate)}, {readable_bytes(free)} of memory were free"
+    if storage == "auto":
+        storage = "features" if controlled or estimate <= free / 2 else "latents"
+    return Budget(storage, estimate, f"storage {storage}: {sizes}")
 
 
 def _walk(model: Model, sampler: InversionSampler, samples: Tensor, conditioning: list[Any], sigmas: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ def readable_bytes(count: float) -> str:
 
 
 def inversion_report(
-    role: str, features: ImageFeatures, clean: Tensor, noise: Tensor, seconds: float, removed: list[str]
+    role: str, features: ImageFeatures, clean: Tensor, noise: Tensor, seconds: float, notes: list[str]
 ) -> str:
     """The report output of an inversion node."""
     header = features.header
@@ -31,9 +31,7 @@ def inversion_report(
         describe(features),
         _noise_statistics(clean, noise, header.sigmas[0]),
     ]
-    if removed:
-        lines.append(f"left out of the inversion: {', '.join(removed)}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *notes])
 
 
 def bank_summary(bank: FeatureBank) -> str:

@@ -1,0 +1,53 @@
+"""Does the bank fit the model, and the run fit the bank? One clear sentence where it does not."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..core.errors import MagicStyleError
+from ..core.features import FeatureBank
+from ..core.layers import LayerId, select_layers
+from .model_facts import Model, model_id, self_attention_widths
+
+
+def check_bank(model: Model, bank: FeatureBank) -> None:
+    """Refuse features of another architecture."""
+    running, stored = model_id(model), bank.content.header.model
+    if running.digest != stored.digest:
+        raise MagicStyleError(
+            f"bank holds features of another model ({stored.name}) than the one to patch ({running.name}): "
+            "invert both pictures with the checkpoint that you sample with."
+        )
+
+
+def stored_layers(model: Model, bank: FeatureBank, layers: str) -> tuple[LayerId, ...]:
+    """The chosen layers, all of which the bank must hold."""
+    chosen = select_layers(layers, self_attention_widths(model))
+    missing = [str(layer) for layer in chosen if layer not in bank.layers]
+    if missing:
+        raise MagicStyleError(
+            f"layers '{layers}' asks for {', '.join(missing)}, which the bank does not hold: "
+            "choose the same or more layers on both DDIM Inversion nodes."
+        )
+    return chosen
+
+
+def check_run(bank: FeatureBank, latent: Tensor) -> None:
+    """Refuse a running latent that the content's features do not lie on."""
+    header = bank.content.header
+    if getattr(latent, "is_nested", False) or latent.ndim != 4:
+        raise MagicStyleError("latent_image is not a picture latent: connect a LATENT of one still picture.")
+    if tuple(latent.shape[2:]) != header.latent_shape[2:]:
+        raise MagicStyleError(
+            f"latent_image is {_pixels(latent.shape)} but the content was inverted at {_pixels(header.latent_shape)}: "
+            "sample at the content's size."
+        )
+    if header.batch not in (1, latent.shape[0]):
+        raise MagicStyleError(
+            f"latent_image holds {latent.shape[0]} pictures but the content features hold {header.batch}: "
+            "sample the latent that DDIM Inversion (Content) gave."
+        )
+
+
+def _pixels(shape: tuple[int, ...]) -> str:
+    return f"{shape[3]}x{shape[2]} latent pixels"

@@ -1,0 +1,244 @@
+"""The two representations of a bank, `features` and `latents`, are the same to the sampler."""
+
+import gc
+import weakref
+from contextlib import suppress
+
+import comfy.controlnet
+import pytest
+import torch
+from magicstyle.attention_patches.model_facts import self_attention_grids, self_attention_widths
+from magicstyle.core.errors import MagicStyleError
+from magicstyle.core.features import FeatureBank, StoredFeatures, StyleEntry, Trajectory
+from magicstyle.nodes import invert as invert_module
+from magicstyle.nodes.invert import invert
+from magicstyle.nodes.report import bank_summary
+from magicstyle.tests.host.test_stylization import difference, patch, picture, sample
+from magicstyle.tests.host.tiny import tiny_conditioning, tiny_model
+
+FUSIONS = [{"method": "ffa"}, {"method": "styleid"}]
+
+
+@pytest.fixture(autouse=True)
+def inference():
+    with torch.inference_mode():
+        yield
+
+
+def inversion(model, samples, storage, dtype=torch.float32, **more):
+    arguments = {"conditioning": tiny_conditioning(), "steps": 5, "scheduler": "ddim_uniform", **more}
+    arguments = {"layers": "output.6-11", **arguments}
+    return invert("content", model, {"samples": samples}, storage=storage, dtype=dtype, **arguments)
+
+
+def scene(model, storage, *, batch=1, **more):
+    content = inversion(model, picture(batch=batch), storage, **more)
+    style = inversion(model, picture(10, 7, seed=9), storage, **more)
+    return content, FeatureBank(content.features, (StyleEntry(style.features),))
+
+
+class Control(comfy.controlnet.ControlBase):
+    """A ControlNet as the host sees it: a residual for the middle block, on the rows that it is asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+
+    def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
+        self.rows.append(x_noisy.shape[0])
+        height, width = (-(-size // 8) for size in x_noisy.shape[2:])
+        return {"output": [], "middle": [2.0 * torch.ones(x_noisy.shape[0], 64, height, width)], "input": []}
+
+    def get_models(self):
+        return []
+
+    def pre_run(self, model, percent_to_timestep_function):
+        pass
+
+    def cleanup(self):
+        pass
+
+    def copy(self):
+        return self
+
+
+@pytest.mark.parametrize("cfg", [1.0, 5.0])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("knobs", FUSIONS, ids=lambda knobs: knobs["method"])
+def test_latents_and_features_give_the_same_picture(tiny_model, knobs, batch, cfg):
+    content, features = scene(tiny_model, "features", batch=batch)
+    _, latents = scene(tiny_model, "latents", batch=batch)
+    assert isinstance(latents.content, Trajectory) and isinstance(features.content, StoredFeatures)
+    prompts = tiny_conditioning(), tiny_conditioning(seed=4)
+    results = [sample(patch(tiny_model, bank, **knobs), content, cfg, *prompts) for bank in (features, latents)]
+    assert difference(*results) <= 1e-4
+    assert difference(results[0], sample(tiny_model, content, cfg, *prompts)) > 1e-2
+
+
+@pytest.mark.parametrize("knobs", FUSIONS, ids=lambda knobs: knobs["method"])
+def test_controlnet_sees_only_the_users_rows_and_both_act(tiny_model, knobs):
+    content, features = scene(tiny_model, "features", batch=2)
+    _, latents = scene(tiny_model, "latents", batch=2)
+    results = []
+    for bank in (features, latents):
+        control = Control()
+        guided = [[tiny_conditioning()[0][0], {"control": control, "control_apply_to_uncond": False}]]
+        results.append(sample(patch(tiny_model, bank, **knobs), content, 1.0, guided, guided))
+        assert control.rows == [2] * 5
+    assert difference(results[1], results[0]) <= 1e-4
+    assert difference(results[0], sample(patch(tiny_model, features, **knobs), content)) > 1e-3
+
+
+def test_two_patchers_in_series_replay_without_fusing_each_others_replay(tiny_model):
+    content, features = scene(tiny_model, "features")
+    _, latents = scene(tiny_model, "latents")
+    results = [
+        sample(patch(patch(tiny_model, bank, "output.6-8"), bank, "output.9-11", method="styleid"), content)
+        for bank in (features, latents)
+    ]
+    assert difference(results[1], results[0]) <= 1e-4
+
+
+def with_lora(model, strength=0.5):
+    """What a LoRA loader makes of a model: other weights on the same modules."""
+    key = "diffusion_model.output_blocks.9.1.transformer_blocks.0.attn1.to_k.weight"
+    weight = model.model.get_parameter(key)
+    diff = strength * torch.randn(weight.shape, generator=torch.Generator().manual_seed(7))
+    patched = model.clone()
+    assert patched.add_patches({key: ("diff", (diff,))})
+    return patched
+
+
+def test_a_lora_that_comes_after_the_inversion_does_not_change_the_features(tiny_model):
+    content, features = scene(tiny_model, "features")
+    _, latents = scene(tiny_model, "latents")
+    lora = with_lora(tiny_model)
+    results = [sample(patch(lora, bank), content) for bank in (features, latents)]
+    assert difference(results[1], results[0]) <= 1e-4
+    _, own = scene(lora, "features")
+    assert difference(sample(patch(lora, own), content), results[0]) > 1e-3
+
+
+def test_another_nodes_override_on_the_sampling_model_is_not_asked_for_replays_of_the_plain_inversion(tiny_model):
+    content, latents = scene(tiny_model, "latents")
+    calls = []
+
+    def override(func, q, k, v, *args, **kwargs):
+        calls.append(1)
+        return func(q, k, v, *args, **kwargs)
+
+    model = tiny_model.clone()
+    model.model_options["transformer_options"]["optimized_attention_override"] = override
+    sample(patch(model, latents), content)
+    assert len(calls) == 32 * 5
+
+
+@pytest.mark.parametrize("dtype, bound", [(torch.float16, 2e-3), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("storage", ["features", "latents"])
+def test_half_precisions_stay_within_their_bound(tiny_model, storage, dtype, bound):
+    content, exact = scene(tiny_model, "features")
+    _, half = scene(tiny_model, storage, dtype=dtype)
+    result = sample(patch(tiny_model, half), content)
+    assert difference(result, sample(patch(tiny_model, exact), content)) < bound
+
+
+def test_a_trajectory_is_a_thousandth_of_the_features_at_genuine_widths():
+    """SD1.5 at 512x512, 50 steps: counted, not run."""
+    grids = {}
+    for number in range(6, 12):
+        grids[number] = (32, 32, 640) if number < 9 else (64, 64, 320)
+    features = sum(h * w * c for h, w, c in grids.values()) * 50 * 3 * 4 * 2
+    latents = 2 * 50 * 4 * 64 * 64 * 2
+    assert latents * 1000 <= features
+
+
+def test_reported_bytes_are_the_bytes_of_the_storages(tiny_model):
+    for storage in ("features", "latents"):
+        _, bank = scene(tiny_model, storage)
+        storages = {
+            t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for f in bank for t in f.tensors.values()
+        }
+        assert bank.nbytes == bank.get_ram_usage() == sum(storages.values())
+        assert "together" in bank_summary(bank)
+
+
+@pytest.mark.parametrize("layers", ["output.3-11", "all", "middle"])
+@pytest.mark.parametrize("size", [(8, 12), (17, 23)])
+def test_the_estimate_and_the_grids_are_known_before_the_run(tiny_model, layers, size):
+    result = inversion(tiny_model, picture(*size), "features", layers=layers, dtype=torch.float16)
+    every = self_attention_grids(tiny_model, size)
+    assert list(every) == list(self_attention_widths(tiny_model))
+    assert dict(result.features.header.grids) == {layer: every[layer] for layer in result.features.header.layers}
+    grids, widths = result.features.header.grids, self_attention_widths(tiny_model)
+    assert invert_module.feature_bytes(grids, widths, 5, 1, "qkv", torch.float16) == result.features.nbytes
+
+
+def test_auto_takes_features_while_they_fit_and_says_why(tiny_model, monkeypatch):
+    assert isinstance(inversion(tiny_model, picture(), "auto").features, StoredFeatures)
+    monkeypatch.setattr(invert_module, "free_memory", lambda: 100_000)
+    result = inversion(tiny_model, picture(), "auto")
+    assert isinstance(result.features, Trajectory)
+    assert "storage latents: features were estimated at 675.0 KiB, 97.7 KiB of memory were free" in result.report
+
+
+def test_replay_of_a_controlled_inversion_is_refused_and_auto_avoids_it(tiny_model, monkeypatch):
+    controlled = [[tiny_conditioning()[0][0], {"control": Control(), "control_apply_to_uncond": False}]]
+    with pytest.raises(MagicStyleError, match="conditioning carries a ControlNet.*choose storage features"):
+        inversion(tiny_model, picture(), "latents", conditioning=controlled)
+    monkeypatch.setattr(invert_module, "free_memory", lambda: 1)
+    assert isinstance(inversion(tiny_model, picture(), "auto", conditioning=controlled).features, StoredFeatures)
+
+
+@pytest.mark.parametrize("storage", ["features", "latents"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_of_a_run_outlives_it(tiny_model, storage, fails):
+    content, bank = scene(tiny_model, storage)
+    lora = with_lora(tiny_model)
+    for model in (tiny_model, lora):
+        patched = patch(model, bank)
+
+        def callback(step, *_):
+            if fails and step == 2:
+                raise RuntimeError
+
+        def run(patched=patched, callback=callback):
+            with suppress(RuntimeError):
+                sample(patched, content, callback=callback)
+            gc.collect()
+            return sum(t.numel() for t in gc.get_objects() if type(t) is torch.Tensor)
+
+        assert run() == run()
+
+
+def test_a_dropped_bank_is_freed(tiny_model):
+    content, bank = scene(tiny_model, "features")
+    patched = patch(tiny_model, bank)
+    sample(patched, content)
+    gone = weakref.ref(bank.content)
+    del content, bank, patched
+    gc.collect()
+    assert gone() is None
+
+
+def test_the_hosts_memory_estimate_hears_of_the_fusion(tiny_model, monkeypatch):
+    content, bank = scene(tiny_model, "latents")
+    shapes = []
+    monkeypatch.setattr(
+        type(tiny_model.model),
+        "memory_required",
+        lambda self, input_shape, **_: shapes.append(input_shape[0]) or 1000.0,
+    )
+    sample(tiny_model, content)
+    plain = max(shapes)
+    shapes.clear()
+    sample(patch(tiny_model, bank), content)
+    assert max(shapes) > plain
+
+
+def test_tiny_model_clones_share_weights_and_a_lora_is_taken_off_again():
+    plain = tiny_model()
+    before = {name: weight.clone() for name, weight in plain.model.named_parameters()}
+    content, bank = scene(plain, "latents")
+    sample(patch(with_lora(plain), bank), content)
+    sample(plain, content)
+    assert all(torch.equal(before[name], weight) for name, weight in plain.model.named_parameters())
