@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ..core.attention import Kernel
-from ..core.features import AttentionFeatures, FeatureBank, ImageFeatures, StyleEntry
+from ..core.features import ROLES, AttentionFeatures, FeatureBank, ImageFeatures, StyleEntry, Trajectory
 from ..core.fusion import FusionSettings, Scene, StyleFeatures, content_roles, fuse, style_roles
 from ..core.layers import LayerId
 from ..core.regions import Grid, mask_to_tokens
@@ -43,6 +43,26 @@ class FusionPatch:
         self._content_roles = content_roles(settings, bank)
         self._style_roles = style_roles(settings)
 
+    def pictures(self, bank: FeatureBank) -> list[tuple[ImageFeatures, str]]:
+        """Each picture of a bank and the roles that this patch reads of it, all where it serves twice."""
+        features = list(bank)
+        read: dict[int, set[str]] = {}
+        for place, picture in enumerate(features):
+            read.setdefault(id(picture), set()).update(self._style_roles if place else self._content_roles)
+        return [(picture, "".join(role for role in ROLES if role in read[id(picture)])) for picture in features]
+
+    def extra_bytes(self, widths: Mapping[LayerId, int]) -> int:
+        """What one model call holds beside the host's own: the largest layer's features of all pictures, and replays.
+
+        In float32, which covers every precision.
+        """
+        sizes = [
+            sum(_layer_bytes(features, layer, widths[layer], roles) for features, roles in self.pictures(self.bank))
+            for layer in self.layers
+        ]
+        replayed = any(isinstance(features, Trajectory) for features in self.bank)
+        return sum(sizes) if replayed else max(sizes)
+
     def handler(self, views: Sequence[StepView]) -> Handler:
         """The handler of one model call, from a view per picture: the content first, then each style."""
         content_view, *style_views = views
@@ -67,6 +87,11 @@ class FusionPatch:
         region = _tokens(entry.region, site.grid, q, site.chunks)
         mask = _tokens(entry.style_mask, entry.features.header.grids[site.layer], q, site.chunks)
         return StyleFeatures(features, entry.weight, region, mask)
+
+
+def _layer_bytes(features: ImageFeatures, layer: LayerId, width: int, roles: str) -> int:
+    h, w = features.header.grids[layer]
+    return h * w * width * features.header.batch * len(roles) * 4
 
 
 def _on_rows(features: AttentionFeatures, q: Tensor, chunks: int) -> AttentionFeatures:
