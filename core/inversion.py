@@ -1,4 +1,4 @@
-"""DDIM inversion: from an image latent to the noise that deterministic sampling turns back into it.
+"""DDIM in both directions: from an image latent to its noise, and from the noise back to the image latent.
 
 Everything is in the variance-exploding form of k-diffusion, x = x0 + sigma eps, in which a DDIM step is exactly an
 Euler step of the probability-flow ODE (Song et al. 2021; Karras et al. 2022).
@@ -55,6 +55,24 @@ def sample_ddim_inversion(
             callback({"i": last - step, "x": x, "sigma": grid[step], "sigma_hat": grid[step], "denoised": denoised})
         if step > 0:
             x = x + (grid[step - 1] - grid[step]) * eps
+    return x
+
+
+def sample_ddim(
+    model: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: dict[str, Any] | None = None,
+    callback: Callable[[dict[str, Any]], None] | None = None,
+    disable: bool | None = None,
+) -> Tensor:
+    """Deterministic DDIM sampling (Song et al. 2021, eq. 12) down a descending schedule to its last level: b c h w."""
+    for step in range(len(sigmas) - 1):
+        eps = _noise(model, x, sigmas[step], extra_args)
+        if callback is not None:
+            denoised = x - sigmas[step] * eps
+            callback({"i": step, "x": x, "sigma": sigmas[step], "sigma_hat": sigmas[step], "denoised": denoised})
+        x = x + (sigmas[step + 1] - sigmas[step]) * eps
     return x
 
 

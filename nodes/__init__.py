@@ -5,11 +5,12 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .bank import FeatureBankNode
+from .demo_model import DemoModel
 from .initial_latent import InitialLatent
 from .inversion import InvertContent, InvertStyle
 from .patcher import PatchFFA
 
-NODES: list[type[io.ComfyNode]] = [InvertContent, InvertStyle, FeatureBankNode, PatchFFA, InitialLatent]
+NODES: list[type[io.ComfyNode]] = [InvertContent, InvertStyle, FeatureBankNode, PatchFFA, InitialLatent, DemoModel]
 
 
 class MagicStyleExtension(ComfyExtension):

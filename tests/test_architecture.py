@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "attention_patches": RUNTIME,
     "attention_patches/install.py": RUNTIME | HOST,
     "nodes": RUNTIME | HOST | {"tqdm", "PIL"},
-    "headless": RUNTIME | {"diffusers", "PIL", "tqdm"},
+    "headless": RUNTIME | {"diffusers", "transformers", "torchvision", "PIL", "tqdm"},
 }
 SOURCES = sorted(path for layer in LAYERS for path in (PACK / layer).rglob("*.py"))
 

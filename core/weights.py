@@ -1,0 +1,119 @@
+"""Model files: the demo model with the configuration in its header, and single-file SD1.5 checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from .errors import MagicStyleError
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+DEMO_MODEL = ASSETS / "magicstyle_demo.safetensors"
+DEMO_CONTENT, DEMO_STYLE = ASSETS / "demo_content.png", ASSETS / "demo_style.png"
+DEMO_FORMAT = "magicstyle-demo-model-1"
+
+UNET, AUTOENCODER, TEXT_ENCODER = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
+PROMPT = "cond_stage_model.empty_prompt"
+# tensors by which a single-file SD1.5 checkpoint is known, and their shapes
+SD15_SIGNATURE = {
+    f"{UNET}input_blocks.0.0.weight": (320, 4, 3, 3),
+    f"{UNET}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 768),
+    f"{UNET}output_blocks.11.1.transformer_blocks.0.attn1.to_q.weight": (320, 320),
+    f"{AUTOENCODER}decoder.conv_in.weight": (512, 4, 3, 3),
+    f"{TEXT_ENCODER}text_model.embeddings.token_embedding.weight": (49408, 768),
+}
+PARTS = (UNET, AUTOENCODER, TEXT_ENCODER)
+
+
+@dataclass(frozen=True)
+class DemoHeader:
+    """What the demo model's file says about itself, in the words of the original configuration files."""
+
+    unet_config: dict[str, Any]
+    ddconfig: dict[str, Any]
+    embed_dim: int
+    latent_channels: int
+    downscale_ratio: int
+    scale_factor: float
+    latent_rgb_factors: list[list[float]]
+    latent_rgb_factors_bias: list[float]
+
+
+@dataclass(frozen=True)
+class DemoFile:
+    """The demo model: its configuration and weights, and the one prompt that it knows."""
+
+    header: DemoHeader
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def prompt(self) -> Tensor:
+        """The text features of the empty prompt: 1 m c."""
+        return self.tensors[PROMPT]
+
+
+def read_demo_file(path: Path = DEMO_MODEL) -> DemoFile:
+    """The demo model's file, its weights in single precision."""
+    facts, tensors = _read(path)
+    return DemoFile(_demo_header(path, facts), {name: tensor.float() for name, tensor in tensors.items()})
+
+
+def read_sd15_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of UNet, autoencoder and text encoder of a single-file SD1.5 checkpoint, as they are stored."""
+    _, tensors = _read(path, PARTS)
+    tensors = {_full_name(name): tensor for name, tensor in tensors.items()}
+    for name, shape in SD15_SIGNATURE.items():
+        if name not in tensors or tuple(tensors[name].shape) != shape:
+            found = f"has the shape {tuple(tensors[name].shape)}" if name in tensors else "is missing"
+            raise MagicStyleError(
+                f"{path.name} is not a Stable Diffusion 1.5 checkpoint ({name} {found}): "
+                "choose a single .safetensors file that holds SD1.5's UNet, VAE and text encoder."
+            )
+    return tensors
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _demo_header(path: Path, facts: Mapping[str, str]) -> DemoHeader:
+    try:
+        if json.loads(facts["format"]) != DEMO_FORMAT:
+            raise MagicStyleError(
+                f"{path.name} has the format {facts['format']}, not {DEMO_FORMAT}: "
+                "take the file that came with this version of the pack."
+            )
+        return DemoHeader(**{field.name: json.loads(facts[field.name]) for field in fields(DemoHeader)})
+    except (KeyError, json.JSONDecodeError) as error:
+        raise MagicStyleError(
+            f"{path.name} is not the demo model (its header has no readable entry {error}): "
+            "take the file that came with the pack."
+        ) from None
+
+
+def _read(path: Path, prefixes: tuple[str, ...] = ("",)) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of a .safetensors file, only those whose names begin with one of `prefixes`."""
+    if not path.is_file():
+        raise MagicStyleError(f"{path} does not exist: check the name, or fetch the file again.")
+    try:
+        with safe_open(path, "pt") as file:
+            names = [name for name in file.keys() if name.startswith(prefixes)]  # noqa: SIM118 (not a mapping)
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise MagicStyleError(
+            f"{path.name} is not a readable .safetensors file ({error}): fetch the file again."
+        ) from None
+
+
+def _full_name(name: str) -> str:
+    """Some files leave out one level of the text encoder's names."""
+    if name.startswith(TEXT_ENCODER) and not name.startswith(f"{TEXT_ENCODER}text_model."):
+        return name.replace(TEXT_ENCODER, f"{TEXT_ENCODER}text_model.", 1)
+    return name

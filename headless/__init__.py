@@ -1,0 +1,1 @@
+"""The same method on diffusers, for machines without ComfyUI: the `magicstyle` command."""

@@ -1,0 +1,128 @@
+"""The method in three calls: invert each picture, put their features into a bank, sample with fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..core.adain import adain_latents
+from ..core.attention import Kernel
+from ..core.features import AttentionFeatures, FeatureBank, FeatureHeader, FeatureWriter, StoredFeatures, StyleEntry
+from ..core.fusion import FusionSettings, Scene, StyleFeatures, content_roles, fuse, style_roles
+from ..core.inversion import Denoiser, sample_ddim, sample_ddim_inversion, sampling_grid
+from ..core.layers import LayerId, select_layers
+from ..core.regions import Grid
+from ..core.schedule import ddim_uniform, noise_levels
+from .attention import Handler
+from .model import HeadlessModel
+
+Callback = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a user can choose, with the nodes' defaults."""
+
+    settings: FusionSettings = field(default_factory=FusionSettings)
+    steps: int = 50
+    layers: str = "output.6-11"
+    adain: float = 1.0  # strength of the initial latent's AdaIN
+
+    @property
+    def sigmas(self) -> Tensor:
+        """The sampling schedule: descending, with the final zero."""
+        return ddim_uniform(noise_levels(), self.steps)
+
+
+class Inversion(NamedTuple):
+    """An inverted picture (or batch of pictures): its noise latent, and the features seen on the way."""
+
+    noise: Tensor  # b c h w, in the model's scale
+    features: StoredFeatures
+
+
+@torch.inference_mode()
+def invert(
+    model: HeadlessModel,
+    latent: Tensor,
+    recipe: Recipe,
+    *,
+    roles: str = "qkv",
+    dtype: torch.dtype = torch.float16,
+    callback: Callback | None = None,
+) -> Inversion:
+    """Walk a latent b c h w up to its noise and keep the features of the recipe's layers."""
+    sigmas = recipe.sigmas.to(latent.device)
+    grid = tuple(sampling_grid(sigmas).tolist())
+    writer = FeatureWriter(select_layers(recipe.layers, model.layers), len(grid), roles, dtype)
+
+    @contextmanager
+    def record(step: int, x: Tensor) -> Iterator[None]:
+        with model.hooks.answered_by(_capture(writer, step)):
+            yield
+
+    noise = sample_ddim_inversion(model.denoised, latent, sigmas, callback=callback, record=record)
+    return Inversion(noise, writer.close(FeatureHeader(model.id, "ddim", grid, tuple(latent.shape), {})))
+
+
+@torch.inference_mode()
+def stylize(
+    model: HeadlessModel, content: Inversion, style: Inversion, recipe: Recipe, callback: Callback | None = None
+) -> Tensor:
+    """The content latent painted with the style's features: b c h w."""
+    bank = FeatureBank(content.features, (StyleEntry(style.features),))
+    start = adain_latents(content.noise, style.noise, recipe.adain)
+    return sample_ddim(fused(model, bank, recipe), start, recipe.sigmas.to(start.device), callback=callback)
+
+
+@torch.inference_mode()
+def reconstruct(model: HeadlessModel, content: Inversion, recipe: Recipe, callback: Callback | None = None) -> Tensor:
+    """The content latent sampled back from its noise without any fusion: b c h w."""
+    noise = content.noise
+    return sample_ddim(model.denoised, noise, recipe.sigmas.to(noise.device), callback=callback)
+
+
+def fused(model: HeadlessModel, bank: FeatureBank, recipe: Recipe) -> Denoiser:
+    """The model's denoiser with the bank's features in the recipe's layers."""
+    layers = frozenset(select_layers(recipe.layers, model.layers))
+
+    def denoised(x: Tensor, sigma: Tensor) -> Tensor:
+        with model.hooks.answered_by(_fusion(bank, recipe.settings, layers, float(sigma[0]))):
+            return model.denoised(x, sigma)
+
+    return denoised
+
+
+def _capture(writer: FeatureWriter, step: int) -> Handler:
+    def handle(layer: LayerId, grid: Grid, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if layer in writer:
+            writer.write(layer, grid, step, AttentionFeatures(q, k, v))
+        return kernel.call(q, k, v, None)
+
+    return handle
+
+
+def _fusion(bank: FeatureBank, settings: FusionSettings, layers: frozenset[LayerId], sigma: float) -> Handler:
+    roles = content_roles(settings, bank), *(style_roles(settings) for _ in bank.styles)
+    steps = [features.nearest(sigma).step for features in bank]
+
+    def handle(layer: LayerId, grid: Grid, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if layer not in layers:
+            return kernel.call(q, k, v, None)
+        content, *styles = (
+            _on_rows(features.at(layer, step, kept), q) for features, step, kept in zip(bank, steps, roles, strict=True)
+        )
+        weighted = (StyleFeatures(found, entry.weight) for found, entry in zip(styles, bank.styles, strict=True))
+        return fuse(kernel, Scene(AttentionFeatures(q, k, v), content, tuple(weighted)), settings)
+
+    return handle
+
+
+def _on_rows(features: AttentionFeatures, q: Tensor) -> AttentionFeatures:
+    """Features of one picture, or of as many as q has rows, on the device and in the precision of q."""
+    return AttentionFeatures(*(None if t is None else t.to(q).expand(q.shape[0], -1, -1) for t in features))
