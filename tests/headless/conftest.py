@@ -1,0 +1,37 @@
+"""Pictures to stylize, and the demo model."""
+
+import pytest
+from magicstyle.tests.host.shims import install_shims
+
+install_shims()  # diffusers must not hide a torchvision that the host tests need later in this process
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def model():
+    """The demo model."""
+    from magicstyle.headless.model import load_demo_model
+
+    return load_demo_model()
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Factory: pictures("a.png", ..) writes portraits of different seeds and returns their paths."""
+    from magicstyle.tools.demo_model.portraits import portrait
+    from PIL import Image
+
+    def write(*names):
+        paths = [tmp_path / name for name in names]
+        for seed, path in enumerate(paths):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(portrait(2_000_000 + seed).image).save(path)
+        return paths
+
+    return write
