@@ -16,6 +16,8 @@ from ..core.regions import Grid
 OVERRIDE = "optimized_attention_override"
 # holds the one handler that may answer; while a handler delegates, none may: a fused call is not fused again
 ONLY = "magicstyle_only"
+# the uuids of the negative prompts' conds: an index in cond_or_uncond means something else to each guider
+NEGATIVE = "magicstyle_negative"
 # backends that broadcast a 1 x m mask instead of spreading it to n x m
 MASKING_BACKENDS = ("attention_pytorch", "attention_sub_quad")
 
@@ -26,6 +28,7 @@ class CallSite(NamedTuple):
     layer: LayerId
     grid: Grid
     chunks: int  # rows are chunk-major: (chunks b) n c
+    negative: tuple[bool, ...] = ()  # which chunks are known to answer a negative prompt
 
     @classmethod
     def read(cls, options: Mapping[str, Any]) -> CallSite | None:
@@ -34,7 +37,9 @@ class CallSite(NamedTuple):
         if block is None or shape is None:
             return None
         layer = LayerId(block[0], block[1], options.get("block_index", 0))
-        return cls(layer, (shape[2], shape[3]), len(options.get("cond_or_uncond", (0,))))
+        uuids, negative = options.get("uuids", ()), options.get(NEGATIVE, ())
+        flags = tuple(uuid in negative for uuid in uuids) if negative else ()
+        return cls(layer, (shape[2], shape[3]), len(options.get("cond_or_uncond", (0,))), flags)
 
     def matches(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
         """Whether q, k and v hold one token per grid cell; token-merging and tiling patches change that."""

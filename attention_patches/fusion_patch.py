@@ -6,17 +6,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ..core.attention import Kernel
+from ..core.errors import MagicStyleError
 from ..core.features import ROLES, AttentionFeatures, FeatureBank, ImageFeatures, StyleEntry, Trajectory
-from ..core.fusion import FusionSettings, Scene, StyleFeatures, content_roles, fuse, style_roles
+from ..core.fusion import METHODS, FusionSettings, Moment, Scene, StyleFeatures, content_roles, fuse, style_roles
 from ..core.layers import LayerId
 from ..core.regions import Grid, mask_to_tokens
 from .call_site import CallSite, Handler
 
 # the stored features of one picture at the current noise level: (layer, roles) -> b n c each
 StepView = Callable[[LayerId, str], AttentionFeatures]
+START = Moment()
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,11 @@ class FusionPatch:
         self.settings = settings
         self.layers = frozenset(layers)
         self.window = window
+        if METHODS[settings.method].style and not bank.styles:
+            raise MagicStyleError(
+                f"method {settings.method} draws from a style, and the bank has none: connect one to the Feature Bank, "
+                "or choose masactrl or diffstyler."
+            )
         self._content_roles = content_roles(settings, bank)
         self._style_roles = style_roles(settings)
 
@@ -63,7 +71,7 @@ class FusionPatch:
         replayed = any(isinstance(features, Trajectory) for features in self.bank)
         return sum(sizes) if replayed else max(sizes)
 
-    def handler(self, views: Sequence[StepView]) -> Handler:
+    def handler(self, views: Sequence[StepView], moment: Moment = START) -> Handler:
         """The handler of one model call, from a view per picture: the content first, then each style."""
         content_view, *style_views = views
 
@@ -71,22 +79,34 @@ class FusionPatch:
             if site.layer not in self.layers or self._grid(self.bank.content, site) != site.grid:
                 return kernel.call(q, k, v, None)
             content = _on_rows(content_view(site.layer, self._content_roles), q, site.chunks)
-            styles = tuple(
-                self._style(entry, view, site, q) for entry, view in zip(self.bank.styles, style_views, strict=True)
-            )
-            return fuse(kernel, Scene(AttentionFeatures(q, k, v), content, styles), self.settings)
+            styles = self._styles(style_views, site, q)
+            return fuse(kernel, Scene(AttentionFeatures(q, k, v), content, styles, moment), self.settings)
 
         return handle
+
+    def progress(self, sigma: float) -> float:
+        """The share of the stored steps that are done at a noise level."""
+        return self.bank.content.nearest(sigma).step / len(self.bank.content.header.sigmas)
 
     @staticmethod
     def _grid(features: ImageFeatures, site: CallSite) -> Grid | None:
         return features.header.grids.get(site.layer)
 
-    def _style(self, entry: StyleEntry, view: StepView, site: CallSite, q: Tensor) -> StyleFeatures:
-        features = _on_rows(view(site.layer, self._style_roles), q, site.chunks)
-        region = _tokens(entry.region, site.grid, q, site.chunks)
-        mask = _tokens(entry.style_mask, entry.features.header.grids[site.layer], q, site.chunks)
-        return StyleFeatures(features, entry.weight, region, mask)
+    def _styles(self, views: Sequence[StepView], site: CallSite, q: Tensor) -> tuple[StyleFeatures, ...]:
+        # copies of one picture share their features: core.fusion knows them by that
+        rows = {
+            id(entry.features): _on_rows(view(site.layer, self._style_roles), q, site.chunks)
+            for entry, view in zip(self.bank.styles, views, strict=True)
+        }
+        return tuple(self._style(entry, rows[id(entry.features)], site, q) for entry in self.bank.styles)
+
+    def _style(self, entry: StyleEntry, features: AttentionFeatures, site: CallSite, q: Tensor) -> StyleFeatures:
+        # regions stay on the CPU, where their groups of tokens are found without waiting for the device
+        region = _tokens(entry.region, site.grid, q.shape[0], site.chunks)
+        if METHODS[self.settings.method].conditional and any(site.negative):
+            region = _positive_rows(region, site, q)
+        mask = _tokens(entry.style_mask, entry.features.header.grids[site.layer], q.shape[0], site.chunks)
+        return StyleFeatures(features, entry.weight, region, None if mask is None else mask.to(q))
 
 
 def _layer_bytes(features: ImageFeatures, layer: LayerId, width: int, roles: str) -> int:
@@ -98,11 +118,18 @@ def _on_rows(features: AttentionFeatures, q: Tensor, chunks: int) -> AttentionFe
     return AttentionFeatures(*(None if t is None else _rows(t.to(q), q.shape[0], chunks) for t in features))
 
 
-def _tokens(mask: Tensor | None, grid: Grid, q: Tensor, chunks: int) -> Tensor | None:
+def _tokens(mask: Tensor | None, grid: Grid, rows: int, chunks: int) -> Tensor | None:
     if mask is None:
         return None
-    tokens = mask_to_tokens(mask.to(q.device), grid)
-    return tokens if tokens.shape[0] == 1 else _rows(tokens, q.shape[0], chunks)
+    tokens = mask_to_tokens(mask, grid)
+    return tokens if tokens.shape[0] == 1 else _rows(tokens, rows, chunks)
+
+
+def _positive_rows(region: Tensor | None, site: CallSite, q: Tensor) -> Tensor:
+    """The region with nothing in the rows of negative prompts: rows n."""
+    positive = 1.0 - torch.tensor(site.negative, dtype=torch.float32)
+    rows = positive.repeat_interleave(q.shape[0] // site.chunks).unsqueeze(1)
+    return rows * (torch.ones(1, q.shape[1]) if region is None else region)
 
 
 def _rows(tensor: Tensor, rows: int, chunks: int) -> Tensor:

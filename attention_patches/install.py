@@ -21,8 +21,8 @@ from torch import Tensor
 
 from ..core.errors import MagicStyleError
 from ..core.features import FeatureBank, FeatureWriter, ImageFeatures, StoredFeatures, Trajectory
-from ..core.fusion import FusionSettings
-from .call_site import hooked, sigma_of
+from ..core.fusion import METHODS, FusionSettings, Moment
+from .call_site import NEGATIVE, hooked, sigma_of
 from .capture import Recorder, TrajectoryRecorder
 from .checks import check_bank, check_run, stored_layers
 from .fusion_patch import FusionPatch, SigmaWindow, StepView, coverage_warning, nearest_view
@@ -101,7 +101,8 @@ def install_fusion(
         if options.get(REPLAY) or sigma not in window:
             return executor(*args, **kwargs)
         views = _views(options.get(key, bank), patch, executor, sigma, args)
-        with hooked(options, patch.handler(views)):
+        moment = Moment(patch.progress(sigma), _noise_share(sampling, sigma))
+        with hooked(options, patch.handler(views, moment)):
             return executor(*args, **kwargs)
 
     def outer_sample(executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
@@ -112,6 +113,11 @@ def install_fusion(
         guider = executor.class_obj
         guider.model_options["transformer_options"][key] = _with_other_weights_recorded(guider, bank, patch, args[3])
         return executor(*args, **kwargs)
+
+    def predict_noise(
+        executor: Callable[..., Tensor], x: Tensor, timestep: Tensor, model_options: dict[str, Any], *args: Any, **kw: Any
+    ) -> Tensor:
+        return executor(x, timestep, _with_negative_named(model_options, executor.class_obj), *args, **kw)
 
     room = patch.extra_bytes(self_attention_widths(model))
 
@@ -124,12 +130,30 @@ def install_fusion(
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, apply_model)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, key, outer_sample)
     patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, key, prepare_sampling)
+    if METHODS[settings.method].conditional:
+        patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, key, predict_noise)
     return patched
 
 
 def _options(args: tuple[Any, ...]) -> dict[str, Any]:
     # apply_model(x, t, c_concat, c_crossattn, control, transformer_options, ..): the host passes all six by position
     return args[5]
+
+
+def _noise_share(sampling: Any, sigma: float) -> float:
+    """The timestep of a noise level as a share of all, from 0 (clean) to 1."""
+    steps = getattr(sampling, "num_timesteps", None)
+    if steps is None:  # a continuous schedule: its spread in log space
+        low, high = math.log(float(sampling.sigma_min)), math.log(float(sampling.sigma_max))
+        return min(max((math.log(sigma) - low) / (high - low), 0.0), 1.0)
+    return float(sampling.timestep(torch.tensor([sigma]))) / steps
+
+
+def _with_negative_named(model_options: dict[str, Any], guider: Any) -> dict[str, Any]:
+    """The options of one prediction, saying which conds are the guider's negative ones."""
+    conds = [cond for name, conds in guider.conds.items() if "negative" in name for cond in conds or ()]
+    named = {**model_options["transformer_options"], NEGATIVE: frozenset(cond["uuid"] for cond in conds)}
+    return {**model_options, "transformer_options": named}
 
 
 def _views(

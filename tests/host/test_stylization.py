@@ -1,5 +1,6 @@
 """What must hold, in a real ComfyUI, on a miniature SD1.5."""
 
+import functools
 import logging
 import math
 from contextlib import suppress
@@ -15,7 +16,7 @@ from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.nodes import invert as invert_module
 from magicstyle.nodes.invert import invert
-from magicstyle.tests.host.styleid_oracle import styleid
+from magicstyle.tests.host.fusion_oracle import styleid, stylize
 from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning, tiny_latent, tiny_sigmas
 
 SCALE = 0.18215
@@ -159,7 +160,8 @@ def test_styleid_equals_an_independent_implementation(tiny_model, g, tau):
     ours = sample(patch(tiny_model, bank, method="styleid", query_preservation=g, temperature=tau), content)
     context = tiny_conditioning()[0][0]
     model = tiny_model.model
-    theirs = styleid(model, picture() * SCALE, picture(seed=9) * SCALE, tiny_sigmas(tiny_model, 5), context, g, tau)
+    rule = functools.partial(styleid, gamma=g, tau=tau)
+    theirs = stylize(model, picture() * SCALE, picture(seed=9) * SCALE, tiny_sigmas(tiny_model, 5), context, rule)
     assert difference(ours * SCALE, theirs) <= 1e-4
     assert difference(sample(tiny_model, content) * SCALE, theirs) > 1e-2
 
