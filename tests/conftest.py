@@ -21,6 +21,11 @@ from magicstyle.tests.host.locate import ADVICE, find_host  # noqa: E402
 HOST = find_host()
 
 
+def pytest_addoption(parser):
+    text = "browser tests also write the README's pictures of graphs to assets/screenshots"
+    parser.addoption("--write-screenshots", action="store_true", help=text)
+
+
 class SkippedTest(pytest.Item):
     """A test of a module that was not imported."""
 
@@ -54,6 +59,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if needs_host(item.path):
             item.add_marker("host")
+        if TESTS / "browser" in item.path.parents:
+            item.add_marker("browser")
         if "server" in getattr(item, "fixturenames", ()):
             item.add_marker("server")
 

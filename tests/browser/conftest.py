@@ -1,0 +1,68 @@
+"""One browser, one tab and one folder of screenshots for all browser tests."""
+
+import io
+from pathlib import Path
+
+import pytest
+from magicstyle.tests import photographs
+from magicstyle.tests.browser.chromium import FLAGS, find_chromium, obstacle
+from magicstyle.tests.browser.frontend import Frontend
+from magicstyle.tests.workflows import graphs
+from PIL import Image
+
+SCREENSHOTS = Path(__file__).with_name("screenshots")  # not in git
+FOR_README = Path(__file__).resolve().parents[2] / "assets" / "screenshots"
+VIEWPORT = {"width": 1600, "height": 950}
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if obstacle():
+        pytest.skip(obstacle())
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def tab(browser, request):
+    """The frontend of the running server; opening it takes seconds, so that all tests share it."""
+    server = request.getfixturevalue("server")  # after `browser`: without one, no server is started
+    for picture, draw in (("portrait.png", photographs.portrait), ("style.png", photographs.style)):
+        server.upload(picture, draw())
+    for name in graphs.NAMES:  # before the page is opened: it reads the lists of files once
+        for checkpoint in graphs.literals(graphs.api(name), "CheckpointLoaderSimple", "ckpt_name"):
+            server.add_checkpoint(checkpoint, "full")
+    page = browser.new_page(viewport=VIEWPORT)
+    frontend = Frontend(page, server.url)
+    frontend.open()
+    yield frontend
+    page.close()
+
+
+@pytest.fixture
+def frontend(tab, request):
+    """The tab with no complaints yet; a last screenshot under the test's name."""
+    tab.close_dialogs()
+    tab.forget()
+    yield tab
+    SCREENSHOTS.mkdir(exist_ok=True)
+    tab.page.screenshot(path=SCREENSHOTS / f"{request.node.name.replace('[', '-').rstrip(']')}.png")
+
+
+@pytest.fixture(scope="session")
+def keep_picture(request):
+    """Keep a picture of a graph; with --write-screenshots also as one of the README's, in few colours."""
+
+    def keep(name, png):
+        SCREENSHOTS.mkdir(exist_ok=True)
+        (SCREENSHOTS / f"graph-{name}.png").write_bytes(png)
+        if request.config.getoption("--write-screenshots"):
+            FOR_README.mkdir(parents=True, exist_ok=True)
+            picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
+            picture.save(FOR_README / f"{name}.png", optimize=True)
+
+    return keep

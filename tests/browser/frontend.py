@@ -1,0 +1,152 @@
+"""ComfyUI's own frontend in a browser tab, handled as a user does where that is possible."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playwright.sync_api import ConsoleMessage, Locator, Page
+
+PACK_FOLDER = "comfyui-magicstyle"
+READY = "window.app?.graph?.serialize && window.app?.extensionManager && window.app?.rootGraph !== null"
+# Said by a frontend that is newer than its server, about routes and files that are not ours.
+HOST_NOISE = ("Failed to load resource", "Failed to cache media", "[Jobs API]", "Error loading core workflow templates")
+HIDE_MENU = "[aria-label='Show Menu'] { display: none }"
+BARE_CANVAS = {"Comfy.Graph.CanvasInfo": False, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasMenu": False}
+
+GRAPH = """() => {
+    const known = LiteGraph.registered_node_types, graph = app.graph.serialize();
+    return {
+        missing: graph.nodes.filter(node => !(node.type in known)).map(node => node.type),
+        faulty: app.graph.nodes.filter(node => node.has_errors).map(node => node.type),
+        links: graph.links.map(link => [...link.slice(1)]),
+        boxes: app.graph.nodes.map(node => [node.title, ...node.pos, ...node.size, ...node.computeSize()]),
+    };
+}"""
+SHOWN_OR_FAILED = """node => app.graph.getNodeById(node)?.imgs?.[0]?.naturalWidth > 0
+    || document.querySelector('[data-testid=error-overlay-dismiss]')"""
+PICTURE_SIZES = "node => (app.graph.getNodeById(node).imgs ?? []).map(i => [i.naturalWidth, i.naturalHeight])"
+LOOK_AT = """([x, y, scale]) => {
+    app.canvas.ds.scale = scale;
+    app.canvas.ds.offset = [-x, -y];
+    app.canvas.setDirty(true, true);
+}"""
+
+
+class Frontend:
+    """One tab; `complaints` holds what went wrong in it since the last `forget`."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page, self.url = page, url
+        self.complaints: list[str] = []
+        page.on("console", self._on_console)
+        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        page.on("requestfailed", lambda request: self._on_request(request.url, "failed"))
+        page.on("response", lambda answer: self._on_request(answer.url, answer.status))
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        ours = "magicstyle" in message.text.lower()
+        noise = message.text.startswith(HOST_NOISE)
+        if not noise and (message.type == "error" or (message.type == "warning" and ours)):
+            self.complaints.append(f"{message.type}: {message.text}")
+
+    def _on_request(self, url: str, status: str | int) -> None:
+        ours = "magicstyle" in url.lower() and not url.endswith(".jpg")  # a template without a picture is no fault
+        if ours and (status == "failed" or int(status) >= 400):
+            self.complaints.append(f"{status}: {url}")
+
+    def forget(self) -> None:
+        """Start a new list of complaints."""
+        self.complaints.clear()
+
+    def open(self) -> None:
+        """Load the page and wait until a workflow can be opened; close what greets a new user."""
+        self.page.goto(self.url)
+        self.page.wait_for_function(READY, timeout=120_000)
+        self.settle()
+        self.close_dialogs()
+        self.set_settings(BARE_CANVAS)
+        self.forget()
+
+    def close_dialogs(self) -> None:
+        """Close what lies over the canvas."""
+        for _ in range(3):
+            if self.page.get_by_role("dialog").count() == 0:
+                return
+            self.page.keyboard.press("Escape")
+            self.page.wait_for_timeout(300)
+
+    def settle(self, milliseconds: int = 1500) -> None:
+        """Give pictures and previews time to appear."""
+        self.page.wait_for_timeout(milliseconds)
+
+    def evaluate(self, script: str, argument: Any = None) -> Any:
+        """Run JavaScript in the page."""
+        return self.page.evaluate(script, argument)
+
+    def load(self, workflow: dict[str, Any]) -> None:
+        """Open a workflow as a dropped file would."""
+        self.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+        self.settle()
+
+    def open_template(self, name: str) -> Locator:
+        """Templates in the side bar, our pack under Extensions, the card of a workflow; returns the browser's dialog."""
+        self.page.get_by_role("button", name="Templates").first.click()
+        dialog = self.page.get_by_role("dialog")
+        dialog.get_by_text(PACK_FOLDER).first.click()
+        dialog.get_by_test_id(f"template-workflow-{name}").click()
+        dialog.wait_for(state="hidden")
+        self.settle()
+        return dialog
+
+    def graph(self) -> dict[str, Any]:
+        """What the frontend holds: missing classes, faulty nodes, links, boxes."""
+        return self.evaluate(GRAPH)
+
+    def api(self) -> dict[str, Any]:
+        """The graph that Run would queue."""
+        return self.evaluate("async () => (await app.graphToPrompt()).output")
+
+    def error_panel(self) -> str:
+        """The text of the error overlay, empty when all is well."""
+        buttons = self.page.get_by_test_id("error-overlay-dismiss")
+        return buttons.first.locator("xpath=../..").inner_text() if buttons.count() else ""
+
+    def command(self, name: str) -> None:
+        """A command of the frontend's menus and shortcuts."""
+        self.evaluate("name => app.extensionManager.command.execute(name)", name)
+
+    def set_settings(self, settings: dict[str, Any]) -> None:
+        """Change settings as the settings dialog does."""
+        script = (
+            "async all => { for (const [k, v] of Object.entries(all)) await app.extensionManager.setting.set(k, v) }"
+        )
+        self.evaluate(script, settings)
+
+    def run(self) -> None:
+        """Bring the whole graph into view, for the canvas loads only pictures that it draws; press the Run button."""
+        self.command("Comfy.Canvas.FitView")
+        self.page.get_by_test_id("queue-button").click()
+
+    def wait_for_pictures(self, node: int, patience: float = 180) -> list[list[int]]:
+        """Sizes of the pictures that a node shows, as soon as it shows some or the frontend reports an error."""
+        self.page.wait_for_function(SHOWN_OR_FAILED, arg=node, timeout=patience * 1000)
+        return self.evaluate(PICTURE_SIZES, node)
+
+    def picture_of_graph(self, boxes: list[list[float]], scale: float = 0.6, margin: float = 30) -> bytes:
+        """A PNG of the canvas alone, cut to the groups, drawn at a scale at which texts can be read."""
+        left, top = (min(box[i] for box in boxes) - margin for i in (0, 1))
+        right, bottom = (max(box[i] + box[i + 2] for box in boxes) + margin for i in (0, 1))
+        before = self.page.viewport_size
+        self.command("Workspace.ToggleFocusMode")
+        self.page.set_viewport_size(
+            {"width": math.ceil((right - left) * scale), "height": math.ceil((bottom - top) * scale)}
+        )
+        self.settle(500)
+        self.evaluate(LOOK_AT, [left, top, scale])
+        self.settle(1500)
+        picture = self.page.screenshot(style=HIDE_MENU)
+        self.command("Workspace.ToggleFocusMode")
+        self.page.set_viewport_size(before)
+        return picture

@@ -1,0 +1,90 @@
+"""Every workflow opens in the real frontend as a user meets it, and Run gives a picture."""
+
+import pytest
+from magicstyle.tests.browser.frontend import PACK_FOLDER
+from magicstyle.tests.workflows import graphs
+from magicstyle.tests.workflows.convert import NOTES
+
+DEMO = "demo_no_download"
+SMALL = {"width": 128, "height": 128, "steps": 3}
+every_workflow = pytest.mark.parametrize("name", graphs.NAMES)
+
+
+def saved_workflow(name):
+    return graphs.read(graphs.UI_FOLDER / f"{name}.json")
+
+
+def check_opened(frontend, saved):
+    """No class unknown, no node marked faulty, every link there, nothing said in the console."""
+    graph = frontend.graph()
+    assert graph["missing"] == graph["faulty"] == []
+    assert sorted(map(str, graph["links"])) == sorted(str(link[1:]) for link in saved["links"])
+    assert frontend.error_panel() == ""
+    assert frontend.complaints == []
+
+
+@pytest.fixture
+def opened(frontend, name):
+    """The workflow, opened as a dropped file is."""
+    saved = saved_workflow(name)
+    frontend.load(saved)
+    return saved
+
+
+@every_workflow
+def test_workflow_opens_without_complaint_and_queues_its_twin(frontend, opened, name, keep_picture):
+    check_opened(frontend, opened)
+    assert frontend.api() == graphs.read(graphs.API_FOLDER / f"{name}.json")
+    keep_picture(name, frontend.picture_of_graph([group["bounding"] for group in opened["groups"]]))
+
+
+@every_workflow
+def test_no_node_is_smaller_than_the_frontend_draws_it(frontend, opened, name):
+    for title, _, _, width, height, *needed in frontend.graph()["boxes"]:
+        assert (width, height) >= tuple(needed), title
+
+
+@every_workflow
+def test_workflow_opens_from_the_template_browser(frontend, name):
+    frontend.open_template(name)
+    check_opened(frontend, saved_workflow(name))
+
+
+def shrink(saved):
+    """The same workflow with few steps at a small size."""
+    for node in saved["nodes"]:
+        for value, entry in enumerate(entry for entry in node.get("inputs", ()) if "widget" in entry):
+            if entry["name"] in SMALL and node["type"] not in NOTES:
+                node["widgets_values"][value] = SMALL[entry["name"]]
+    return saved
+
+
+def picture_node(saved):
+    """The node that shows the result."""
+    shown = [node["id"] for node in saved["nodes"] if node["type"] in ("SaveImage", "PreviewImage")]
+    return shown[-1]
+
+
+def run_and_look(frontend, server, saved):
+    frontend.run()
+    sizes = frontend.wait_for_pictures(picture_node(saved))
+    assert frontend.error_panel() == "", server.log[-3000:]
+    assert sizes and all(min(size) >= 64 for size in sizes)
+    assert frontend.complaints == []
+
+
+@pytest.mark.skipif(DEMO not in graphs.NAMES, reason=f"there is no workflows/{DEMO}.json")
+def test_three_clicks_lead_to_a_picture_without_any_download(frontend, server):
+    """Template browser, our template, Run: nothing is prepared, no value is changed."""
+    frontend.open_template(DEMO)
+    run_and_look(frontend, server, saved_workflow(DEMO))
+
+
+def test_run_button_stylizes_a_portrait_with_a_checkpoint(frontend, server):
+    saved = shrink(saved_workflow("portrait_stylization"))
+    frontend.load(saved)
+    run_and_look(frontend, server, saved)
+
+
+def test_template_browser_names_the_pack(server):
+    assert sorted(server.get("workflow_templates")[PACK_FOLDER]) == graphs.NAMES
