@@ -16,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..core.errors import MagicStyleError
+from ..core.features import ROLES
 from ..core.fusion import METHODS
 from ..core.layers import select_layers
 from .model import HeadlessModel
@@ -164,8 +165,7 @@ class Studio:
     def _content_of(self, path: Path) -> Inversion:
         if self._content is None or self._content[0] != path:
             self._content = None  # make room before the next one is inverted
-            roles = METHODS[self._order.recipe.settings.method].content
-            self._content = (path, self._invert("content", path, roles))
+            self._content = (path, self._invert("content", path, ROLES))
         return _found(self._content[1])
 
     def _invert(self, role: str, path: Path, roles: str) -> Inversion | MagicStyleError:

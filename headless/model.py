@@ -86,14 +86,18 @@ class HeadlessModel:
         """Latents -> pictures b 3 h w in -1..1."""
         return self._autoencoder.decode(latents / self._scale_factor).sample.clamp(-1.0, 1.0)
 
+    def timesteps(self, sigma: Tensor) -> Tensor:
+        """The training timestep nearest to each sigma: b -> b."""
+        return timesteps(sigma, self._levels)
+
     @torch.inference_mode()
     def denoised(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """x = x0 + sigma eps -> the estimate of x0; sigma b is rounded to a training timestep, as ComfyUI does."""
+        """x = x0 + sigma eps -> the estimate of x0; sigma b is rounded to timesteps as ComfyUI does."""
         self.hooks.latent_grid = tuple(x.shape[2:])
         spread = sigma.view(-1, 1, 1, 1)
         scaled = (x / (spread**2 + 1.0).sqrt()).to(self._unet.dtype)
         prompt = self._prompt.expand(x.shape[0], -1, -1)
-        eps = self._unet(scaled, timesteps(sigma, self._levels), prompt, return_dict=False)[0]
+        eps = self._unet(scaled, self.timesteps(sigma), prompt, return_dict=False)[0]
         return x - spread * eps.to(x)
 
 

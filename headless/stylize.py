@@ -13,11 +13,11 @@ from torch import Tensor
 from ..core.adain import adain_latents
 from ..core.attention import Kernel
 from ..core.features import AttentionFeatures, FeatureBank, FeatureHeader, FeatureWriter, StoredFeatures, StyleEntry
-from ..core.fusion import FusionSettings, Scene, StyleFeatures, content_roles, fuse, style_roles
+from ..core.fusion import FusionSettings, Moment, Scene, StyleFeatures, content_roles, fuse, style_roles
 from ..core.inversion import Denoiser, sample_ddim, sample_ddim_inversion, sampling_grid
 from ..core.layers import LayerId, select_layers
 from ..core.regions import Grid
-from ..core.schedule import ddim_uniform, noise_levels
+from ..core.schedule import LEVELS, ddim_uniform, noise_levels
 from .attention import Handler
 from .model import HeadlessModel
 
@@ -92,7 +92,8 @@ def fused(model: HeadlessModel, bank: FeatureBank, recipe: Recipe) -> Denoiser:
     layers = frozenset(select_layers(recipe.layers, model.layers))
 
     def denoised(x: Tensor, sigma: Tensor) -> Tensor:
-        with model.hooks.answered_by(_fusion(bank, recipe.settings, layers, float(sigma[0]))):
+        noise = float(model.timesteps(sigma[:1])) / LEVELS
+        with model.hooks.answered_by(_fusion(bank, recipe.settings, layers, float(sigma[0]), noise)):
             return model.denoised(x, sigma)
 
     return denoised
@@ -107,9 +108,12 @@ def _capture(writer: FeatureWriter, step: int) -> Handler:
     return handle
 
 
-def _fusion(bank: FeatureBank, settings: FusionSettings, layers: frozenset[LayerId], sigma: float) -> Handler:
+def _fusion(
+    bank: FeatureBank, settings: FusionSettings, layers: frozenset[LayerId], sigma: float, noise: float
+) -> Handler:
     roles = content_roles(settings, bank), *(style_roles(settings) for _ in bank.styles)
     steps = [features.nearest(sigma).step for features in bank]
+    moment = Moment(steps[0] / len(bank.content.header.sigmas), noise)
 
     def handle(layer: LayerId, grid: Grid, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if layer not in layers:
@@ -118,7 +122,7 @@ def _fusion(bank: FeatureBank, settings: FusionSettings, layers: frozenset[Layer
             _on_rows(features.at(layer, step, kept), q) for features, step, kept in zip(bank, steps, roles, strict=True)
         )
         weighted = (StyleFeatures(found, entry.weight) for found, entry in zip(styles, bank.styles, strict=True))
-        return fuse(kernel, Scene(AttentionFeatures(q, k, v), content, tuple(weighted)), settings)
+        return fuse(kernel, Scene(AttentionFeatures(q, k, v), content, tuple(weighted), moment), settings)
 
     return handle
 
