@@ -27,6 +27,31 @@ def clean_mask(mask: Tensor, name: str) -> Tensor:
     return mask.clamp(0.0, 1.0)
 
 
+def region_mask(mask: Tensor, pictures: int) -> Tensor:
+    """Where a style acts, checked: b h w in [0, 1], one mask for all pictures of the content or one for each."""
+    return _for_pictures(clean_mask(mask, "region"), "region", pictures)
+
+
+def style_mask(mask: Tensor, pictures: int) -> Tensor:
+    """What of a style may be drawn from, checked: b h w in [0, 1], something of each picture."""
+    mask = _for_pictures(clean_mask(mask, "style_mask"), "style_mask", pictures)
+    if bool((mask.amax(dim=(1, 2)) == 0.0).any()):
+        raise MagicStyleError(
+            "style_mask is black everywhere and leaves nothing of the style to draw from: paint what may be used "
+            "white, or give the style a weight of 0."
+        )
+    return mask
+
+
+def _for_pictures(mask: Tensor, name: str, pictures: int) -> Tensor:
+    if mask.shape[0] not in (1, pictures):
+        raise MagicStyleError(
+            f"{name} holds {mask.shape[0]} masks and the content {pictures} pictures: "
+            "give one mask, or as many as content pictures."
+        )
+    return mask
+
+
 def mask_to_tokens(mask: Tensor, grid: Grid) -> Tensor:
     """Resample a mask b h w to the token grid by area -> b n, so that a token's value is its covered share."""
     tokens = F.adaptive_avg_pool2d(mask.unsqueeze(1), grid)

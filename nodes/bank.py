@@ -5,21 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from comfy_api.latest import io
-from torch import Tensor
 
 from ..core.features import FeatureBank, ImageFeatures, StyleEntry
-from ..core.regions import clean_mask
+from ..core.regions import region_mask, style_mask
 from .report import bank_summary
 from .sockets import CATEGORY, Bank, Features
 
 
-def style_entry(
-    style: ImageFeatures, weight: float = 1.0, region: Tensor | None = None, style_mask: Tensor | None = None
-) -> StyleEntry:
-    """A style with its masks checked and made floating."""
-    region = None if region is None else clean_mask(region, "region")
-    style_mask = None if style_mask is None else clean_mask(style_mask, "style_mask")
-    return StyleEntry(style, weight, region, style_mask)
+def with_style(
+    bank: FeatureBank, style: ImageFeatures, weight: float = 1.0, region: Any = None, mask: Any = None
+) -> FeatureBank:
+    """The bank with one style more, its masks checked and made floating."""
+    region = None if region is None else region_mask(region, bank.content.header.batch)
+    mask = None if mask is None else style_mask(mask, bank.content.header.batch)
+    return bank.with_style(StyleEntry(style, weight, region, mask))
 
 
 def mask_inputs() -> list[Any]:
@@ -51,19 +50,62 @@ class FeatureBankNode(io.ComfyNode):
             description="Puts the features of portrait and style picture together, for the FFA Model Patcher.",
             inputs=[
                 Features.Input("content", tooltip="Features of the portrait, from DDIM Inversion (Content)."),
-                Features.Input("style", tooltip="Features of the style picture, from DDIM Inversion (Style)."),
+                Features.Input(
+                    "style",
+                    optional=True,
+                    tooltip="Features of the style picture, from DDIM Inversion (Style). May stay open for the methods "
+                    "masactrl and diffstyler, which need the portrait alone.",
+                ),
                 *mask_inputs(),
             ],
             outputs=[
-                Bank.Output(display_name="bank", tooltip="Connect it to the FFA Model Patcher."),
+                Bank.Output(display_name="bank", tooltip="Connect it to the FFA Model Patcher, or add more styles."),
                 io.String.Output(display_name="summary", tooltip="What the bank holds, and how large it is."),
             ],
         )
 
     @classmethod
     def execute(
-        cls, content: ImageFeatures, style: ImageFeatures, region: Any = None, style_mask: Any = None
+        cls, content: ImageFeatures, style: ImageFeatures | None = None, region: Any = None, style_mask: Any = None
     ) -> io.NodeOutput:
         """Check that the two fit and hand out a new, immutable bank."""
-        bank = FeatureBank(content, (style_entry(style, 1.0, region, style_mask),))
+        bank = FeatureBank(content, ())
+        bank = bank if style is None else with_style(bank, style, 1.0, region, style_mask)
         return io.NodeOutput(bank, bank_summary(bank))
+
+
+class AddStyle(io.ComfyNode):
+    """Adds a style to a bank."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node as users see it."""
+        return io.Schema(
+            node_id="MagicStyleAddStyle",
+            display_name="Feature Bank: Add Style",
+            category=CATEGORY,
+            description="Adds one more style to a feature bank. All styles take part in one attention, in no order; "
+            "regions say where each of them acts.",
+            inputs=[
+                Bank.Input("bank", tooltip="From the Feature Bank, or from another of these nodes."),
+                Features.Input("style", tooltip="Features of the style picture, from DDIM Inversion (Style)."),
+                io.Float.Input(
+                    "weight",
+                    default=StyleEntry._field_defaults["weight"],
+                    min=0.0,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="How strongly this style weighs against the others: 2 counts as two copies of it, "
+                    "0 leaves it out. The first style of a bank has weight 1.",
+                ),
+                *mask_inputs(),
+            ],
+            outputs=[Bank.Output(display_name="bank", tooltip="Connect it to the FFA Model Patcher, or add more.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, bank: FeatureBank, style: ImageFeatures, weight: float, region: Any = None, style_mask: Any = None
+    ) -> io.NodeOutput:
+        """A new bank; the one that came in stays as it is."""
+        return io.NodeOutput(with_style(bank, style, weight, region, style_mask))

@@ -12,6 +12,14 @@ from ..core.fusion import METHODS, FusionSettings
 from .sockets import CATEGORY, Bank
 
 
+def methods_tooltip() -> str:
+    """One line per method: what it is, and the knobs that it reads."""
+    lines = [
+        f"{name}: {method.summary}; reads {', '.join(method.knobs) or 'no knob'}" for name, method in METHODS.items()
+    ]
+    return "\n".join(lines)
+
+
 def _percent(name: str, default: float, tooltip: str) -> Any:
     return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.001, tooltip=tooltip)
 
@@ -35,8 +43,7 @@ class PatchFFA(io.ComfyNode):
                     "method",
                     options=list(METHODS),
                     default=FusionSettings.method,
-                    tooltip="ffa: style and content in one softmax. styleid: the style alone (StyleID). "
-                    "masactrl: the content alone (MasaCtrl).",
+                    tooltip=methods_tooltip(),
                 ),
                 io.Float.Input(
                     "style_weight",

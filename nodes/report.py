@@ -38,7 +38,7 @@ def bank_summary(bank: FeatureBank) -> str:
     """The summary output of the Feature Bank."""
     lines = [f"content: {describe(bank.content)}"]
     lines += [f"style {number}: {_describe_style(style)}" for number, style in enumerate(bank.styles, start=1)]
-    lines.append(f"together {readable_bytes(bank.nbytes)}; both hold layers {legal_range(bank.layers)}")
+    lines.append(f"together {readable_bytes(bank.nbytes)}; all hold layers {legal_range(bank.layers)}")
     if warning := _schedule_difference(bank):
         lines.append(warning)
     return "\n".join(lines)
