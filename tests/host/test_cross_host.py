@@ -1,0 +1,123 @@
+"""The same file, pictures and knobs give the same latents in ComfyUI and headless; the loader gives stock objects."""
+
+import comfy.samplers
+import pytest
+import torch
+from comfy_extras.nodes_custom_sampler import SamplerCustom
+from magicstyle.core.errors import MagicStyleError
+from magicstyle.core.fusion import METHODS, FusionSettings
+from magicstyle.headless.model import load_demo_model
+from magicstyle.headless.stylize import Recipe, invert, reconstruct, stylize
+from magicstyle.nodes import demo_model as node_module
+from magicstyle.nodes.bank import FeatureBankNode
+from magicstyle.nodes.demo_model import DemoModel
+from magicstyle.nodes.initial_latent import InitialLatent
+from magicstyle.nodes.inversion import InvertContent, InvertStyle
+from magicstyle.nodes.patcher import PatchFFA
+
+from nodes import VAEDecode, VAEEncode  # the host's
+
+STEPS = 8
+TOLERANCE = 1e-3
+
+
+@pytest.fixture(autouse=True)
+def inference():
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return DemoModel.execute().args
+
+
+@pytest.fixture(scope="module")
+def headless():
+    return load_demo_model()
+
+
+@pytest.fixture(scope="module", params=[(128, 128), (72, 104)], ids=str)
+def pictures(request, demo):
+    """Content and style as IMAGE, cut to a size."""
+    height, width = request.param
+    return [image[:, :height, :width] for image in demo[3:]]
+
+
+@pytest.fixture(scope="module")
+def in_comfyui(demo, pictures):
+    """(content, style) outputs of the two inversion nodes."""
+    model, vae, conditioning = demo[:3]
+    inputs = {"steps": STEPS, "scheduler": "ddim_uniform", "layers": "output.6-11", "storage": "features"}
+    with torch.inference_mode():
+        latents = [VAEEncode().encode(vae, picture)[0] for picture in pictures]
+        return [
+            node.execute(model=model, latent=latent, conditioning=conditioning, **inputs).args
+            for node, latent in zip((InvertContent, InvertStyle), latents, strict=True)
+        ]
+
+
+@pytest.fixture(scope="module")
+def in_headless(headless, pictures):
+    """(content, style) inversions."""
+    tensors = [picture.movedim(-1, 1) * 2 - 1 for picture in pictures]
+    return [invert(headless, headless.encode(tensor), Recipe(steps=STEPS)) for tensor in tensors]
+
+
+def sampled(model, demo, latent, sigmas):
+    """What SamplerCustom gives, in the model's scale."""
+    sampler = comfy.samplers.sampler_object("ddim")
+    conditioning = demo[2]
+    run = getattr(SamplerCustom, "execute", None) or SamplerCustom().sample
+    out = run(model, False, 0, 1.0, conditioning, conditioning, sampler, sigmas, latent)
+    out = getattr(out, "args", out)[0]
+    return out["samples"] * model.get_model_object("latent_format").scale_factor
+
+
+def difference(a, b):
+    return float((a - b).norm() / b.norm())
+
+
+def test_both_invert_to_the_same_noise(demo, in_comfyui, in_headless):
+    scale = demo[0].get_model_object("latent_format").scale_factor
+    for theirs, ours in zip(in_comfyui, in_headless, strict=True):
+        assert difference(ours.noise, theirs[0]["samples"] * scale) < TOLERANCE
+        assert ours.features.header.sigmas == theirs[1].header.sigmas
+        assert ours.features.header.grids == theirs[1].header.grids
+
+
+def test_both_reconstruct_the_same(demo, headless, in_comfyui, in_headless):
+    (noise, _, sigmas, _), _ = in_comfyui
+    plain = reconstruct(headless, in_headless[0], Recipe(steps=STEPS))
+    assert difference(plain, sampled(demo[0], demo, noise, sigmas)) < TOLERANCE
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_both_stylize_the_same(demo, headless, in_comfyui, in_headless, method, record_property):
+    content, style = in_comfyui
+    settings = FusionSettings(method)
+    bank = FeatureBankNode.execute(content[1], style[1]).args[0]
+    knobs = {name: getattr(settings, name) for name in vars(settings)}
+    patched = PatchFFA.execute(
+        model=demo[0], bank=bank, layers="output.6-11", start_percent=0.0, end_percent=1.0, **knobs
+    ).args[0]
+    start = InitialLatent.execute(content[0], style[0], "adain", 1.0).args[0]
+    theirs = sampled(patched, demo, start, content[2])
+    ours = stylize(headless, *in_headless, Recipe(settings, steps=STEPS))
+    print(f"{method}: relative difference {difference(ours, theirs):.2e}")
+    assert difference(ours, theirs) < TOLERANCE
+
+
+def test_the_vae_decodes_to_the_same_picture(demo, headless, in_headless):
+    scale = demo[0].get_model_object("latent_format").scale_factor
+    latent = reconstruct(headless, in_headless[0], Recipe(steps=STEPS))
+    (theirs,) = VAEDecode().decode(demo[1], {"samples": latent / scale})
+    ours = (headless.decode(latent) + 1) / 2
+    assert float((ours.movedim(1, -1) - theirs).abs().max()) < 1e-3
+
+
+def test_a_damaged_install_is_named_in_one_sentence(monkeypatch, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"")
+    monkeypatch.setattr(node_module, "DEMO_STYLE", tmp_path / "broken.png")
+    with pytest.raises(MagicStyleError, match="broken.png is missing or damaged: install the pack again"):
+        DemoModel.execute()
