@@ -29,9 +29,11 @@ class Recorder:
         finally:
             self.step = None
 
-    def close(self, header: FeatureHeader, source: object = None, weights: str = "") -> StoredFeatures:
+    def close(
+        self, header: FeatureHeader, noise: Tensor | None = None, source: object = None, weights: str = ""
+    ) -> StoredFeatures:
         """The finished features; they do not need the model any more."""
-        return self._writer.close(header)
+        return self._writer.close(header, noise)
 
     def handle(self, site: CallSite, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Answer one attention call as the host would, keeping a copy of q, k and v."""
@@ -54,6 +56,6 @@ class TrajectoryRecorder:
         self._latents[step] = x.detach().to("cpu", self._dtype, copy=True)
         yield
 
-    def close(self, header: FeatureHeader, source: object, weights: str) -> Trajectory:
+    def close(self, header: FeatureHeader, noise: Tensor, source: object, weights: str) -> Trajectory:
         """The finished trajectory."""
-        return Trajectory(header, torch.stack(self._latents), self.inputs, source=source, weights=weights)
+        return Trajectory(header, torch.stack(self._latents), self.inputs, noise, source=source, weights=weights)

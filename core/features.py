@@ -73,12 +73,17 @@ class Nearest(NamedTuple):
 
 
 class ImageFeatures(ABC):
-    """The features of one inverted picture (or batch of pictures), looked up by noise level and layer."""
+    """The features of one inverted picture (or batch of pictures), looked up by noise level and layer.
+
+    `noise` is the inverted latent b c h w in the host's LATENT convention, for an initial latent; a saved style has it
+    with it.
+    """
 
     representation: str
 
-    def __init__(self, header: FeatureHeader) -> None:
+    def __init__(self, header: FeatureHeader, noise: Tensor | None = None) -> None:
         self.header = header
+        self.noise = noise
 
     @property
     @abstractmethod
@@ -87,8 +92,11 @@ class ImageFeatures(ABC):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that the tensors hold."""
+        """Bytes of memory that the tensors hold, the noise included."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
+
+    def _noise_tensor(self) -> dict[str, Tensor]:
+        return {} if self.noise is None else {"noise": self.noise}
 
     def nearest(self, sigma: float) -> Nearest:
         """The stored noise level nearest to `sigma` in log space."""
@@ -117,13 +125,15 @@ class StoredFeatures(ImageFeatures):
 
     representation = "features"
 
-    def __init__(self, header: FeatureHeader, stacks: Mapping[tuple[LayerId, str], Tensor]) -> None:
-        super().__init__(header)
+    def __init__(
+        self, header: FeatureHeader, stacks: Mapping[tuple[LayerId, str], Tensor], noise: Tensor | None = None
+    ) -> None:
+        super().__init__(header, noise)
         self._stacks = MappingProxyType(dict(stacks))  # (layer, role) -> steps b n c
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        return {f"{layer}.{role}": stack for (layer, role), stack in self._stacks.items()}
+        return {f"{layer}.{role}": stack for (layer, role), stack in self._stacks.items()} | self._noise_tensor()
 
     @property
     def roles(self) -> str:
@@ -151,11 +161,12 @@ class Trajectory(ImageFeatures):
         header: FeatureHeader,
         latents: Tensor,  # steps b c h w
         inputs: Mapping[str, Tensor],
+        noise: Tensor | None = None,
         *,
         source: Any = None,
         weights: str = "",
     ) -> None:
-        super().__init__(header)
+        super().__init__(header, noise)
         self.latents = latents
         self.inputs = MappingProxyType(dict(inputs))
         self.source = source
@@ -163,7 +174,8 @@ class Trajectory(ImageFeatures):
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        return {"latents": self.latents, **{f"inputs.{name}": tensor for name, tensor in self.inputs.items()}}
+        inputs = {f"inputs.{name}": tensor for name, tensor in self.inputs.items()}
+        return {"latents": self.latents, **inputs, **self._noise_tensor()}
 
 
 class FeatureWriter:
@@ -192,7 +204,7 @@ class FeatureWriter:
                 self._stacks[key] = torch.empty((self._steps, *tensor.shape), dtype=self._dtype, device="cpu")
             self._stacks[key][step].copy_(tensor.detach())
 
-    def close(self, header: FeatureHeader) -> StoredFeatures:
+    def close(self, header: FeatureHeader, noise: Tensor | None = None) -> StoredFeatures:
         """The finished features; the header's grids give way to those that were seen."""
         missing = [layer for layer in self._layers if layer not in self._grids]
         if missing:
@@ -201,7 +213,7 @@ class FeatureWriter:
                 "there; remove it from the inversion's model, or leave these layers out."
             )
         grids = {layer: self._grids[layer] for layer in self._layers}
-        return StoredFeatures(replace(header, grids=MappingProxyType(grids)), self._stacks)
+        return StoredFeatures(replace(header, grids=MappingProxyType(grids)), self._stacks, noise)
 
 
 def feature_bytes(

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from .bank import FeatureBankNode
+from .bank import AddStyle, FeatureBankNode
 from .demo_model import DemoModel
+from .files import LoadFeatureBank, SaveFeatureBank, register_folder
 from .initial_latent import InitialLatent
 from .inversion import InvertContent, InvertStyle
 from .patcher import PatchFFA
 
-NODES: list[type[io.ComfyNode]] = [InvertContent, InvertStyle, FeatureBankNode, PatchFFA, InitialLatent, DemoModel]
+NODES: list[type[io.ComfyNode]] = [
+    InvertContent,
+    InvertStyle,
+    FeatureBankNode,
+    PatchFFA,
+    InitialLatent,
+    DemoModel,
+    SaveFeatureBank,
+    LoadFeatureBank,
+    AddStyle,
+]
 
 
 class MagicStyleExtension(ComfyExtension):
     """The pack, as the host sees it."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Every node class of the pack."""
+        """Every node class of the pack; the host learns of the banks' folders first."""
+        register_folder()
         return NODES

@@ -112,7 +112,7 @@ def invert(
     started = time.perf_counter()
     noise = _walk(install_capture(plain, recorder), sampler, samples, conditioning, sigmas)
     seconds = time.perf_counter() - started
-    features = recorder.close(header, plain, weights_id(plain))
+    features = recorder.close(header, noise.to(dtype), plain, weights_id(plain))
     report = inversion_report(
         role, features, sampler.clean, sampler.noise, seconds, [budget.reason, *_left_out(removed)]
     )

@@ -81,6 +81,12 @@ def test_every_node_class_and_input_exists(server, saved):
             assert [entry["name"] for entry in node["outputs"]] == info["output_name"][: len(node["outputs"])]
 
 
+def save_a_style(server):
+    """What a user does before loading a style: run the workflow that saves one."""
+    server.upload("style.png", photographs.style((128, 128)))
+    server.run(graphs.substituted(graphs.api("style_library_save"), width=128, height=128, steps=4))
+
+
 def test_api_twin_runs(server, name):
     graph = graphs.substituted(graphs.api(name), width=128, height=128, steps=4)
     for checkpoint in graphs.literals(graph, "CheckpointLoaderSimple", "ckpt_name"):
@@ -88,6 +94,8 @@ def test_api_twin_runs(server, name):
     for picture in graphs.literals(graph, "LoadImage", "image"):
         draw = photographs.style if "style" in picture else photographs.portrait
         server.upload(picture, draw((128, 128)))
+    if graphs.literals(graph, "MagicStyleLoadFeatureBank", "bank_name"):
+        save_a_style(server)
     images = server.images(server.run(graph))
     assert images, json.dumps(graph)
     assert all(image.std() > 2 for image in images)

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from . import demo_no_download, portrait_stylization
+from . import demo_no_download, portrait_stylization, style_library
 from .definitions import NodeDefinition, parse_definitions, read_object_info
 from .describe import Workflow
 from .export import Exporter
@@ -21,7 +21,12 @@ from .export import Exporter
 ROOT = Path(__file__).resolve().parents[2]
 UI_FOLDER = ROOT / "workflows"
 API_FOLDER = ROOT / "tests" / "workflows" / "api"
-WORKFLOWS: tuple[Workflow, ...] = (portrait_stylization.WORKFLOW, demo_no_download.WORKFLOW)
+WORKFLOWS: tuple[Workflow, ...] = (
+    portrait_stylization.WORKFLOW,
+    style_library.SAVE,
+    style_library.APPLY,
+    demo_no_download.WORKFLOW,
+)
 
 
 def pack_version() -> str:

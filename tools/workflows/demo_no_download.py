@@ -79,7 +79,7 @@ WORKFLOW = Workflow(
     "demo_no_download",
     (
         (
-            Group("Start here", ((Note("note", NOTE, (400, 440)),),), color="#653"),
+            Group("Start here", ((Note("note", NOTE),),), color="#b08d45"),
             Group("Model and pictures", ((Node("demo", "MagicStyleDemoModel"),),)),
         ),
         (

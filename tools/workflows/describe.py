@@ -37,7 +37,7 @@ class Note:
 
     key: str
     text: str
-    size: tuple[int, int] = (400, 300)
+    width: int = 400
 
 
 Item = Node | Note

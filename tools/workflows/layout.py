@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from .definitions import NodeDefinition
@@ -12,9 +13,12 @@ SLOT = 20
 WIDGET = 24
 GAP = 50
 MARGIN = 20
-GROUP_TITLE = 45
+GROUP_TITLE = 65  # the frontend writes a pack's name above its nodes: room for that under the group's own title
 TEXT_AREA = 100
 PREVIEW = {"LoadImage": (320, 340), "SaveImage": (460, 540)}
+
+
+NOTE_LINE, NOTE_HEADING, NOTE_PARAGRAPH, NOTE_FRAME, NOTE_CHARACTER = 16, 34, 8, 40, 5.0
 
 
 class Box(NamedTuple):
@@ -44,10 +48,21 @@ def node_size(definition: NodeDefinition) -> tuple[int, int]:
     return (360 if definition.widgets else 260), height
 
 
+def note_height(text: str, width: int) -> int:
+    """Room for a note's text, wrapped at its width."""
+    room, height = (width - NOTE_FRAME) / NOTE_CHARACTER, NOTE_FRAME
+    for line in text.strip().splitlines():
+        if line.startswith("#"):
+            height += NOTE_HEADING
+        else:
+            height += NOTE_LINE * math.ceil(len(line) / room) if line else NOTE_PARAGRAPH
+    return height
+
+
 def item_size(item: Item, definitions: dict[str, NodeDefinition]) -> tuple[int, int]:
-    """A note's own size, a node's own or a fitting one."""
+    """A note's own width, a node's own size or a fitting one."""
     if isinstance(item, Note):
-        return item.size
+        return item.width, note_height(item.text, item.width)
     return item.size or node_size(definitions[item.type])
 
 

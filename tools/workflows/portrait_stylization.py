@@ -66,7 +66,7 @@ WORKFLOW = Workflow(
     "portrait_stylization",
     (
         (
-            Group("Start here", ((Note("note", NOTE, (400, 420)),),), color="#653"),
+            Group("Start here", ((Note("note", NOTE),),), color="#b08d45"),
             Group("Model", ((load_checkpoint(), prompt()),)),
         ),
         (
@@ -81,7 +81,6 @@ WORKFLOW = Workflow(
             ),
         ),
         (fusion(),),
-        (sampling(),),
-        (result(Out("sample", "output"), "magicstyle/portrait"),),
+        (sampling(), result(Out("sample", "output"), "magicstyle/portrait")),
     ),
 )

@@ -1,0 +1,125 @@
+"""Save and Load Feature Bank: safetensors files under the host's output and models folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy_api.latest import io
+
+from ..core.bank_file import load_bank, save_bank
+from ..core.errors import MagicStyleError
+from ..core.features import FeatureBank, ImageFeatures
+from .report import bank_summary
+from .sockets import CATEGORY, Bank, Features
+
+FOLDER = "magicstyle"
+SUFFIX = ".safetensors"
+
+
+def register_folder() -> None:
+    """Let the host look for banks under models/magicstyle and output/magicstyle."""
+    places = (Path(folder_paths.models_dir) / FOLDER, Path(folder_paths.get_output_directory()) / FOLDER)
+    for place in places:
+        folder_paths.add_model_folder_path(FOLDER, str(place))
+    folder_paths.folder_names_and_paths[FOLDER][1].add(SUFFIX)
+
+
+def next_path(prefix: str) -> Path:
+    """The next free file of a prefix under the output folder."""
+    output = Path(folder_paths.get_output_directory()).resolve()
+    if not (output / prefix).resolve().is_relative_to(output):
+        raise MagicStyleError(f"filename_prefix '{prefix}' leaves the output folder: choose a name inside it.")
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, str(output))
+    return Path(folder) / f"{name}_{counter:05}_{SUFFIX}"
+
+
+class SaveFeatureBank(io.ComfyNode):
+    """Writes a bank to the output folder."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node as users see it."""
+        return io.Schema(
+            node_id="MagicStyleSaveFeatureBank",
+            display_name="Save Feature Bank",
+            category=CATEGORY,
+            description="Saves a bank to the output folder, as safetensors: invert a style once, use it for every "
+            "portrait. Banks of latents are small, banks of features can take gigabytes.",
+            inputs=[
+                Bank.Input("bank", tooltip="The bank to save."),
+                io.String.Input(
+                    "filename_prefix",
+                    default=f"{FOLDER}/style",
+                    tooltip="Folder and name under the output folder; a number is added. Load Feature Bank lists what "
+                    "lies in the magicstyle folder.",
+                ),
+                io.Combo.Input(
+                    "keep",
+                    options=["styles", "everything"],
+                    default="styles",
+                    tooltip="styles: to use with other portraits. everything: the portrait's features too.",
+                ),
+            ],
+            outputs=[Bank.Output(display_name="bank", tooltip="The same bank.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, bank: FeatureBank, filename_prefix: str, keep: str) -> io.NodeOutput:
+        """Save under the next free number."""
+        path = next_path(filename_prefix)
+        save_bank(bank, path, content=keep == "everything")
+        return io.NodeOutput(bank, ui={"text": [f"saved {path.name}"]})
+
+
+class LoadFeatureBank(io.ComfyNode):
+    """Reads a bank from a file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node as users see it."""
+        return io.Schema(
+            node_id="MagicStyleLoadFeatureBank",
+            display_name="Load Feature Bank",
+            category=CATEGORY,
+            description="Loads a saved bank from output/magicstyle or models/magicstyle.",
+            inputs=[
+                io.Combo.Input(
+                    "bank_name",
+                    options=folder_paths.get_filename_list(FOLDER),
+                    tooltip="A file that Save Feature Bank wrote.",
+                ),
+                Features.Input(
+                    "content",
+                    optional=True,
+                    tooltip="Features of the portrait to paint now, from DDIM Inversion (Content). Needed for files "
+                    "that hold styles alone; takes the place of the stored portrait otherwise.",
+                ),
+            ],
+            outputs=[
+                Bank.Output(display_name="bank", tooltip="Connect it to the FFA Model Patcher."),
+                io.Latent.Output(display_name="noise", tooltip="The first style's noise, for Initial Latent (AdaIN)."),
+                io.String.Output(display_name="summary", tooltip="What the bank holds, and how large it is."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, bank_name: str, **_: Any) -> str:
+        """Load again when the file has changed."""
+        path = folder_paths.get_full_path(FOLDER, bank_name)
+        return f"{path} {Path(path).stat().st_mtime_ns}" if path else bank_name
+
+    @classmethod
+    def execute(cls, bank_name: str, content: ImageFeatures | None = None) -> io.NodeOutput:
+        """Read, check and hand out."""
+        path = folder_paths.get_full_path(FOLDER, bank_name)
+        if path is None:
+            raise MagicStyleError(
+                f"bank_name '{bank_name}' is not in the magicstyle folders: refresh and choose again."
+            )
+        bank = load_bank(Path(path), content)
+        noise = bank.styles[0].features.noise
+        latent = None if noise is None else {"samples": noise.float()}
+        return io.NodeOutput(bank, latent, bank_summary(bank))

@@ -1,0 +1,200 @@
+import json
+import pickle
+import struct
+
+import pytest
+import torch
+from magicstyle.core import bank_file
+from magicstyle.core.bank_file import load_bank, save_bank
+from magicstyle.core.errors import MagicStyleError
+from magicstyle.core.features import FeatureBank, FeatureHeader, ModelId, StyleEntry, Trajectory
+from magicstyle.tests.core.test_features import GRIDS, LAYERS, SIGMAS, features
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+
+def trajectory(seed=0):
+    header = FeatureHeader(ModelId.of("SD15", dict.fromkeys(LAYERS, 8)), "ddim", SIGMAS, (1, 4, 6, 10), GRIDS)
+    latents = torch.randn(5, 1, 4, 6, 10, generator=torch.Generator().manual_seed(seed)).half()
+    return Trajectory(header, latents, {"c_crossattn": torch.ones(1, 7, 8), "y": torch.ones(1, 3)}, latents[0])
+
+
+def bank(content=None, **style):
+    return FeatureBank(content or features(), (StyleEntry(trajectory(), 0.5, **style),))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "folder" / "style.safetensors"
+
+
+def same(a, b):
+    assert a.header == b.header and a.representation == b.representation
+    assert a.tensors.keys() == b.tensors.keys()
+    assert all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)
+    assert all(a.tensors[name].dtype == b.tensors[name].dtype for name in a.tensors)
+
+
+def test_a_bank_round_trips_with_its_masks_and_weights(path):
+    original = bank(region=torch.rand(1, 6, 7), style_mask=torch.rand(2, 3, 4)).with_style(StyleEntry(features(), 3.0))
+    save_bank(original, path)
+    loaded = load_bank(path)
+    same(loaded.content, original.content)
+    for ours, theirs in zip(loaded.styles, original.styles, strict=True):
+        same(ours.features, theirs.features)
+        assert ours.weight == theirs.weight
+    assert torch.equal(loaded.styles[0].region, original.styles[0].region)
+    assert torch.equal(loaded.styles[0].style_mask, original.styles[0].style_mask)
+    assert loaded.styles[1].region is None
+
+
+def test_styles_alone_wait_for_a_content(path):
+    save_bank(bank(), path, content=False)
+    with pytest.raises(MagicStyleError, match="style.safetensors holds styles alone: connect"):
+        load_bank(path)
+    content = features()
+    loaded = load_bank(path, content)
+    assert loaded.content is content
+    same(loaded.styles[0].features, trajectory())
+
+
+def test_a_given_content_takes_the_place_of_the_stored_one_and_must_fit(path):
+    save_bank(bank(), path)
+    content = features()
+    assert load_bank(path, content).content is content
+    with pytest.raises(
+        MagicStyleError, match=r"Style 1 was inverted with another model \(SD15\) than the content \(SDXL\)"
+    ):
+        load_bank(path, features(model="SDXL"))
+
+
+def test_a_picture_that_serves_twice_is_stored_once(path):
+    picture = features()
+    save_bank(FeatureBank(picture, (StyleEntry(picture), StyleEntry(picture, 2.0))), path)
+    with safe_open(str(path), "pt") as file:
+        assert len(file.keys()) == len(picture.tensors)
+    loaded = load_bank(path)
+    assert loaded.content is loaded.styles[0].features is loaded.styles[1].features
+
+
+def test_a_trajectory_of_sd15_at_50_steps_is_under_two_megabytes(path):
+    header = FeatureHeader(ModelId("SD15", "x"), "ddim", tuple(range(50, 0, -1)), (1, 4, 64, 64), GRIDS)
+    style = Trajectory(header, torch.zeros(50, 1, 4, 64, 64).half(), {"c_crossattn": torch.zeros(1, 77, 768).half()})
+    save_bank(FeatureBank(style, (StyleEntry(style),)), path, content=False)
+    assert path.stat().st_size < 2_000_000
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_save_that_fails_leaves_neither_half_a_file_nor_the_old_one_changed(path, monkeypatch, error):
+    save_bank(bank(), path)
+    before = path.read_bytes()
+
+    def broken(tensors, name, metadata):
+        with open(name, "wb") as file:
+            file.write(b"half")
+        raise error
+
+    monkeypatch.setattr(bank_file, "save_file", broken)
+    with pytest.raises((MagicStyleError, KeyboardInterrupt)) as caught:
+        save_bank(bank(), path)
+    assert path.read_bytes() == before and [p.name for p in path.parent.iterdir()] == [path.name]
+    assert isinstance(error, KeyboardInterrupt) or "Free some disk space" in str(caught.value)
+
+
+# --- hostile files -------------------------------------------------------------------------------------------------
+
+
+def rewritten(path, change):
+    """The saved bank with its header or its tensors changed."""
+    with safe_open(str(path), "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = json.loads(file.metadata()["magicstyle"])
+    change(header, tensors)
+    save_file(tensors, str(path), {"magicstyle": json.dumps(header)})
+
+
+def set_in(*keys, value):
+    def change(header, tensors):
+        inner = header
+        for key in keys[:-1]:
+            inner = inner[key]
+        inner[keys[-1]] = value
+
+    return change
+
+
+CHANGES = {
+    "future version": (set_in("version", value=2), "has version 2 of the bank format and this pack reads version 1"),
+    "no pictures": (set_in("pictures", value=[]), "damaged"),
+    "styles of nothing": (set_in("styles", value=[{"picture": 9, "weight": 1}]), "damaged"),
+    "negative place": (set_in("styles", value=[{"picture": -1, "weight": 1}]), "damaged"),
+    "infinite weight": (set_in("styles", value=[{"picture": 0, "weight": 1e999}]), "damaged"),
+    "sigmas of zero": (set_in("pictures", 0, "sigmas", value=[1.0, 0.0]), "damaged"),
+    "rising sigmas": (set_in("pictures", 0, "sigmas", value=[1.0, 2.0, 3.0, 4.0, 5.0]), "damaged"),
+    "sigmas of text": (set_in("pictures", 0, "sigmas", value="abc"), "damaged"),
+    "a million sigmas": (set_in("pictures", 0, "sigmas", value=list(range(20000, 0, -1))), "damaged"),
+    "other grid": (set_in("pictures", 0, "grids", "output.6.0", value=[4, 4]), "damaged"),
+    "no layer": (set_in("pictures", 0, "grids", value={}), "damaged"),
+    "odd layer": (set_in("pictures", 0, "grids", value={"../../x": [1, 1]}), "damaged"),
+    "other latent": (set_in("pictures", 1, "latent_shape", value=[1, 4, 8, 8]), "damaged"),
+    "huge latent": (set_in("pictures", 1, "latent_shape", value=[1, 4, 2**40, 2**40]), "damaged"),
+    "representation": (set_in("pictures", 1, "representation", value="code"), "damaged"),
+    "not a list": (set_in("styles", value=7), "damaged"),
+    "nan": (lambda h, t: t["1.latents"].fill_(float("nan")), "NaN or infinite values in 1.latents"),
+    "integers": (lambda h, t: t.update({"1.latents": t["1.latents"].int()}), "bad type of 1.latents"),
+    "other noise": (lambda h, t: t.update({"1.noise": torch.zeros(1, 4, 2, 2)}), "damaged"),
+    "missing tensor": (lambda h, t: t.pop("1.latents"), "damaged"),
+    "missing layer": (lambda h, t: [t.pop(f"0.output.6.0.{role}") for role in "qkv"], "damaged"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_file_that_lies_is_refused_in_one_sentence(path, name):
+    change, message = CHANGES[name]
+    save_bank(bank(), path)
+    rewritten(path, change)
+    with pytest.raises(MagicStyleError, match=message) as error:
+        load_bank(path)
+    assert "\n" not in str(error.value) and path.name in str(error.value)
+
+
+class Trap:
+    def __reduce__(self):
+        return pytest.fail, ("a pickle was executed",)
+
+
+FILES = {
+    "empty": b"",
+    "text": b"hello, world",
+    "pickle": pickle.dumps(Trap()),
+    "header of absurd length": struct.pack("<Q", 2**62) + b"{}",
+    "header of no length": struct.pack("<Q", 0),
+    "header that is no json": struct.pack("<Q", 8) + b"not json",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_something_else_is_refused(path, name):
+    path.parent.mkdir()
+    path.write_bytes(FILES[name])
+    with pytest.raises(MagicStyleError, match="style.safetensors is damaged or no MagicStyle bank"):
+        load_bank(path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
+def test_a_truncated_file_is_refused(path, share):
+    save_bank(bank(), path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(MagicStyleError, match="damaged"):
+        load_bank(path)
+
+
+def test_other_peoples_safetensors_and_missing_files_are_named(path):
+    path.parent.mkdir()
+    save_file({"weight": torch.zeros(2)}, str(path))
+    with pytest.raises(MagicStyleError, match="style.safetensors is no MagicStyle bank: choose a file"):
+        load_bank(path)
+    path.unlink()
+    with pytest.raises(MagicStyleError, match="style.safetensors is gone"):
+        load_bank(path)
