@@ -91,7 +91,7 @@ class Frontend:
         self.settle()
 
     def open_template(self, name: str) -> Locator:
-        """Templates in the side bar, our pack under Extensions, the card of a workflow; returns the browser's dialog."""
+        """Templates in the side bar, our pack under Extensions, a workflow's card; returns the dialog."""
         self.page.get_by_role("button", name="Templates").first.click()
         dialog = self.page.get_by_role("dialog")
         dialog.get_by_text(PACK_FOLDER).first.click()
