@@ -1,0 +1,102 @@
+"""What regions cost at genuine SD1.5 shapes: python -m benchmarks.regions [--rounds N] [--size 64]
+
+Two styles with regions against the same two without, FFA in output blocks 6 to 11, random weights, one latent of
+size x size (64 is a 512x512 picture), CPU, torch's own attention. A figure is the median over rounds of a model call's
+CPU time divided by that of "two styles" in the same round; memory is what its peak adds to theirs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from .bench import MIB, in_turn, peak_memory, random_model, ratios, table, use_comfyui
+
+GOAL, GOAL_MIB = 1.15, 64
+BASE = "two styles"
+
+
+def regions(size: int) -> dict[str, Any]:
+    """Pairs of masks: halves, a disc and the rest, an overlap with soft edges, and soft everywhere."""
+    import torch
+
+    pixels = 8 * size
+    y, x = torch.meshgrid(torch.linspace(0, 1, pixels), torch.linspace(0, 1, pixels), indexing="ij")
+    radius = ((x - 0.5) ** 2 + (y - 0.4) ** 2).sqrt()
+    pairs = {
+        "halves": (x < 0.5, x >= 0.5),
+        "disc and the rest": (radius < 0.3, radius >= 0.3),
+        "two discs, content around": (radius < 0.2, (radius > 0.25) & (radius < 0.35)),
+        "overlap, soft edges": ((6 * (0.6 - x)).clamp(0, 1), (6 * (x - 0.4)).clamp(0, 1)),
+        "soft everywhere": (x, 1 - x),
+    }
+    return {name: tuple(mask.float().unsqueeze(0) for mask in pair) for name, pair in pairs.items()}
+
+
+def variants(size: int, method: str) -> dict[str, Callable[[], object]]:
+    """The model calls to compare."""
+    import comfy.sample
+    import comfy.samplers
+    import torch
+    from magicstyle.attention_patches.capture import Recorder
+    from magicstyle.attention_patches.install import install_capture, install_fusion
+    from magicstyle.attention_patches.model_facts import model_id, self_attention_widths
+    from magicstyle.core.features import FeatureBank, FeatureHeader, FeatureWriter, StyleEntry
+    from magicstyle.core.fusion import FusionSettings
+    from magicstyle.core.layers import select_layers
+
+    model = random_model()
+    generator = torch.Generator().manual_seed(0)
+    latents = [torch.randn(1, 4, size, size, generator=generator) for _ in range(4)]
+    prompt = [[torch.randn(1, 77, 768, generator=generator), {}]]
+    euler = comfy.samplers.sampler_object("euler")
+
+    def call(patched: Any, latent: torch.Tensor) -> torch.Tensor:
+        zeros, sigmas = torch.zeros_like(latent), torch.tensor([2.0, 0.0])
+        with torch.inference_mode():
+            return comfy.sample.sample_custom(
+                patched, zeros, 1.0, euler, sigmas, prompt, prompt, latent, disable_pbar=True
+            )
+
+    def capture(latent: torch.Tensor) -> Any:
+        recorder = Recorder(FeatureWriter(select_layers("output.6-11", self_attention_widths(model)), 1))
+        with recorder.recording(0, latent):
+            call(install_capture(model, recorder), latent)
+        return recorder.close(FeatureHeader(model_id(model), "ddim", (2.0,), tuple(latent.shape), {}))
+
+    content, *styles = (capture(latent) for latent in latents[:3])
+
+    def fused(*masks: torch.Tensor) -> Callable[[], object]:
+        pairs = zip(styles, masks or (None, None), strict=True)
+        bank = FeatureBank(content, tuple(StyleEntry(style, 1.0, mask) for style, mask in pairs))
+        patched = install_fusion(model, bank, FusionSettings(method=method), "output.6-11", 0.0, 1.0)
+        return lambda: call(patched, latents[3])
+
+    runs = {"no fusion": lambda: call(model, latents[3]), BASE: fused()}
+    return runs | {name: fused(*pair) for name, pair in regions(size).items()}
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--method", default="ffa")
+    arguments = parser.parse_args()
+    use_comfyui()
+    runs = variants(arguments.size, arguments.method)
+    relative = ratios(in_turn(runs, arguments.rounds), BASE)
+    peaks = {}
+    for name, run in runs.items():
+        with peak_memory() as peak:
+            run()
+        peaks[name] = peak[0] / MIB
+    rows = [[name, f"{relative[name]:.3f}", f"{peaks[name]:.0f}", f"{peaks[name] - peaks[BASE]:+.0f}"] for name in runs]
+    print(f"one model call, latent {arguments.size}x{arguments.size}, {arguments.method}")
+    print(f"goals: time at most {GOAL} of two styles without regions, peak at most {GOAL_MIB} MiB above theirs")
+    print(table(["model call", "time / two styles", "peak memory above start, MiB", "above two styles, MiB"], rows))
+
+
+if __name__ == "__main__":
+    main()
