@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import comfy.model_sampling
@@ -20,8 +21,17 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..core.errors import MagicStyleError
-from ..core.features import FeatureBank, FeatureWriter, ImageFeatures, StoredFeatures, Trajectory
+from ..core.features import (
+    ROLES,
+    AttentionFeatures,
+    FeatureBank,
+    FeatureWriter,
+    ImageFeatures,
+    StoredFeatures,
+    Trajectory,
+)
 from ..core.fusion import METHODS, FusionSettings, Moment
+from ..core.layers import LayerId
 from .call_site import NEGATIVE, hooked, sigma_of
 from .capture import Recorder, TrajectoryRecorder
 from .checks import check_bank, check_run, stored_layers
@@ -115,7 +125,12 @@ def install_fusion(
         return executor(*args, **kwargs)
 
     def predict_noise(
-        executor: Callable[..., Tensor], x: Tensor, timestep: Tensor, model_options: dict[str, Any], *args: Any, **kw: Any
+        executor: Callable[..., Tensor],
+        x: Tensor,
+        timestep: Tensor,
+        model_options: dict[str, Any],
+        *args: Any,
+        **kw: Any,
     ) -> Tensor:
         return executor(x, timestep, _with_negative_named(model_options, executor.class_obj), *args, **kw)
 
@@ -176,13 +191,27 @@ def _with_other_weights_recorded(guider: Any, bank: FeatureBank, patch: FusionPa
     for place, (features, roles) in enumerate(patch.pictures(bank)):
         if isinstance(features, Trajectory) and features.source is not None and features.weights != running:
             logger.info("FFA Model Patcher: the sampling model has other weights than the inversion's; recording first")
-            replaced[place] = record_trajectory(features, patch, roles)
+            replaced[place] = record_trajectory(features, patch.layers, roles)
     return bank.with_features(replaced) if replaced else bank
 
 
-def record_trajectory(trajectory: Trajectory, patch: FusionPatch, roles: str) -> StoredFeatures:
+def features_at(features: ImageFeatures, layer: LayerId, step: int) -> AttentionFeatures:
+    """One layer's features at one step, whatever the representation: b n c each."""
+    if not isinstance(features, Trajectory):
+        return features.at(layer, step)
+    if features.source is None:
+        raise MagicStyleError(
+            "bank holds latents from a file, which need a model to become features: "
+            "preview the bank before saving it, or invert with storage features."
+        )
+    header = replace(features.header, sigmas=features.header.sigmas[step : step + 1])
+    moment = Trajectory(header, features.latents[step : step + 1], features.inputs, source=features.source)
+    return record_trajectory(moment, (layer,), ROLES).at(layer, 0)
+
+
+def record_trajectory(trajectory: Trajectory, chosen: Collection[LayerId], roles: str) -> StoredFeatures:
     """Run a whole trajectory through the model that made it: its features at every step, in the live precision."""
-    layers = tuple(layer for layer in trajectory.header.layers if layer in patch.layers)
+    layers = tuple(layer for layer in trajectory.header.layers if layer in chosen)
     recorder = Recorder(FeatureWriter(layers, len(trajectory.header.sigmas), roles, torch.float32))
     sampler = _ReplaySampler(trajectory, recorder)
     zeros = torch.zeros(trajectory.header.latent_shape)

@@ -15,12 +15,12 @@ Model = Any  # comfy.model_patcher.ModelPatcher
 
 def self_attention_widths(model: Model) -> dict[LayerId, int]:
     """Every self-attention layer of the model's UNet and its channels, in the order of execution."""
-    widths: dict[LayerId, int] = {}
-    for name, number, block in _blocks(unet_of(model)):
-        for module in block:
-            for index, transformer in enumerate(getattr(module, "transformer_blocks", ())):
-                widths[LayerId(name, number, index)] = transformer.attn1.heads * transformer.attn1.dim_head
-    return widths
+    return {layer: attention.heads * attention.dim_head for layer, attention in _self_attentions(model)}
+
+
+def self_attention_heads(model: Model) -> dict[LayerId, int]:
+    """The number of attention heads of each self-attention layer."""
+    return {layer: attention.heads for layer, attention in _self_attentions(model)}
 
 
 def self_attention_grids(model: Model, size: Grid) -> dict[LayerId, Grid]:
@@ -49,6 +49,13 @@ def unet_of(model: Model) -> Any:
             f"model is a {type(unet).__name__}, not a Stable Diffusion UNet: load an SD1.5, SD2.1 or SDXL checkpoint."
         )
     return unet
+
+
+def _self_attentions(model: Model) -> Iterator[tuple[LayerId, Any]]:
+    for name, number, block in _blocks(unet_of(model)):
+        for module in block:
+            for index, transformer in enumerate(getattr(module, "transformer_blocks", ())):
+                yield LayerId(name, number, index), transformer.attn1
 
 
 def _blocks(unet: Any) -> Iterator[tuple[str, int, Any]]:

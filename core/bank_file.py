@@ -81,6 +81,7 @@ def _describe(features: ImageFeatures) -> dict[str, Any]:
         "sigmas": list(header.sigmas),
         "latent_shape": list(header.latent_shape),
         "grids": {str(layer): list(grid) for layer, grid in header.grids.items()},
+        "heads": {str(layer): header.heads[layer] for layer in header.grids if layer in header.heads},
     }
 
 
@@ -149,8 +150,10 @@ def _feature_header(facts: Mapping[str, Any]) -> FeatureHeader:
     _require(all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False)), "sigmas")
     _require(len(shape) == 4 and min(shape) > 0, "latent shape")
     _require(1 <= len(grids) <= MOST_LAYERS and all(min(grid) > 0 for grid in grids.values()), "grids")
-    name, digest = (str(part) for part in facts["model"])
-    return FeatureHeader(ModelId(name, digest), str(facts["method"]), sigmas, shape, grids)
+    model, digest = (str(part) for part in facts["model"])
+    heads = {LayerId.parse(name): int(count) for name, count in facts["heads"].items()}
+    _require(all(1 <= count <= MOST_LAYERS for count in heads.values()), "heads")
+    return FeatureHeader(ModelId(model, digest), str(facts["method"]), sigmas, shape, grids, heads)
 
 
 def _trajectory(file: Any, names: set[str], place: int, header: FeatureHeader) -> Trajectory:

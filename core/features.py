@@ -9,7 +9,7 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .errors import MagicStyleError
 from .layers import LayerId, legal_range
+from .placement import Allocate, OnDisk, in_memory
 from .regions import Grid
 
 ROLES = "qkv"
@@ -53,6 +54,7 @@ class FeatureHeader:
     sigmas: tuple[float, ...]  # the sampling grid, descending, without the final zero
     latent_shape: tuple[int, int, int, int]  # b c h w
     grids: Mapping[LayerId, Grid]  # (h, w) of tokens per layer
+    heads: Mapping[LayerId, int] = field(default_factory=dict)  # attention heads per layer
 
     @property
     def layers(self) -> tuple[LayerId, ...]:
@@ -126,14 +128,24 @@ class StoredFeatures(ImageFeatures):
     representation = "features"
 
     def __init__(
-        self, header: FeatureHeader, stacks: Mapping[tuple[LayerId, str], Tensor], noise: Tensor | None = None
+        self,
+        header: FeatureHeader,
+        stacks: Mapping[tuple[LayerId, str], Tensor],
+        noise: Tensor | None = None,
+        *,
+        disk: OnDisk | None = None,
     ) -> None:
         super().__init__(header, noise)
+        self.disk = disk  # the files behind the stacks live as long as this
         self._stacks = MappingProxyType(dict(stacks))  # (layer, role) -> steps b n c
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
         return {f"{layer}.{role}": stack for (layer, role), stack in self._stacks.items()} | self._noise_tensor()
+
+    def _comfy_cache_tensors(self) -> list[Tensor]:
+        # mapped files are not memory that a cache could win back
+        return [] if self.disk is not None else super()._comfy_cache_tensors()
 
     @property
     def roles(self) -> str:
@@ -182,8 +194,14 @@ class FeatureWriter:
     """Collects features during an inversion, copying each into memory of its own, and closes into StoredFeatures."""
 
     def __init__(
-        self, layers: tuple[LayerId, ...], steps: int, roles: str = ROLES, dtype: torch.dtype = torch.float16
+        self,
+        layers: tuple[LayerId, ...],
+        steps: int,
+        roles: str = ROLES,
+        dtype: torch.dtype = torch.float16,
+        allocate: Allocate | None = None,
     ) -> None:
+        self._allocate = allocate or in_memory()
         self._layers = layers
         self._steps = steps
         self._roles = roles
@@ -201,8 +219,8 @@ class FeatureWriter:
             tensor = getattr(features, role)
             key = (layer, role)
             if key not in self._stacks:
-                self._stacks[key] = torch.empty((self._steps, *tensor.shape), dtype=self._dtype, device="cpu")
-            self._stacks[key][step].copy_(tensor.detach())
+                self._stacks[key] = self._allocate(f"{layer}.{role}", (self._steps, *tensor.shape), self._dtype)
+            self._stacks[key][step].copy_(_representable(tensor.detach(), self._dtype))
 
     def close(self, header: FeatureHeader, noise: Tensor | None = None) -> StoredFeatures:
         """The finished features; the header's grids give way to those that were seen."""
@@ -213,7 +231,14 @@ class FeatureWriter:
                 "there; remove it from the inversion's model, or leave these layers out."
             )
         grids = {layer: self._grids[layer] for layer in self._layers}
-        return StoredFeatures(replace(header, grids=MappingProxyType(grids)), self._stacks, noise)
+        disk = self._allocate if isinstance(self._allocate, OnDisk) else None
+        return StoredFeatures(replace(header, grids=MappingProxyType(grids)), self._stacks, noise, disk=disk)
+
+
+def _representable(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    # eight bits have no infinity: what is too large would become NaN
+    limit = torch.finfo(dtype).max
+    return tensor.clamp(-limit, limit) if dtype.itemsize == 1 else tensor
 
 
 def feature_bytes(

@@ -10,6 +10,7 @@ from .files import LoadFeatureBank, SaveFeatureBank, register_folder
 from .initial_latent import InitialLatent
 from .inversion import InvertContent, InvertStyle
 from .patcher import PatchFFA
+from .preview import FeaturePreview
 
 NODES: list[type[io.ComfyNode]] = [
     InvertContent,
@@ -21,6 +22,7 @@ NODES: list[type[io.ComfyNode]] = [
     SaveFeatureBank,
     LoadFeatureBank,
     AddStyle,
+    FeaturePreview,
 ]
 
 

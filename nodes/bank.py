@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..core.features import FeatureBank, ImageFeatures, StyleEntry
 from ..core.regions import region_mask, style_mask
 from .report import bank_summary
+from .schema import search_aliases
 from .sockets import CATEGORY, Bank, Features
 
 
@@ -47,6 +48,7 @@ class FeatureBankNode(io.ComfyNode):
             node_id="MagicStyleFeatureBank",
             display_name="Feature Bank",
             category=CATEGORY,
+            **search_aliases("style transfer", "reference features", "attention bank"),
             description="Puts the features of portrait and style picture together, for the FFA Model Patcher.",
             inputs=[
                 Features.Input("content", tooltip="Features of the portrait, from DDIM Inversion (Content)."),
@@ -84,6 +86,7 @@ class AddStyle(io.ComfyNode):
             node_id="MagicStyleAddStyle",
             display_name="Feature Bank: Add Style",
             category=CATEGORY,
+            **search_aliases("second style", "multiple styles", "mix styles"),
             description="Adds one more style to a feature bank. All styles take part in one attention, in no order; "
             "regions say where each of them acts.",
             inputs=[

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..core.errors import MagicStyleError
 from ..core.weights import AUTOENCODER, DEMO_CONTENT, DEMO_STYLE, UNET, DemoFile, DemoHeader, read_demo_file, under
+from .schema import search_aliases
 from .sockets import CATEGORY
 
 
@@ -31,6 +32,7 @@ class DemoModel(io.ComfyNode):
             node_id="MagicStyleDemoModel",
             display_name="Load Demo Model",
             category=CATEGORY,
+            **search_aliases("example model", "try without checkpoint"),
             description="A small model that ships with the pack, to try the method without a checkpoint. It knows "
             "drawn portraits of 128x128 pixels and one empty prompt, and nothing else.",
             inputs=[],

@@ -12,6 +12,7 @@ from ..core.bank_file import load_bank, save_bank
 from ..core.errors import MagicStyleError
 from ..core.features import FeatureBank, ImageFeatures
 from .report import bank_summary
+from .schema import search_aliases
 from .sockets import CATEGORY, Bank, Features
 
 FOLDER = "magicstyle"
@@ -45,6 +46,7 @@ class SaveFeatureBank(io.ComfyNode):
             node_id="MagicStyleSaveFeatureBank",
             display_name="Save Feature Bank",
             category=CATEGORY,
+            **search_aliases("save style", "style library"),
             description="Saves a bank to the output folder, as safetensors: invert a style once, use it for every "
             "portrait. Banks of latents are small, banks of features can take gigabytes.",
             inputs=[
@@ -84,6 +86,7 @@ class LoadFeatureBank(io.ComfyNode):
             node_id="MagicStyleLoadFeatureBank",
             display_name="Load Feature Bank",
             category=CATEGORY,
+            **search_aliases("load style", "style library"),
             description="Loads a saved bank from output/magicstyle or models/magicstyle.",
             inputs=[
                 io.Combo.Input(

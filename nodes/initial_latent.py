@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..core.adain import adain_latents
+from .schema import search_aliases
 from .sockets import CATEGORY
 
 Latent = dict[str, Any]
@@ -22,6 +23,7 @@ class InitialLatent(io.ComfyNode):
             node_id="MagicStyleInitialLatent",
             display_name="Initial Latent (AdaIN)",
             category=CATEGORY,
+            **search_aliases("adain", "color transfer", "colour match"),
             description="The noise to start sampling from: the portrait's own, with the style's mean and spread in "
             "each channel, so that the overall colours follow the style.",
             inputs=[

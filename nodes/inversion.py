@@ -7,7 +7,9 @@ from typing import Any
 import comfy.samplers
 from comfy_api.latest import io
 
+from ..core.placement import PLACES, PRECISIONS
 from .invert import invert
+from .schema import search_aliases
 from .sockets import CATEGORY, Features
 
 STORAGE = ["auto", "features", "latents"]
@@ -52,6 +54,21 @@ def _inputs(picture: str) -> list[Any]:
             optional=True,
             tooltip="Noise levels from a scheduler node, in place of steps and scheduler.",
         ),
+        io.Combo.Input(
+            "precision",
+            options=list(PRECISIONS),
+            default="auto",
+            optional=True,
+            tooltip="How exactly features are kept. auto is fp16. fp8 halves that again and is less exact.",
+        ),
+        io.Combo.Input(
+            "place",
+            options=list(PLACES),
+            default="auto",
+            optional=True,
+            tooltip="Where features are kept. auto is main memory (cpu); gpu is faster where they fit; disk maps them "
+            "from files in ComfyUI's temp folder.",
+        ),
     ]
 
 
@@ -76,6 +93,7 @@ class InvertContent(io.ComfyNode):
             node_id="MagicStyleInvertContent",
             display_name="DDIM Inversion (Content)",
             category=CATEGORY,
+            **search_aliases("invert image", "image to noise", "unsampler", "reconstruct"),
             description="Turns the portrait into the noise that samples back into it, and keeps the self-attention "
             "features seen on the way.",
             inputs=_inputs("portrait to be painted"),
@@ -98,6 +116,7 @@ class InvertStyle(io.ComfyNode):
             node_id="MagicStyleInvertStyle",
             display_name="DDIM Inversion (Style)",
             category=CATEGORY,
+            **search_aliases("invert image", "image to noise", "unsampler", "style transfer"),
             description="Turns the style picture into noise and keeps the self-attention features seen on the way: "
             "the colours and textures to paint with.",
             inputs=_inputs("picture to take the style from"),

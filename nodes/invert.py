@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import comfy.utils
+import folder_paths
 import latent_preview
 import torch
 from torch import Tensor
 
 from ..attention_patches.capture import Recorder, TrajectoryRecorder
 from ..attention_patches.install import check_model, install_capture, plain_model, weights_id
-from ..attention_patches.model_facts import Model, model_id, self_attention_grids, self_attention_widths
+from ..attention_patches.model_facts import (
+    Model,
+    model_id,
+    self_attention_grids,
+    self_attention_heads,
+    self_attention_widths,
+)
 from ..core.errors import MagicStyleError
 from ..core.features import FeatureHeader, FeatureWriter, ImageFeatures, feature_bytes
 from ..core.inversion import Record, sample_ddim_inversion, sampling_grid
 from ..core.layers import LayerId, select_layers
+from ..core.placement import PRECISIONS, Allocate, OnDisk, in_memory
 from ..core.regions import Grid
 from .report import inversion_report, readable_bytes
 
@@ -89,30 +98,33 @@ def invert(
     sigmas: Tensor | None = None,
     *,
     roles: str = "qkv",
-    dtype: torch.dtype = torch.float16,
+    precision: str = "auto",
+    place: str = "auto",
 ) -> Inversion:
     """Invert a LATENT; keep the self-attention features that pass by, or the trajectory that can replay them."""
     check_model(model)
     samples = _check_latent(model, latent)
     _check_conditioning(conditioning)
     sigmas = _schedule(model, steps, scheduler) if sigmas is None else _check_sigmas(sigmas)
+    dtype = PRECISIONS[precision]
     levels = tuple(sampling_grid(sigmas).tolist())
     grids = _grids(model, layers, samples)
     widths = self_attention_widths(model)
     estimate = feature_bytes(grids, widths, len(levels), samples.shape[0], roles, dtype)
-    budget = _budget(storage, estimate, conditioning)
+    budget = _budget(storage, place, estimate, conditioning)
     plain, removed = plain_model(model)
-    header = FeatureHeader(model_id(model), "ddim", levels, tuple(samples.shape), grids)
+    heads = {layer: count for layer, count in self_attention_heads(model).items() if layer in grids}
+    header = FeatureHeader(model_id(model), "ddim", levels, tuple(samples.shape), grids, heads)
     recorder = (
-        Recorder(FeatureWriter(tuple(grids), len(levels), roles, dtype))
+        Recorder(FeatureWriter(tuple(grids), len(levels), roles, dtype, allocator(place, model)))
         if budget.storage == "features"
-        else TrajectoryRecorder(len(levels), dtype)
+        else TrajectoryRecorder(len(levels), latent_precision(dtype))
     )
     sampler = InversionSampler(recorder.recording)
     started = time.perf_counter()
     noise = _walk(install_capture(plain, recorder), sampler, samples, conditioning, sigmas)
     seconds = time.perf_counter() - started
-    features = recorder.close(header, noise.to(dtype), plain, weights_id(plain))
+    features = recorder.close(header, noise.to(latent_precision(dtype)), plain, weights_id(plain))
     report = inversion_report(
         role, features, sampler.clean, sampler.noise, seconds, [budget.reason, *_left_out(removed)]
     )
@@ -128,12 +140,24 @@ def _grids(model: Model, layers: str, samples: Tensor) -> dict[LayerId, Grid]:
     return {layer: every[layer] for layer in select_layers(layers, every)}
 
 
+def latent_precision(dtype: torch.dtype) -> torch.dtype:
+    """Latents are small and must stay exact: eight bits serve features alone."""
+    return torch.float16 if dtype.itemsize == 1 else dtype
+
+
+def allocator(place: str, model: Model) -> Allocate:
+    """Where features go: main memory unless the user says otherwise."""
+    if place == "disk":
+        return OnDisk(Path(folder_paths.get_temp_directory()))
+    return in_memory(model.load_device if place == "gpu" else "cpu")
+
+
 def free_memory() -> int:
     """Bytes of main memory that the host reports as free."""
     return comfy.model_management.get_free_memory(torch.device("cpu"))
 
 
-def _budget(storage: str, estimate: int, conditioning: list[Any]) -> Budget:
+def _budget(storage: str, place: str, estimate: int, conditioning: list[Any]) -> Budget:
     """`features` while they fit half of the free memory, since two pictures come; else `latents`."""
     controlled = "control" in conditioning[0][1]
     if storage == "latents" and controlled:
@@ -144,7 +168,8 @@ def _budget(storage: str, estimate: int, conditioning: list[Any]) -> Budget:
     free = free_memory()
     sizes = f"features were estimated at {readable_bytes(estimate)}, {readable_bytes(free)} of memory were free"
     if storage == "auto":
-        storage = "features" if controlled or estimate <= free / 2 else "latents"
+        fits = place == "disk" or estimate <= free / 2
+        storage = "features" if controlled or fits else "latents"
     return Budget(storage, estimate, f"storage {storage}: {sizes}")
 
 

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..attention_patches.install import install_fusion
 from ..core.features import FeatureBank
 from ..core.fusion import METHODS, FusionSettings
+from .schema import search_aliases
 from .sockets import CATEGORY, Bank
 
 
@@ -34,6 +35,9 @@ class PatchFFA(io.ComfyNode):
             node_id="MagicStylePatchFFA",
             display_name="FFA Model Patcher",
             category=CATEGORY,
+            **search_aliases(
+                "style transfer", "stylize portrait", "StyleID", "MasaCtrl", "attention injection", "reference image"
+            ),
             description="Feature Fusion Attention: while this model samples, its self-attention looks at the stored "
             "features of the portrait (structure) and of the style (colour, texture).",
             inputs=[

@@ -53,8 +53,15 @@ def describe(features: ImageFeatures) -> str:
         kept = f"{', '.join(features.roles)} in {dtype}"
     return (
         f"{_pictures(header)}, layers {legal_range(header.layers)} on token grids {_grids(header)}, "
-        f"{len(header.sigmas)} steps of {kept}: {readable_bytes(features.nbytes)} in memory"
+        f"{len(header.sigmas)} steps of {kept}: {readable_bytes(features.nbytes)} {_place(features)}"
     )
+
+
+def _place(features: ImageFeatures) -> str:
+    if isinstance(features, StoredFeatures) and features.disk is not None:
+        return "on disk"
+    device = next(iter(features.tensors.values())).device.type
+    return "in memory" if device == "cpu" else f"on the {device} device"
 
 
 def _describe_style(style: StyleEntry) -> str:

@@ -8,6 +8,7 @@ import comfy.controlnet
 import pytest
 import torch
 from magicstyle.attention_patches.model_facts import self_attention_grids, self_attention_widths
+from magicstyle.core import placement
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureBank, StoredFeatures, StyleEntry, Trajectory
 from magicstyle.nodes import invert as invert_module
@@ -15,6 +16,7 @@ from magicstyle.nodes.invert import invert
 from magicstyle.nodes.report import bank_summary
 from magicstyle.tests.host.test_stylization import difference, patch, picture, sample
 from magicstyle.tests.host.tiny import tiny_conditioning, tiny_model
+from safetensors import safe_open
 
 FUSIONS = [{"method": "ffa"}, {"method": "styleid"}]
 
@@ -25,10 +27,10 @@ def inference():
         yield
 
 
-def inversion(model, samples, storage, dtype=torch.float32, **more):
+def inversion(model, samples, storage, precision="fp32", **more):
     arguments = {"conditioning": tiny_conditioning(), "steps": 5, "scheduler": "ddim_uniform", **more}
     arguments = {"layers": "output.6-11", **arguments}
-    return invert("content", model, {"samples": samples}, storage=storage, dtype=dtype, **arguments)
+    return invert("content", model, {"samples": samples}, storage=storage, precision=precision, **arguments)
 
 
 def scene(model, storage, *, batch=1, **more):
@@ -133,13 +135,50 @@ def test_another_nodes_override_on_the_sampling_model_is_not_asked_for_replays_o
     assert len(calls) == 32 * 5
 
 
-@pytest.mark.parametrize("dtype, bound", [(torch.float16, 2e-3), (torch.bfloat16, 2e-2)])
-@pytest.mark.parametrize("storage", ["features", "latents"])
-def test_half_precisions_stay_within_their_bound(tiny_model, storage, dtype, bound):
+@pytest.mark.parametrize(
+    "precision, storage, bound",
+    [
+        ("fp16", "features", 2e-3),
+        ("fp16", "latents", 2e-3),
+        ("bf16", "features", 2e-2),
+        ("bf16", "latents", 2e-2),
+        ("fp8", "features", 0.1),
+        ("fp8", "latents", 2e-3),
+    ],
+)
+def test_reduced_precisions_stay_within_their_bound(tiny_model, storage, precision, bound):
     content, exact = scene(tiny_model, "features")
-    _, half = scene(tiny_model, storage, dtype=dtype)
+    _, half = scene(tiny_model, storage, precision=precision)
     result = sample(patch(tiny_model, half), content)
     assert difference(result, sample(patch(tiny_model, exact), content)) < bound
+
+
+def test_features_on_disk_are_the_same_and_their_files_go_with_the_bank(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(invert_module.folder_paths, "get_temp_directory", lambda: str(tmp_path / "temp"))
+    content, memory = scene(tiny_model, "features")
+    disk = scene(tiny_model, "features", place="disk")[1]
+    files = list((tmp_path / "temp").rglob("*.safetensors"))
+    assert len(files) == 2 * 6 * 3
+    for picture_in_memory, picture_on_disk in zip(memory, disk, strict=True):
+        for name, stack in picture_in_memory.tensors.items():
+            assert torch.equal(stack, picture_on_disk.tensors[name])
+    with safe_open(str(next(path for path in files if path.stem == "output.9.0.k")), "pt") as file:
+        shapes = {picture_on_disk.tensors["output.9.0.k"].shape for picture_on_disk in disk}
+        assert file.get_tensor("output.9.0.k").shape in shapes
+    assert torch.equal(*(sample(patch(tiny_model, bank), content) for bank in (memory, disk)))
+    assert "on disk" in bank_summary(disk) and disk.get_ram_usage() < memory.get_ram_usage() / 10
+    del disk, picture_on_disk, file
+    gc.collect()
+    assert not list((tmp_path / "temp").rglob("*.safetensors"))
+
+
+def test_a_full_disk_is_said_in_one_sentence(tiny_model, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(placement.Path, "open", full)
+    with pytest.raises(MagicStyleError, match="place disk: no room for .*No space left.*choose storage latents"):
+        inversion(tiny_model, picture(), "features", place="disk")
 
 
 def test_a_trajectory_is_a_thousandth_of_the_features_at_genuine_widths():
@@ -165,7 +204,7 @@ def test_reported_bytes_are_the_bytes_of_the_storages(tiny_model):
 @pytest.mark.parametrize("layers", ["output.3-11", "all", "middle"])
 @pytest.mark.parametrize("size", [(8, 12), (17, 23)])
 def test_the_estimate_and_the_grids_are_known_before_the_run(tiny_model, layers, size):
-    result = inversion(tiny_model, picture(*size), "features", layers=layers, dtype=torch.float16)
+    result = inversion(tiny_model, picture(*size), "features", layers=layers, precision="fp16")
     every = self_attention_grids(tiny_model, size)
     assert list(every) == list(self_attention_widths(tiny_model))
     assert dict(result.features.header.grids) == {layer: every[layer] for layer in result.features.header.layers}

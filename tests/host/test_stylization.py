@@ -34,7 +34,7 @@ def picture(height=8, width=12, **more):
     return tiny_latent(height, width, **more) * STRONG / SCALE
 
 
-def inversion(model, samples, steps=5, layers="output.6-11", dtype=torch.float32, **more):
+def inversion(model, samples, steps=5, layers="output.6-11", precision="fp32", **more):
     arguments = {
         "conditioning": tiny_conditioning(),
         "scheduler": "ddim_uniform",
@@ -42,7 +42,7 @@ def inversion(model, samples, steps=5, layers="output.6-11", dtype=torch.float32
         "roles": "qkv",
         **more,
     }
-    return invert("content", model, {"samples": samples}, steps=steps, layers=layers, dtype=dtype, **arguments)
+    return invert("content", model, {"samples": samples}, steps=steps, layers=layers, precision=precision, **arguments)
 
 
 def scene(model, height=8, width=12, *, batch=1, style=(8, 12), steps=5, **more):
@@ -321,7 +321,7 @@ def test_odd_latents_and_a_style_of_another_shape(tiny_model, size):
 
 def test_features_in_half_precision_are_close_to_single(tiny_model):
     content, bank = scene(tiny_model)
-    _, half = scene(tiny_model, dtype=torch.float16)
+    _, half = scene(tiny_model, precision="fp16")
     assert half.nbytes * 2 == bank.nbytes
     assert difference(sample(patch(tiny_model, half), content), sample(patch(tiny_model, bank), content)) < 5e-3
 

@@ -1,0 +1,76 @@
+"""Where features are kept: main memory, the model's device, or mapped safetensors files that go with the bank."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .errors import MagicStyleError
+
+PRECISIONS = {
+    "auto": torch.float16,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "fp32": torch.float32,
+    "fp8": torch.float8_e4m3fn,
+}
+PLACES = ("auto", "cpu", "gpu", "disk")
+_SAFETENSORS_NAMES = {
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+}
+_ALIGNMENT = 64
+
+# makes room for a stack of features: (name, shape, dtype) -> uninitialised tensor
+Allocate = Callable[[str, tuple[int, ...], torch.dtype], Tensor]
+
+
+def in_memory(device: torch.device | str = "cpu") -> Allocate:
+    """Room in main memory or on a device."""
+
+    def allocate(_: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=device)
+
+    return allocate
+
+
+class OnDisk:
+    """Room in one safetensors file per stack, under a folder of its own that is removed with the last reference."""
+
+    def __init__(self, parent: Path) -> None:
+        parent.mkdir(parents=True, exist_ok=True)
+        self._folder = tempfile.TemporaryDirectory(dir=parent, prefix="magicstyle_", ignore_cleanup_errors=True)
+        self.path = Path(self._folder.name)
+
+    def __call__(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """A tensor mapped to the data of a new safetensors file; writing to it writes the file."""
+        count = math.prod(shape) * dtype.itemsize
+        header = _header(name, shape, dtype, count)
+        path = self.path / f"{name}.safetensors"
+        try:
+            with path.open("wb") as file:
+                file.write(header)
+                file.truncate(len(header) + count)
+        except OSError as error:
+            raise MagicStyleError(
+                f"place disk: no room for {count} bytes of features in {self.path.parent}: {error.strerror}; "
+                "choose storage latents, or free some disk space."
+            ) from error
+        mapped = torch.from_file(str(path), shared=True, size=len(header) + count, dtype=torch.uint8)
+        return mapped[len(header) :].view(dtype).view(shape)
+
+
+def _header(name: str, shape: tuple[int, ...], dtype: torch.dtype, count: int) -> bytes:
+    entry = {"dtype": _SAFETENSORS_NAMES[dtype], "shape": list(shape), "data_offsets": [0, count]}
+    text = json.dumps({name: entry}).encode()
+    # the format allows trailing spaces, which align the data that follows
+    text += b" " * (-(8 + len(text)) % _ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
