@@ -1,0 +1,88 @@
+"""What users read about a node is there, in every language of the pack, and the server hands it out."""
+
+import json
+
+import pytest
+import requests
+from magicstyle.tests.browser.frontend import PACK_FOLDER
+from magicstyle.tests.host.locate import PACK
+from magicstyle.tools.locales.english import english_texts
+
+DOCS = PACK / "web" / "docs"
+LANGUAGES = ("en", "zh", "ja")
+
+
+@pytest.fixture(scope="module")
+def nodes(server):
+    return {name: info for name, info in server.object_info().items() if name.startswith("MagicStyle")}
+
+
+def input_names(info):
+    return [name for kind in ("required", "optional") for name in info["input"].get(kind, {})]
+
+
+def read_texts(language):
+    return json.loads((PACK / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+
+
+def keys(texts):
+    """The shape of a tree of texts."""
+    return {name: keys(value) for name, value in texts.items()} if isinstance(texts, dict) else None
+
+
+def empty_texts(texts, path=""):
+    if isinstance(texts, dict):
+        return [found for name, value in texts.items() for found in empty_texts(value, f"{path}/{name}")]
+    return [] if texts.strip() else [path]
+
+
+def test_every_node_has_a_help_page_and_every_page_a_node(nodes):
+    assert {page.stem for page in DOCS.glob("*.md")} == nodes.keys()
+
+
+def test_help_pages_explain_every_input_by_its_name(nodes):
+    for name, info in nodes.items():
+        page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+        missing = [entry for entry in input_names(info) if f"| `{entry}` |" not in page]
+        assert not missing, f"{name}.md lacks {missing}"
+        assert page.startswith(f"# {info['display_name']}\n") and "## What goes wrong" in page
+
+
+def test_server_hands_out_help_pages(server, nodes):
+    for name in nodes:
+        answer = requests.get(f"{server.url}/extensions/{PACK_FOLDER}/docs/{name}.md", timeout=10)
+        assert answer.ok and answer.content == (DOCS / f"{name}.md").read_bytes()
+
+
+def test_every_input_and_output_has_a_tooltip(nodes):
+    assert empty_texts(english_texts(nodes)) == []
+
+
+def test_english_texts_are_those_of_the_schemas(nodes):
+    """Written by `python -m tools.locales.english ADDRESS`."""
+    assert read_texts("en") == english_texts(nodes)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_node_input_and_output_is_named_and_explained(nodes, language):
+    texts = read_texts(language)
+    assert keys(texts) == keys(english_texts(nodes))
+    assert empty_texts(texts) == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES[1:])
+def test_method_texts_name_every_method(nodes, language):
+    tooltip = read_texts(language)["MagicStylePatchFFA"]["inputs"]["method"]["tooltip"]
+    options = nodes["MagicStylePatchFFA"]["input"]["required"]["method"][1]["options"]
+    assert [line.partition(":")[0].partition("：")[0] for line in tooltip.splitlines()] == options
+
+
+def test_server_merges_the_languages(server):
+    merged = server.get("i18n")
+    for language in LANGUAGES:
+        assert merged[language]["nodeDefs"].items() >= read_texts(language).items()
+
+
+def test_search_aliases_are_given_where_the_host_knows_them(nodes):
+    known = any("search_aliases" in info for info in nodes.values())
+    assert not known or all(info["search_aliases"] for info in nodes.values())

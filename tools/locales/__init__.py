@@ -1,0 +1,1 @@
+"""The texts that the frontend shows beside the nodes' own, by language."""
