@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor
 
 from ..core.errors import MagicStyleError
-from ..core.features import FeatureBank
+from ..core.features import FeatureBank, ImageFeatures
 from ..core.layers import LayerId, select_layers
 from .model_facts import Model, model_id, self_attention_widths
+
+ROLE_NAMES = {"q": "queries", "k": "keys", "v": "values"}
 
 
 def check_bank(model: Model, bank: FeatureBank) -> None:
@@ -30,6 +34,18 @@ def stored_layers(model: Model, bank: FeatureBank, layers: str) -> tuple[LayerId
             "choose the same or more layers on both DDIM Inversion nodes."
         )
     return chosen
+
+
+def check_roles(pictures: Iterable[tuple[ImageFeatures, str]], method: str) -> None:
+    """Refuse stored features that lack what the method reads; a trajectory has everything."""
+    for place, (features, roles) in enumerate(pictures):
+        missing = [ROLE_NAMES[role] for role in roles if role not in getattr(features, "roles", roles)]
+        if missing:
+            name = f"style {place}" if place else "content"
+            raise MagicStyleError(
+                f"method '{method}' reads the {name}'s {' and '.join(missing)}, which the bank does not hold: "
+                "set keep to all on the DDIM Inversion node."
+            )
 
 
 def check_run(bank: FeatureBank, latent: Tensor) -> None:

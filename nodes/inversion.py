@@ -8,7 +8,7 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from ..core.placement import PLACES, PRECISIONS
-from .invert import invert
+from .invert import KEEP, invert
 from .schema import search_aliases
 from .sockets import CATEGORY, Features
 
@@ -68,6 +68,14 @@ def _inputs(picture: str) -> list[Any]:
             optional=True,
             tooltip="Where features are kept. auto is main memory (cpu); gpu is faster where they fit; disk maps them "
             "from files in ComfyUI's temp folder.",
+        ),
+        io.Combo.Input(
+            "keep",
+            options=list(KEEP),
+            default="all",
+            optional=True,
+            tooltip="Which features are kept. To save memory with styleid: queries of the portrait, keys and "
+            "values of the style are all it reads.",
         ),
     ]
 

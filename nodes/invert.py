@@ -34,6 +34,7 @@ from ..core.regions import Grid
 from .report import inversion_report, readable_bytes
 
 Latent = dict[str, Any]
+KEEP = {"all": "qkv", "queries": "q", "keys and values": "kv"}
 
 
 class Inversion(NamedTuple):
@@ -96,17 +97,16 @@ def invert(
     layers: str,
     storage: str = "auto",
     sigmas: Tensor | None = None,
-    *,
-    roles: str = "qkv",
     precision: str = "auto",
     place: str = "auto",
+    keep: str = "all",
 ) -> Inversion:
     """Invert a LATENT; keep the self-attention features that pass by, or the trajectory that can replay them."""
     check_model(model)
     samples = _check_latent(model, latent)
     _check_conditioning(conditioning)
     sigmas = _schedule(model, steps, scheduler) if sigmas is None else _check_sigmas(sigmas)
-    dtype = PRECISIONS[precision]
+    dtype, roles = PRECISIONS[precision], KEEP[keep]
     levels = tuple(sampling_grid(sigmas).tolist())
     grids = _grids(model, layers, samples)
     widths = self_attention_widths(model)

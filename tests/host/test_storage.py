@@ -153,6 +153,20 @@ def test_reduced_precisions_stay_within_their_bound(tiny_model, storage, precisi
     assert difference(result, sample(patch(tiny_model, exact), content)) < bound
 
 
+def test_content_queries_and_style_keys_and_values_are_all_that_styleid_reads(tiny_model):
+    content, whole = scene(tiny_model, "features")
+    queries = inversion(tiny_model, picture(), "features", keep="queries").features
+    style = inversion(tiny_model, picture(10, 7, seed=9), "features", keep="keys and values").features
+    lean = FeatureBank(queries, (StyleEntry(style),))
+    results = [sample(patch(tiny_model, bank, method="styleid"), content) for bank in (whole, lean)]
+    assert torch.equal(*results)
+    assert lean.nbytes < 0.52 * whole.nbytes
+    with pytest.raises(MagicStyleError, match="method 'ffa' reads the content's keys and values.*set keep to all"):
+        patch(tiny_model, lean, method="ffa")
+    with pytest.raises(MagicStyleError, match="reads the style 1's keys and values"):
+        patch(tiny_model, FeatureBank(whole.content, (StyleEntry(queries),)), method="styleid")
+
+
 def test_features_on_disk_are_the_same_and_their_files_go_with_the_bank(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(invert_module.folder_paths, "get_temp_directory", lambda: str(tmp_path / "temp"))
     content, memory = scene(tiny_model, "features")
