@@ -56,8 +56,12 @@ def sigma_of(options: Mapping[str, Any], timestep: Tensor) -> float:
 
 
 @contextmanager
-def hooked(options: dict[str, Any], handler: Handler, *, alone: bool = False) -> Iterator[dict[str, Any]]:
-    """Let `handler` answer the self-attention calls of one model call; `options` leave as they came.
+def hooked(
+    options: dict[str, Any], handler: Handler, *, cross: Handler | None = None, alone: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Let `handler` answer the self-attention calls of one model call, and `cross` those of cross-attention.
+
+    `options` leave as they came.
 
     `alone` silences the pack's other handlers for this call; other nodes' overrides are called in any case.
 
@@ -83,12 +87,14 @@ def hooked(options: dict[str, Any], handler: Handler, *, alone: bool = False) ->
     @torch.compiler.disable
     def override(func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         live = kwargs.get("transformer_options", options)
-        allowed = in_self_attention and live.get(ONLY, handler) == handler and _is_plain(args, kwargs)
+        answer = handler if in_self_attention else cross
+        allowed = answer is not None and live.get(ONLY, handler) == handler and _is_plain(args, kwargs)
         site = CallSite.read(live) if allowed else None
-        if site is None or not site.matches(q, k, v):
+        # a prompt has its own number of tokens
+        if site is None or not (site.matches(q, k, v) if in_self_attention else site.matches(q, q, q)):
             return _delegate(previous, func, q, k, v, args, kwargs)
         with _set(live, ONLY, _NOBODY):
-            return handler(site, _kernel(previous, func, q, args, kwargs), q, k, v)
+            return answer(site, _kernel(previous, func, q, args, kwargs), q, k, v)
 
     dressed = _with_patches(patches or {}, attn1_patch=raise_flag, attn1_output_patch=lower_flag)
     with (

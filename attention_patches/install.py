@@ -34,10 +34,11 @@ from ..core.fusion import METHODS, FusionSettings, Moment
 from ..core.layers import LayerId
 from .call_site import NEGATIVE, hooked, sigma_of
 from .capture import Recorder, TrajectoryRecorder
-from .checks import check_bank, check_run, stored_layers
+from .checks import check_bank, check_roles, check_run, stored_layers
 from .fusion_patch import FusionPatch, SigmaWindow, StepView, coverage_warning, nearest_view
 from .model_facts import Model, self_attention_widths
 from .replay import REPLAY, Catcher, model_inputs, replay_view
+from .word_reader import WordReader
 
 logger = logging.getLogger("magicstyle")
 KEY = "magicstyle"
@@ -93,6 +94,18 @@ def install_capture(model: Model, recorder: Recorder | TrajectoryRecorder) -> Mo
     return captured
 
 
+def install_word_reader(model: Model, reader: WordReader) -> Model:
+    """A clone of the model that shows the reader its self- and cross-attention."""
+
+    def apply_model(executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        with hooked(_options(args), reader.see_self, cross=reader.see_cross):
+            return executor(*args, **kwargs)
+
+    reading = model.clone()
+    reading.add_wrapper_with_key(WrappersMP.APPLY_MODEL, f"{KEY}.words", apply_model)
+    return reading
+
+
 def install_fusion(
     model: Model, bank: FeatureBank, settings: FusionSettings, layers: str, start_percent: float, end_percent: float
 ) -> Model:
@@ -102,6 +115,7 @@ def install_fusion(
     sampling = model.get_model_object("model_sampling")
     window = SigmaWindow(sampling.percent_to_sigma(start_percent), sampling.percent_to_sigma(end_percent))
     patch = FusionPatch(bank, settings, stored_layers(model, bank, layers), window)
+    check_roles(patch.pictures(bank), settings.method)
     # a key of its own: two patchers in one graph both stay
     key = f"{KEY}.fusion.{uuid.uuid4().hex}"
 
