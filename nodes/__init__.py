@@ -11,6 +11,7 @@ from .initial_latent import InitialLatent
 from .inversion import InvertContent, InvertStyle
 from .patcher import PatchFFA
 from .preview import FeaturePreview
+from .word_regions import RegionsFromWords
 
 NODES: list[type[io.ComfyNode]] = [
     InvertContent,
@@ -23,6 +24,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadFeatureBank,
     AddStyle,
     FeaturePreview,
+    RegionsFromWords,
 ]
 
 
