@@ -1,6 +1,7 @@
 """What users read about a node is there, in every language of the pack, and the server hands it out."""
 
 import json
+import re
 
 import pytest
 import requests
@@ -74,7 +75,7 @@ def test_every_node_input_and_output_is_named_and_explained(nodes, language):
 def test_method_texts_name_every_method(nodes, language):
     tooltip = read_texts(language)["MagicStylePatchFFA"]["inputs"]["method"]["tooltip"]
     options = nodes["MagicStylePatchFFA"]["input"]["required"]["method"][1]["options"]
-    assert [line.partition(":")[0].partition("：")[0] for line in tooltip.splitlines()] == options
+    assert [re.split("[:\uff1a]", line)[0] for line in tooltip.splitlines()] == options
 
 
 def test_server_merges_the_languages(server):

@@ -1,0 +1,75 @@
+"""What the Comfy Registry and its scanners ask of a pack."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+import yaml
+from magicstyle.tests.host.locate import PACK
+from PIL import Image
+
+RUNTIME = ("core", "attention_patches", "nodes")
+# patterns that comfy-test rejects or warns of in node packs, each for a reason: they fix the device or the precision
+HAZARDS = (
+    r"\.cuda\(",
+    r"\.to\(\"cuda",
+    r"torch\.autocast",
+    r"torch\.load\(",
+    r"torch\.cuda\.empty_cache\(",
+    r"nn\.(Linear|Conv\dd|LayerNorm|GroupNorm|Embedding)\(",
+)
+FORBIDDEN_IMPORTS = r"^\s*(import|from) (subprocess|socket|urllib|requests|http|pickle|pip|ctypes)\b"
+
+
+def sources(*folders):
+    found = [PACK / "__init__.py"] if not folders else []
+    for folder in folders or [path.name for path in PACK.iterdir() if (path / "__init__.py").exists()] + ["tests"]:
+        found += (PACK / folder).rglob("*.py")
+    return sorted(found)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACK)))
+def test_source_can_be_read_on_any_windows(path):
+    path.read_text(encoding="utf-8").encode("cp1252")
+
+
+@pytest.mark.parametrize("path", sources(*RUNTIME), ids=lambda path: str(path.relative_to(PACK)))
+def test_runtime_source_is_free_of_what_scanners_flag(path):
+    text = path.read_text(encoding="utf-8")
+    for pattern in (*HAZARDS, FORBIDDEN_IMPORTS):
+        assert not re.search(pattern, text, re.MULTILINE), pattern
+
+
+def test_comfy_node_validate_passes(tmp_path):
+    if shutil.which("comfy") is None:
+        pytest.skip("no comfy-cli found: pip install -r requirements-dev.txt")
+    command = ["comfy", "--skip-prompt", "--no-enable-telemetry", "node", "validate"]
+    home = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "DO_NOT_TRACK": "1"}
+    result = subprocess.run(command, cwd=PACK, env=home, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "validation checks passed" in result.stdout + result.stderr
+
+
+def test_requirements_and_pyproject_agree_that_nothing_is_needed():
+    lines = (PACK / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == []
+    assert not re.search(r"^dependencies\s*=", (PACK / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_icon_and_banner_have_the_sizes_that_the_registry_shows():
+    with Image.open(PACK / "assets" / "icon.png") as icon, Image.open(PACK / "assets" / "banner.png") as banner:
+        assert icon.size == (400, 400)
+        assert banner.width * 9 == banner.height * 21
+
+
+def test_pictures_in_assets_are_small():
+    for path in (PACK / "assets").rglob("*.png"):
+        assert path.stat().st_size < 300_000, path.name
+
+
+@pytest.mark.parametrize("name", ["test", "publish"])
+def test_github_workflows_are_yaml_with_jobs(name):
+    text = (PACK / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["jobs"][name]["steps"]

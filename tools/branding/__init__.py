@@ -1,0 +1,1 @@
+"""The pack's pictures for the Registry, drawn by a script."""
