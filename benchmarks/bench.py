@@ -88,6 +88,83 @@ def peak_memory() -> Iterator[list[int]]:
         watcher.join()
 
 
+class Lab:
+    """A random network of genuine SD1.5 shapes, latents and a prompt, and what benchmarks do with them."""
+
+    SIGMA = 2.0
+
+    def __init__(self, size: int, pictures: int) -> None:
+        import comfy.samplers
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+        self.model = random_model()
+        self.latents = [torch.randn(1, 4, size, size, generator=generator) for _ in range(pictures)]
+        self.prompt = [[torch.randn(1, 77, 768, generator=generator), {}]]
+        self._euler = comfy.samplers.sampler_object("euler")
+
+    def call(self, model: Any, latent: Any) -> Any:
+        """One sampling step at one noise level: one model call without guidance."""
+        import comfy.sample
+        import torch
+
+        zeros, sigmas = torch.zeros_like(latent), torch.tensor([self.SIGMA, 0.0])
+        with torch.inference_mode():
+            return comfy.sample.sample_custom(
+                model, zeros, 1.0, self._euler, sigmas, self.prompt, self.prompt, latent, disable_pbar=True
+            )
+
+    def capture(self, latent: Any, layers: str, roles: str = "qkv") -> Any:
+        """The stored features of one model call."""
+        from magicstyle.attention_patches.capture import Recorder
+        from magicstyle.attention_patches.install import install_capture
+        from magicstyle.attention_patches.model_facts import self_attention_widths
+        from magicstyle.core.features import FeatureWriter
+        from magicstyle.core.layers import select_layers
+
+        recorder = Recorder(FeatureWriter(select_layers(layers, self_attention_widths(self.model)), 1, roles))
+        with recorder.recording(0, latent):
+            self.call(install_capture(self.model, recorder), latent)
+        return recorder.close(self.header(latent, layers))
+
+    def trajectory(self, latent: Any, layers: str) -> Any:
+        """The same moment as a trajectory of one step, to be replayed."""
+        from magicstyle.attention_patches.install import weights_id
+        from magicstyle.core.features import Trajectory
+
+        inputs = {"c_crossattn": self.prompt[0][0]}
+        header = self.header(latent, layers)
+        return Trajectory(header, latent.unsqueeze(0), inputs, source=self.model, weights=weights_id(self.model))
+
+    def header(self, latent: Any, layers: str) -> Any:
+        """Facts about one picture at one noise level."""
+        from magicstyle.attention_patches.model_facts import model_id, self_attention_grids
+        from magicstyle.core.features import FeatureHeader
+        from magicstyle.core.layers import select_layers
+
+        grids = self_attention_grids(self.model, tuple(latent.shape[2:]))
+        chosen = {layer: grids[layer] for layer in select_layers(layers, grids)}
+        return FeatureHeader(model_id(self.model), "ddim", (self.SIGMA,), tuple(latent.shape), chosen)
+
+    def fused(self, bank: Any, latent: Any, start: float = 0.0, **knobs: Any) -> Callable[[], object]:
+        """A model call with fusion in output blocks 6 to 11."""
+        from magicstyle.attention_patches.install import install_fusion
+        from magicstyle.core.fusion import FusionSettings
+
+        patched = install_fusion(self.model, bank, FusionSettings(**knobs), "output.6-11", start, 1.0)
+        return lambda: self.call(patched, latent)
+
+
+def peaks(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """MiB by which one run of each raises resident memory above its start."""
+    result = {}
+    for name, run in runs.items():
+        with peak_memory() as peak:
+            run()
+        result[name] = peak[0] / MIB
+    return result
+
+
 def table(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]

@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from .bench import MIB, in_turn, peak_memory, random_model, ratios, table, use_comfyui
+from .bench import Lab, in_turn, peaks, ratios, table, use_comfyui
 
 GOAL, GOAL_MIB = 1.15, 64
 BASE = "two styles"
@@ -36,44 +36,19 @@ def regions(size: int) -> dict[str, Any]:
 
 def variants(size: int, method: str) -> dict[str, Callable[[], object]]:
     """The model calls to compare."""
-    import comfy.sample
-    import comfy.samplers
     import torch
-    from magicstyle.attention_patches.capture import Recorder
-    from magicstyle.attention_patches.install import install_capture, install_fusion
-    from magicstyle.attention_patches.model_facts import model_id, self_attention_widths
-    from magicstyle.core.features import FeatureBank, FeatureHeader, FeatureWriter, StyleEntry
-    from magicstyle.core.fusion import FusionSettings
-    from magicstyle.core.layers import select_layers
+    from magicstyle.core.features import FeatureBank, StyleEntry
 
-    model = random_model()
-    generator = torch.Generator().manual_seed(0)
-    latents = [torch.randn(1, 4, size, size, generator=generator) for _ in range(4)]
-    prompt = [[torch.randn(1, 77, 768, generator=generator), {}]]
-    euler = comfy.samplers.sampler_object("euler")
-
-    def call(patched: Any, latent: torch.Tensor) -> torch.Tensor:
-        zeros, sigmas = torch.zeros_like(latent), torch.tensor([2.0, 0.0])
-        with torch.inference_mode():
-            return comfy.sample.sample_custom(
-                patched, zeros, 1.0, euler, sigmas, prompt, prompt, latent, disable_pbar=True
-            )
-
-    def capture(latent: torch.Tensor) -> Any:
-        recorder = Recorder(FeatureWriter(select_layers("output.6-11", self_attention_widths(model)), 1))
-        with recorder.recording(0, latent):
-            call(install_capture(model, recorder), latent)
-        return recorder.close(FeatureHeader(model_id(model), "ddim", (2.0,), tuple(latent.shape), {}))
-
-    content, *styles = (capture(latent) for latent in latents[:3])
+    lab = Lab(size, pictures=4)
+    content, *styles = (lab.capture(latent, "output.6-11") for latent in lab.latents[:3])
+    running = lab.latents[3]
 
     def fused(*masks: torch.Tensor) -> Callable[[], object]:
         pairs = zip(styles, masks or (None, None), strict=True)
         bank = FeatureBank(content, tuple(StyleEntry(style, 1.0, mask) for style, mask in pairs))
-        patched = install_fusion(model, bank, FusionSettings(method=method), "output.6-11", 0.0, 1.0)
-        return lambda: call(patched, latents[3])
+        return lab.fused(bank, running, method=method)
 
-    runs = {"no fusion": lambda: call(model, latents[3]), BASE: fused()}
+    runs = {"no fusion": lambda: lab.call(lab.model, running), BASE: fused()}
     return runs | {name: fused(*pair) for name, pair in regions(size).items()}
 
 
@@ -87,12 +62,10 @@ def main() -> None:
     use_comfyui()
     runs = variants(arguments.size, arguments.method)
     relative = ratios(in_turn(runs, arguments.rounds), BASE)
-    peaks = {}
-    for name, run in runs.items():
-        with peak_memory() as peak:
-            run()
-        peaks[name] = peak[0] / MIB
-    rows = [[name, f"{relative[name]:.3f}", f"{peaks[name]:.0f}", f"{peaks[name] - peaks[BASE]:+.0f}"] for name in runs]
+    memory = peaks(runs)
+    rows = [
+        [name, f"{relative[name]:.3f}", f"{memory[name]:.0f}", f"{memory[name] - memory[BASE]:+.0f}"] for name in runs
+    ]
     print(f"one model call, latent {arguments.size}x{arguments.size}, {arguments.method}")
     print(f"goals: time at most {GOAL} of two styles without regions, peak at most {GOAL_MIB} MiB above theirs")
     print(table(["model call", "time / two styles", "peak memory above start, MiB", "above two styles, MiB"], rows))

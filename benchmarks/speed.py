@@ -8,59 +8,26 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any
 
-from .bench import MIB, in_turn, peak_memory, random_model, ratios, table, use_comfyui
+from .bench import MIB, Lab, in_turn, peaks, ratios, table, use_comfyui
 
 GOALS = {"idle": 1.02, "capture": 1.05, "styleid": 1.08, "ffa, equal weights": 1.15, "ffa, weights": 1.15}
 
 
 def variants(size: int) -> tuple[dict[str, Callable[[], object]], float]:
     """The model calls to compare, and the size of the bank in bytes."""
-    import comfy.sample
-    import comfy.samplers
-    import torch
-    from magicstyle.attention_patches.capture import Recorder
-    from magicstyle.attention_patches.install import install_capture, install_fusion, model_id, self_attention_widths
-    from magicstyle.core.features import FeatureBank, FeatureHeader, FeatureWriter, StyleEntry
-    from magicstyle.core.fusion import FusionSettings
-    from magicstyle.core.layers import select_layers
+    from magicstyle.core.features import FeatureBank, StyleEntry
 
-    model = random_model()
-    generator = torch.Generator().manual_seed(0)
-    latents = [torch.randn(1, 4, size, size, generator=generator) for _ in range(3)]
-    prompt = [[torch.randn(1, 77, 768, generator=generator), {}]]
-    sigmas = torch.tensor([2.0, 0.0])
-    euler = comfy.samplers.sampler_object("euler")
-
-    def call(patched: Any, latent: torch.Tensor) -> torch.Tensor:
-        zeros = torch.zeros_like(latent)
-        with torch.inference_mode():
-            return comfy.sample.sample_custom(
-                patched, zeros, 1.0, euler, sigmas, prompt, prompt, latent, disable_pbar=True
-            )
-
-    def capture(latent: torch.Tensor, layers: str) -> Any:
-        writer = FeatureWriter(select_layers(layers, self_attention_widths(model)), 1)
-        recorder = Recorder(writer)
-        with recorder.recording(0, latent):
-            call(install_capture(model, recorder), latent)
-        return writer.close(FeatureHeader(model_id(model), "ddim", (2.0,), tuple(latent.shape), {}))
-
-    content, style = (capture(latent, "output.6-11") for latent in latents[:2])
-    bank = FeatureBank(content, (StyleEntry(style),))
-
-    def fused(start: float = 0.0, **knobs: Any) -> Callable[[], object]:
-        patched = install_fusion(model, bank, FusionSettings(**knobs), "output.6-11", start, 1.0)
-        return lambda: call(patched, latents[2])
-
+    lab = Lab(size, pictures=3)
+    content, style = (lab.capture(latent, "output.6-11") for latent in lab.latents[:2])
+    bank, running = FeatureBank(content, (StyleEntry(style),)), lab.latents[2]
     return {
-        "plain": lambda: call(model, latents[2]),
-        "idle": fused(start=0.999),
-        "capture": lambda: capture(latents[2], "output.3-11"),
-        "styleid": fused(method="styleid"),
-        "ffa, equal weights": fused(content_weight=1.0),
-        "ffa, weights": fused(content_weight=0.3),
+        "plain": lambda: lab.call(lab.model, running),
+        "idle": lab.fused(bank, running, start=0.999),
+        "capture": lambda: lab.capture(running, "output.3-11"),
+        "styleid": lab.fused(bank, running, method="styleid"),
+        "ffa, equal weights": lab.fused(bank, running, content_weight=1.0),
+        "ffa, weights": lab.fused(bank, running, content_weight=0.3),
     }, bank.nbytes
 
 
@@ -73,13 +40,9 @@ def main() -> None:
     use_comfyui()
     runs, bank = variants(arguments.size)
     relative = ratios(in_turn(runs, arguments.rounds), "plain")
-    peaks = {}
-    for name, run in runs.items():
-        with peak_memory() as peak:
-            run()
-        peaks[name] = peak[0] / MIB
+    memory = peaks(runs)
     rows = [
-        [name, f"{relative[name]:.3f}", f"{GOALS[name]:.2f}" if name in GOALS else "", f"{peaks[name]:.0f}"]
+        [name, f"{relative[name]:.3f}", f"{GOALS[name]:.2f}" if name in GOALS else "", f"{memory[name]:.0f}"]
         for name in runs
     ]
     print(

@@ -1,0 +1,113 @@
+"""What the bank takes, and what replay costs: python -m benchmarks.memory [--rounds N] [--size 64]
+
+Genuine SD1.5 shapes, random weights, CPU, torch's own attention. Bytes are for 50 steps of two pictures at size x size
+latents (64 is 512x512) and output blocks 6 to 11, against StyleID's published scheme: queries, keys and values of both
+pictures in float32 at every step. Times are CPU time of one model call, each variant in turn, divided by the plain
+call's in the same round; median. The first table is one 4096 x 320 self-attention against a materialised softmax.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from .bench import MIB, Lab, in_turn, peaks, ratios, table, use_comfyui
+
+STEPS, LAYERS = 50, "output.6-11"
+
+
+def bank_bytes(lab: Lab) -> list[tuple[str, int]]:
+    """Bytes per way of keeping, for two pictures."""
+    import torch
+    from magicstyle.attention_patches.model_facts import self_attention_widths
+    from magicstyle.core.features import feature_bytes
+
+    header, widths = lab.header(lab.latents[0], LAYERS), self_attention_widths(lab.model)
+
+    def features(roles: str, dtype: torch.dtype) -> int:
+        return feature_bytes(header.grids, widths, STEPS, 1, roles, dtype)
+
+    latents = STEPS * lab.latents[0].numel() * 2 + lab.prompt[0][0].numel() * 4
+    return [
+        ("StyleID's scheme: q, k, v of both, float32", 2 * features("qkv", torch.float32)),
+        ("features, all roles, fp16", 2 * features("qkv", torch.float16)),
+        ("features, what styleid reads, fp16", features("q", torch.float16) + features("kv", torch.float16)),
+        ("features, what styleid reads, fp8", features("q", torch.float8_e4m3fn) + features("kv", torch.float8_e4m3fn)),
+        ("latents, fp16", 2 * latents),
+    ]
+
+
+def model_calls(lab: Lab) -> dict[str, Callable[[], object]]:
+    """One model call per representation."""
+    from magicstyle.core.features import FeatureBank, StyleEntry
+
+    content, style, running = lab.latents
+    features = FeatureBank(lab.capture(content, LAYERS), (StyleEntry(lab.capture(style, LAYERS)),))
+    latents = FeatureBank(lab.trajectory(content, LAYERS), (StyleEntry(lab.trajectory(style, LAYERS)),))
+    return {
+        "plain": lambda: lab.call(lab.model, running),
+        "features, styleid": lab.fused(features, running, method="styleid"),
+        "features, ffa": lab.fused(features, running),
+        "latents, styleid": lab.fused(latents, running, method="styleid"),
+        "latents, ffa": lab.fused(latents, running),
+    }
+
+
+def one_attention(size: int) -> dict[str, Callable[[], object]]:
+    """One styled self-attention of the finest layer: the host's function, and a softmax held in memory."""
+    import torch
+    from comfy.ldm.modules.attention import attention_pytorch
+    from einops import rearrange
+    from magicstyle.core.attention import Kernel
+    from magicstyle.core.features import AttentionFeatures
+    from magicstyle.core.fusion import FusionSettings, Scene, StyleFeatures, fuse
+
+    n, heads, settings = size * size, 8, FusionSettings(method="styleid")
+    live, content, style = (AttentionFeatures(*torch.randn(3, 1, n, 320)) for _ in range(3))
+
+    def call(q: Any, k: Any, v: Any, mask: Any) -> Any:
+        return attention_pytorch(q, k, v, heads, mask)
+
+    def ours() -> Any:
+        scene = Scene(live, content, (StyleFeatures(style),))
+        return fuse(Kernel(call, heads, takes_key_mask=True), scene, settings)
+
+    def materialised() -> Any:
+        q = settings.query_preservation * content.q + (1 - settings.query_preservation) * live.q
+        q, k, v = (rearrange(t, "b n (h d) -> (b h) n d", h=heads) for t in (q, style.k, style.v))
+        weights = torch.softmax(settings.temperature * torch.einsum("bnd,bmd->bnm", q, k) * 40**-0.5, dim=-1)
+        return rearrange(torch.einsum("bnm,bmd->bnd", weights, v), "(b h) n d -> b n (h d)", h=heads)
+
+    torch.testing.assert_close(ours(), materialised(), atol=1e-4, rtol=1e-4)
+    return {"materialised softmax": materialised, "ours": ours}
+
+
+def main() -> None:
+    """Measure and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=int, default=64)
+    arguments = parser.parse_args()
+    use_comfyui()
+    attention = one_attention(arguments.size)
+    seconds, memory = ratios(in_turn(attention, arguments.rounds), "ours"), peaks(attention)
+    print(f"one self-attention of {arguments.size**2} tokens x 320 channels")
+    rows = [[name, f"{seconds[name]:.2f}", f"{memory[name]:.0f}"] for name in attention]
+    print(table(["attention", "time / ours", "extra memory, MiB"], rows), flush=True)
+
+    lab = Lab(arguments.size, pictures=3)
+    sizes = bank_bytes(lab)
+    print(f"\nbank of {STEPS} steps, two pictures, latent {arguments.size}x{arguments.size}, {LAYERS}")
+    rows = [[name, f"{count / MIB:.1f}", f"{count / sizes[0][1]:.5f}"] for name, count in sizes]
+    print(table(["kept", "MiB", "of StyleID's scheme"], rows), flush=True)
+
+    calls = model_calls(lab)
+    relative, memory = ratios(in_turn(calls, arguments.rounds), "plain"), peaks(calls)
+    print("\none model call")
+    rows = [[name, f"{relative[name]:.2f}", f"{memory[name]:.0f}"] for name in calls]
+    print(table(["model call", "time / plain", "peak memory above start, MiB"], rows))
+
+
+if __name__ == "__main__":
+    main()
