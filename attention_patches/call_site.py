@@ -7,9 +7,11 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..core.attention import Kernel
+from ..core.features import RESNET
 from ..core.layers import LayerId
 from ..core.regions import Grid
 
@@ -46,6 +48,8 @@ class CallSite(NamedTuple):
         return q.ndim == 3 and q.shape == k.shape == v.shape and q.shape[1] == self.grid[0] * self.grid[1]
 
 
+# sees what enters the ResNet of the one block that has it copied, and may replace it: (chunks, x), b n c -> b n c
+ResNetHandler = Callable[[int, Tensor], Tensor]
 # answers one self-attention call: (site, kernel, q, k, v) -> b n c
 Handler = Callable[[CallSite, Kernel, Tensor, Tensor, Tensor], Tensor]
 
@@ -57,11 +61,16 @@ def sigma_of(options: Mapping[str, Any], timestep: Tensor) -> float:
 
 @contextmanager
 def hooked(
-    options: dict[str, Any], handler: Handler, *, cross: Handler | None = None, alone: bool = False
+    options: dict[str, Any],
+    handler: Handler,
+    *,
+    cross: Handler | None = None,
+    resnet: ResNetHandler | None = None,
+    alone: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Let `handler` answer the self-attention calls of one model call, and `cross` those of cross-attention.
 
-    `options` leave as they came.
+    `resnet` sees the inputs of one ResNet. `options` leave as they came.
 
     `alone` silences the pack's other handlers for this call; other nodes' overrides are called in any case.
 
@@ -96,13 +105,31 @@ def hooked(
         with _set(live, ONLY, _NOBODY):
             return answer(site, _kernel(previous, func, q, args, kwargs), q, k, v)
 
-    dressed = _with_patches(patches or {}, attn1_patch=raise_flag, attn1_output_patch=lower_flag)
+    added = {"attn1_patch": raise_flag, "attn1_output_patch": lower_flag}
+    if resnet is not None:
+        added["output_block_patch"] = _resnet_patch(resnet, handler)
+    dressed = _with_patches(patches or {}, **added)
     with (
         _set(options, OVERRIDE, override),
         _set(options, "patches", dressed),
         _set(options, ONLY, handler) if alone else nullcontext(),
     ):
         yield options
+
+
+def _resnet_patch(resnet: ResNetHandler, handler: Handler) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The host's output_block_patch: a block's inputs, from below and from the skip connection, b c h w each."""
+
+    @torch.compiler.disable
+    def patch(h: Tensor, skip: Tensor, live: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        if tuple(live["block"]) != RESNET[:2] or live.get(ONLY, handler) != handler or h.ndim != 4:
+            return h, skip
+        x = rearrange(torch.cat([h, skip], dim=1), "b c h w -> b (h w) c")
+        x = resnet(len(live.get("cond_or_uncond", (0,))), x)
+        x = rearrange(x, "b (h w) c -> b c h w", h=h.shape[2])
+        return x[:, : h.shape[1]], x[:, h.shape[1] :]
+
+    return patch
 
 
 def _is_plain(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..core.attention import Kernel
 from ..core.features import AttentionFeatures, FeatureHeader, FeatureWriter, StoredFeatures, Trajectory
-from .call_site import CallSite
+from .call_site import CallSite, ResNetHandler
 
 
 class Recorder:
@@ -40,6 +40,16 @@ class Recorder:
         if self.step is not None and site.layer in self._writer:
             self._writer.write(site.layer, site.grid, self.step, AttentionFeatures(q, k, v))
         return kernel.call(q, k, v, None)
+
+    @property
+    def resnet(self) -> ResNetHandler | None:
+        """What sees the ResNet that is copied, where its inputs are asked for."""
+        return self._see_resnet if self._writer.wants_resnet else None
+
+    def _see_resnet(self, chunks: int, x: Tensor) -> Tensor:
+        if self.step is not None:
+            self._writer.write_resnet(self.step, x)
+        return x
 
 
 class TrajectoryRecorder:

@@ -11,11 +11,21 @@ from torch import Tensor
 
 from ..core.attention import Kernel
 from ..core.errors import MagicStyleError
-from ..core.features import ROLES, AttentionFeatures, FeatureBank, ImageFeatures, StyleEntry, Trajectory
-from ..core.fusion import METHODS, FusionSettings, Moment, Scene, StyleFeatures, content_roles, fuse, style_roles
+from ..core.features import RESNET, ROLES, AttentionFeatures, FeatureBank, ImageFeatures, StyleEntry, Trajectory
+from ..core.fusion import (
+    METHODS,
+    RESNET_STEPS,
+    FusionSettings,
+    Moment,
+    Scene,
+    StyleFeatures,
+    content_roles,
+    fuse,
+    style_roles,
+)
 from ..core.layers import LayerId
 from ..core.regions import Grid, mask_to_tokens
-from .call_site import CallSite, Handler
+from .call_site import CallSite, Handler, ResNetHandler
 
 # the stored features of one picture at the current noise level: (layer, roles) -> b n c each
 StepView = Callable[[LayerId, str], AttentionFeatures]
@@ -49,6 +59,8 @@ class FusionPatch:
                 "or choose masactrl or diffstyler."
             )
         self._content_roles = content_roles(settings, bank)
+        # a trajectory shows everything; features have it where it was asked for
+        self._copies_resnet = METHODS[settings.method].resnet and "x" in getattr(bank.content, "roles", "x")
         self._style_roles = style_roles(settings)
 
     def pictures(self, bank: FeatureBank) -> list[tuple[ImageFeatures, str]]:
@@ -57,6 +69,8 @@ class FusionPatch:
         read: dict[int, set[str]] = {}
         for place, picture in enumerate(features):
             read.setdefault(id(picture), set()).update(self._style_roles if place else self._content_roles)
+        if self._copies_resnet:
+            read[id(features[0])].add("x")
         return [(picture, "".join(role for role in ROLES if role in read[id(picture)])) for picture in features]
 
     def extra_bytes(self, widths: Mapping[LayerId, int]) -> int:
@@ -83,6 +97,18 @@ class FusionPatch:
             return fuse(kernel, Scene(AttentionFeatures(q, k, v), content, styles, moment), self.settings)
 
         return handle
+
+    def resnet_handler(self, view: StepView, moment: Moment) -> ResNetHandler | None:
+        """Copies the content's inputs of one ResNet, with which it gives the content's output, in the early steps."""
+        if not self._copies_resnet or moment.progress >= RESNET_STEPS:
+            return None
+
+        def copy(chunks: int, x: Tensor) -> Tensor:
+            stored = view(RESNET, "x").x
+            fits = stored is not None and stored.shape[1:] == x.shape[1:]
+            return _rows(stored.to(x), x.shape[0], chunks) if fits else x
+
+        return copy
 
     def progress(self, sigma: float) -> float:
         """The share of the stored steps that are done at a noise level."""

@@ -86,7 +86,7 @@ def install_capture(model: Model, recorder: Recorder | TrajectoryRecorder) -> Mo
         if isinstance(recorder, TrajectoryRecorder):
             recorder.inputs = recorder.inputs or model_inputs(args, kwargs)
             return executor(*args, **kwargs)
-        with hooked(_options(args), recorder.handle):
+        with hooked(_options(args), recorder.handle, resnet=recorder.resnet):
             return executor(*args, **kwargs)
 
     captured = model.clone()
@@ -126,7 +126,7 @@ def install_fusion(
             return executor(*args, **kwargs)
         views = _views(options.get(key, bank), patch, executor, sigma, args)
         moment = Moment(patch.progress(sigma), _noise_share(sampling, sigma))
-        with hooked(options, patch.handler(views, moment)):
+        with hooked(options, patch.handler(views, moment), resnet=patch.resnet_handler(views[0], moment)):
             return executor(*args, **kwargs)
 
     def outer_sample(executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:

@@ -28,19 +28,25 @@ class Catcher:
 
     def __init__(self, layers: Collection[LayerId], roles: str) -> None:
         self._layers = layers
-        self._roles = roles
+        self.roles = roles
         self.caught: dict[LayerId, AttentionFeatures] = {}
+        self._resnet = AttentionFeatures()
 
     def handle(self, site: CallSite, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Answer one attention call as the host would, holding on to the roles asked for."""
         if site.layer in self._layers:
-            held = {role: tensor for role, tensor in zip("qkv", (q, k, v), strict=True) if role in self._roles}
+            held = {role: tensor for role, tensor in zip("qkv", (q, k, v), strict=True) if role in self.roles}
             self.caught[site.layer] = AttentionFeatures(**held)
         return kernel.call(q, k, v, None)
 
+    def see_resnet(self, chunks: int, x: Tensor) -> Tensor:
+        """Hold on to what enters the ResNet that is copied."""
+        self._resnet = AttentionFeatures(x=x)
+        return x
+
     def view(self, layer: LayerId, roles: str) -> AttentionFeatures:
         """The features of one layer: b n c each."""
-        kept = self.caught[layer]._asdict()
+        kept = (self._resnet if roles == "x" else self.caught[layer])._asdict()
         return AttentionFeatures(**{role: kept[role] for role in roles})
 
 
@@ -55,7 +61,8 @@ def replay_view(
     x = trajectory.latents[step].to(like)
     level = x.new_full((x.shape[0],), trajectory.header.sigmas[step])
     inputs = {name: tensor.to(x.device) for name, tensor in trajectory.inputs.items()}
-    with hooked(replay_options(trajectory, options, level), catcher.handle, alone=True) as own:
+    seen = catcher.see_resnet if "x" in catcher.roles else None
+    with hooked(replay_options(trajectory, options, level), catcher.handle, resnet=seen, alone=True) as own:
         call(x, level, inputs.pop("c_concat", None), inputs.pop("c_crossattn", None), None, own, **inputs)
     return catcher.view
 

@@ -21,15 +21,21 @@ from .layers import LayerId, legal_range
 from .placement import Allocate, OnDisk, in_memory
 from .regions import Grid
 
-ROLES = "qkv"
+ROLES = "qkvx"
+# the layer whose block DiffStyler copies: up_blocks[1].resnets[1] of diffusers
+RESNET = LayerId("output", 4, 0)
 
 
 class AttentionFeatures(NamedTuple):
-    """Queries, keys and values of one self-attention layer, each b n (h d), or None where they are not kept."""
+    """Queries, keys and values of one self-attention layer, each b n (h d), or None where they are not kept.
+
+    x is what enters the block's ResNet, its two inputs side by side, b n c; kept for one block alone, and on request.
+    """
 
     q: Tensor | None = None
     k: Tensor | None = None
     v: Tensor | None = None
+    x: Tensor | None = None
 
 
 class ModelId(NamedTuple):
@@ -149,7 +155,7 @@ class StoredFeatures(ImageFeatures):
 
     @property
     def roles(self) -> str:
-        """The kept roles, as letters of "qkv"."""
+        """The kept roles, as letters of "qkvx"."""
         return "".join(role for role in ROLES if any(kept == role for _, kept in self._stacks))
 
     def at(self, layer: LayerId, step: int, roles: str = ROLES) -> AttentionFeatures:
@@ -197,7 +203,7 @@ class FeatureWriter:
         self,
         layers: tuple[LayerId, ...],
         steps: int,
-        roles: str = ROLES,
+        roles: str = "qkv",
         dtype: torch.dtype = torch.float16,
         allocate: Allocate | None = None,
     ) -> None:
@@ -215,12 +221,23 @@ class FeatureWriter:
     def write(self, layer: LayerId, grid: Grid, step: int, features: AttentionFeatures) -> None:
         """Keep one layer's features, each b n c, for one step; nothing of the given tensors stays referenced."""
         self._grids[layer] = grid
-        for role in self._roles:
-            tensor = getattr(features, role)
-            key = (layer, role)
-            if key not in self._stacks:
-                self._stacks[key] = self._allocate(f"{layer}.{role}", (self._steps, *tensor.shape), self._dtype)
-            self._stacks[key][step].copy_(_representable(tensor.detach(), self._dtype))
+        for role in self._roles.replace("x", ""):
+            self._keep(layer, role, step, getattr(features, role))
+
+    @property
+    def wants_resnet(self) -> bool:
+        """Whether the ResNet's inputs are kept."""
+        return "x" in self._roles
+
+    def write_resnet(self, step: int, x: Tensor) -> None:
+        """Keep what enters the ResNet of the one block that has it copied, b n c, for one step."""
+        self._keep(RESNET, "x", step, x)
+
+    def _keep(self, layer: LayerId, role: str, step: int, tensor: Tensor) -> None:
+        key = (layer, role)
+        if key not in self._stacks:
+            self._stacks[key] = self._allocate(f"{layer}.{role}", (self._steps, *tensor.shape), self._dtype)
+        self._stacks[key][step].copy_(_representable(tensor.detach(), self._dtype))
 
     def close(self, header: FeatureHeader, noise: Tensor | None = None) -> StoredFeatures:
         """The finished features; the header's grids give way to those that were seen."""
@@ -245,8 +262,10 @@ def feature_bytes(
     grids: Mapping[LayerId, Grid], widths: Mapping[LayerId, int], steps: int, batch: int, roles: str, dtype: torch.dtype
 ) -> int:
     """What StoredFeatures will take: known before anything runs."""
-    tokens = sum(h * w * widths[layer] for layer, (h, w) in grids.items())
-    return tokens * steps * batch * len(roles) * dtype.itemsize
+    sizes = {layer: h * w * widths[layer] for layer, (h, w) in grids.items()}
+    # two inputs of the block's own width enter a ResNet
+    entering = 2 * sizes.get(RESNET, 0) if "x" in roles else 0
+    return (sum(sizes.values()) * len(roles.replace("x", "")) + entering) * steps * batch * dtype.itemsize
 
 
 class StyleEntry(NamedTuple):

@@ -39,6 +39,8 @@ SEAC_SCALE = 1.2
 ZSTAR_SCALE = 1.2
 # MagicFace (2408.07433): added to the logits of every reference token
 RSA_WEIGHT = 3.0
+# DiffStyler (2403.18461): the decoder's ResNet feature is copied in 30 of 50 steps
+RESNET_STEPS = 30 / 50
 
 
 @dataclass(frozen=True)
@@ -261,6 +263,7 @@ class Method:
     knobs: tuple[str, ...]
     summary: str
     conditional: bool = False  # rows of a negative prompt keep their own attention
+    resnet: bool = False  # the feature of one decoder ResNet is copied from the content, where the bank has it
 
 
 METHODS = {
@@ -321,6 +324,7 @@ METHODS = {
         "",
         (),
         "the content's structure held while noise is high, for a model with a style LoRA (DiffStyler)",
+        resnet=True,
     ),
 }
 

@@ -75,7 +75,7 @@ def _inputs(picture: str) -> list[Any]:
             default="all",
             optional=True,
             tooltip="Which features are kept. To save memory with styleid: queries of the portrait, keys and "
-            "values of the style are all it reads.",
+            "values of the style are all it reads. all and ResNet: for the portrait with method diffstyler.",
         ),
     ]
 

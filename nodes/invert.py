@@ -26,7 +26,7 @@ from ..attention_patches.model_facts import (
     self_attention_widths,
 )
 from ..core.errors import MagicStyleError
-from ..core.features import FeatureHeader, FeatureWriter, ImageFeatures, feature_bytes
+from ..core.features import RESNET, FeatureHeader, FeatureWriter, ImageFeatures, feature_bytes
 from ..core.inversion import Record, sample_ddim_inversion, sampling_grid
 from ..core.layers import LayerId, select_layers
 from ..core.placement import PRECISIONS, Allocate, OnDisk, in_memory
@@ -34,7 +34,7 @@ from ..core.regions import Grid
 from .report import inversion_report, readable_bytes
 
 Latent = dict[str, Any]
-KEEP = {"all": "qkv", "queries": "q", "keys and values": "kv"}
+KEEP = {"all": "qkv", "queries": "q", "keys and values": "kv", "all and ResNet": "qkvx"}
 
 
 class Inversion(NamedTuple):
@@ -109,6 +109,7 @@ def invert(
     dtype, roles = PRECISIONS[precision], KEEP[keep]
     levels = tuple(sampling_grid(sigmas).tolist())
     grids = _grids(model, layers, samples)
+    _check_resnet(roles, grids, layers)
     widths = self_attention_widths(model)
     estimate = feature_bytes(grids, widths, len(levels), samples.shape[0], roles, dtype)
     budget = _budget(storage, place, estimate, conditioning)
@@ -129,6 +130,14 @@ def invert(
         role, features, sampler.clean, sampler.noise, seconds, [budget.reason, *_left_out(removed)]
     )
     return Inversion({"samples": noise}, features, sigmas, report)
+
+
+def _check_resnet(roles: str, grids: dict[LayerId, Grid], layers: str) -> None:
+    if "x" in roles and RESNET not in grids:
+        raise MagicStyleError(
+            f"keep asks for the ResNet of output block {RESNET.number}, which layers '{layers}' leaves out: "
+            f"add output.{RESNET.number} to layers."
+        )
 
 
 def _left_out(removed: list[str]) -> list[str]:

@@ -35,7 +35,7 @@ def features(layers=LAYERS, roles="qkv", batch=1, dtype=torch.float16, **facts):
 def test_features_come_back_by_layer_and_step_in_half_precision():
     stored = features()
     for step in range(len(SIGMAS)):
-        q, k, v = stored.at(LAYERS[1], step)
+        q, k, v, _ = stored.at(LAYERS[1], step)
         assert q.dtype == torch.float16 and q.shape == (1, 60, 8)
         assert [float(t[0, 0, 0]) for t in (q, k, v)] == [step, step + 10, step + 20]
     assert dict(stored.header.grids) == GRIDS

@@ -121,4 +121,44 @@ def diffstyler(live, content, style, heads, done, t):
     return attention(q, k, live[2], heads)
 
 
+def eps_with_resnet(model, x, sigma, context, replace, resnet):
+    """As eps, with `resnet(output)` in place of the output of the second ResNet of the second decoder level."""
+    block = model.diffusion_model.output_blocks[4][0]
+    handle = block.register_forward_hook(lambda module, inputs, output: resnet(output))
+    try:
+        return eps(model, x, sigma, context, replace)
+    finally:
+        handle.remove()
+
+
+def diffstyler_whole(model, content, sigmas, context, prompt, share=30 / 50):
+    """Queries and keys blended in the decoder's last levels, the ResNet's output copied in the first 30 of 50 steps."""
+    grid, kept, outputs = sigmas[:-1], {}, {}
+    x = content + grid[-1] * eps(model, content, grid[-1], context, None)
+    for step in range(len(grid) - 1, -1, -1):
+
+        def keep(q, k, v, options, step=step):
+            kept[step, options["block"]] = (q.clone(), k.clone())
+            return attention(q, k, v, options["n_heads"])
+
+        def note(output, step=step):
+            outputs[step] = output.clone()
+
+        e = eps_with_resnet(model, x, grid[step], context, keep, note)
+        if step:
+            x = x + (grid[step - 1] - grid[step]) * e
+    for step in range(len(grid)):
+        t = float(model.model_sampling.timestep(grid[step])) / 1000
+
+        def inject(q, k, v, options, step=step, t=t):
+            return diffstyler((q, k, v), kept[step, options["block"]], None, options["n_heads"], 0, t)
+
+        def copy(output, step=step):
+            return outputs[step] if step / len(grid) < share else output
+
+        e = eps_with_resnet(model, x, grid[step], prompt, inject, copy)
+        x = x + (sigmas[step + 1] - sigmas[step]) * e
+    return x
+
+
 RULES = {rule.__name__: rule for rule in (styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler)}

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
-from magicstyle.tests.host.fusion_oracle import RULES, eps, invert, rsa, stylize
-from magicstyle.tests.host.test_stylization import SCALE, difference, patch, picture, sample, scene
+from magicstyle.core.errors import MagicStyleError
+from magicstyle.core.features import FeatureBank
+from magicstyle.tests.host.fusion_oracle import RULES, diffstyler_whole, eps, invert, rsa, stylize
+from magicstyle.tests.host.test_stylization import SCALE, difference, inversion, patch, picture, sample, scene
 from magicstyle.tests.host.tiny import tiny_conditioning, tiny_sigmas
 
 STEPS = 5
@@ -55,3 +57,57 @@ def test_rsa_leaves_the_negative_prompts_rows_alone(tiny_model, tokens):
     sigmas = tiny_sigmas(tiny_model, STEPS)
     theirs = rsa_with_guidance(tiny_model.model, *latents, sigmas, positive[0][0], negative[0][0], 3.0)
     assert difference(ours, theirs) <= 1e-4
+
+
+def run_diffstyler(tiny_model, sampling, layers="output.3-11", **more):
+    """(stylized latent, its inversion): captured on tiny_model, sampled with another start and `sampling`."""
+    content = inversion(tiny_model, picture(), STEPS, layers, **more)
+    patched = patch(sampling, FeatureBank(content.features, ()), method="diffstyler")
+    return sample(patched, content, positive=tiny_conditioning(seed=5)), content
+
+
+def with_lora(model, strength=1.0):
+    """A LoRA on the attention projections, as DiffStyler trains its styles."""
+    generator = torch.Generator().manual_seed(4)
+    patched = model.clone()
+    names = [name for name in model.model_state_dict() if "attn" in name and name.endswith("to_q.weight")]
+    weights = {name: model.model_state_dict()[name] for name in names}
+    patches = {name: (torch.randn(w.shape, generator=generator) * w.std(),) for name, w in weights.items()}
+    assert patched.add_patches(patches, strength)
+    return patched
+
+
+@pytest.mark.parametrize("storage", ["features", "latents"])
+def test_diffstyler_also_copies_the_resnet_feature(tiny_model, storage):
+    """A different prompt while sampling: without copies, the picture would leave the content."""
+    ours, _ = run_diffstyler(tiny_model, tiny_model, keep="all and ResNet", storage=storage)
+    sigmas = tiny_sigmas(tiny_model, STEPS)
+    theirs = oracle_with_other_prompt(tiny_model.model, sigmas)
+    without, _ = run_diffstyler(tiny_model, tiny_model)
+    assert difference(ours * SCALE, theirs) <= 1e-4
+    assert difference(without * SCALE, theirs) > 1e-3
+
+
+def oracle_with_other_prompt(model, sigmas):
+    inverted, sampled = tiny_conditioning()[0][0], tiny_conditioning(seed=5)[0][0]
+    return diffstyler_whole(model, picture() * SCALE, sigmas, inverted, sampled)
+
+
+@pytest.mark.parametrize("storage", ["features", "latents"])
+def test_a_lora_on_the_sampling_model_stylizes_while_the_content_comes_from_the_base_model(tiny_model, storage):
+    lora = with_lora(tiny_model)
+    injected, content = run_diffstyler(tiny_model, lora, keep="all and ResNet", storage=storage)
+    prompt = tiny_conditioning(seed=5)
+    free, base = (sample(model, content, positive=prompt) for model in (lora, tiny_model))
+    assert difference(injected, free) > 1e-3 and difference(injected, base) > 1e-3
+    other = run_diffstyler(tiny_model, lora, keep="all and ResNet", storage="features")[0]
+    assert difference(injected, other) < 1e-4
+
+
+def test_the_resnet_is_kept_only_where_its_block_is(tiny_model):
+    with pytest.raises(MagicStyleError, match="layers 'output.6-11' leaves out: add output.4 to layers"):
+        inversion(tiny_model, picture(), 2, "output.6-11", keep="all and ResNet")
+    plain, kept = (inversion(tiny_model, picture(), 2, "output.3-11", keep=keep) for keep in ("all", "all and ResNet"))
+    assert plain.features.roles == "qkv" and kept.features.roles == "qkvx"
+    assert torch.equal(plain.noise["samples"], kept.noise["samples"])
+    assert kept.features.nbytes > plain.features.nbytes

@@ -39,7 +39,6 @@ def inversion(model, samples, steps=5, layers="output.6-11", precision="fp32", *
         "conditioning": tiny_conditioning(),
         "scheduler": "ddim_uniform",
         "sigmas": None,
-        "roles": "qkv",
         **more,
     }
     return invert("content", model, {"samples": samples}, steps=steps, layers=layers, precision=precision, **arguments)
