@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from .fills import REGIONS, Array, Rng, Style, draw_style, paint
 
 OVERSAMPLING = 3
+SOFTNESS = 0.75  # pixels of a 128 pixel picture: hard edges cost a small autoencoder most of its capacity
 BACK_HAIR = ("none", "long", "bob", "short", "afro", "bun", "ponytail", "pigtails", "spiky")
 BACK_HAIR_ODDS = (0.06, 0.22, 0.16, 0.16, 0.09, 0.11, 0.08, 0.06, 0.06)
 FRINGES = ("bangs", "side", "middle", "swept", "high")
@@ -234,22 +235,29 @@ def _curtain(shape: Shape, half_width: float, bottom: float) -> Array:
     return _spline(right + low + [(-u, v) for u, v in right[:0:-1]])
 
 
+def _mirrored(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [(-u, v) for u, v in points]
+
+
+def _cap(shape: Shape) -> Array:
+    """The short hair that most cuts have at the back of the head."""
+    side = [(0.8, -0.85), (1.1, -0.3), (0.98, 0.3)]
+    return _spline([(0, -1 - shape.volume), *side, (0, 0.5), *_mirrored(side[::-1])])
+
+
+def _tails(shape: Shape) -> list[Array]:
+    """One ponytail on the side of the part, or two pigtails."""
+    s = shape
+    if s.back_hair == "pigtails":
+        tail = [(0.85, -0.2), (1.35, -0.3), (1.7, 0.3), (1.6, 0.9 + 0.5 * s.length), (1.3, 0.8), (1.2, 0.3)]
+        return [_spline(tail), _spline(_mirrored(tail))]
+    tail = [(0.5, -0.9), (1.25, -0.75), (1.6, 0.0), (1.45, 0.9 + 0.5 * s.length), (1.15, 1.0), (1.2, 0.2), (0.9, -0.3)]
+    return [_spline(tail if s.part > 0 else _mirrored(tail))]
+
+
 def _back_hair(shape: Shape, rng: Rng) -> list[Array]:
     """Hair behind the head, in the head's frame."""
     s = shape
-    side = 1.0 if s.part > 0 else -1.0
-    cap = _spline(
-        [
-            (0, -1 - s.volume),
-            (0.8, -0.85),
-            (1.1, -0.3),
-            (0.98, 0.3),
-            (0, 0.5),
-            (-0.98, 0.3),
-            (-1.1, -0.3),
-            (-0.8, -0.85),
-        ]
-    )
     if s.back_hair == "none":
         return []
     if s.back_hair == "long":
@@ -261,26 +269,12 @@ def _back_hair(shape: Shape, rng: Rng) -> list[Array]:
         r = 1.42 + 0.28 * s.length + 0.04 * np.cos(rng.integers(11, 16) * t)
         return [np.stack([r * np.cos(t), -0.32 + 0.86 * r * np.sin(t)], axis=1)]
     if s.back_hair == "bun":
-        return [cap, _ellipse(0.5 * s.part, -1.28 - s.volume, 0.42 + 0.1 * s.length, 0.34 + 0.06 * s.length)]
-    if s.back_hair == "ponytail":
-        tail = [
-            (0.5, -0.9),
-            (1.25, -0.75),
-            (1.6, 0.0),
-            (1.45, 0.9 + 0.5 * s.length),
-            (1.15, 1.0),
-            (1.2, 0.2),
-            (0.9, -0.3),
-        ]
-        return [cap, _spline([(u * side, v) for u, v in tail])]
-    if s.back_hair == "pigtails":
-        tail = [(0.85, -0.2), (1.35, -0.3), (1.7, 0.3), (1.6, 0.9 + 0.5 * s.length), (1.3, 0.8), (1.2, 0.3)]
-        return [cap, _spline(tail), _spline([(-u, v) for u, v in tail])]
+        return [_cap(s), _ellipse(0.5 * s.part, -1.28 - s.volume, 0.42 + 0.1 * s.length, 0.34 + 0.06 * s.length)]
     if s.back_hair == "spiky":
         t = np.linspace(-0.62 * np.pi, 0.62 * np.pi, 15)
         r = np.where(np.arange(15) % 2 == 0, 1.08, 1.34 + s.volume)
-        return [cap, np.stack([r * np.sin(t), -0.1 - r * np.cos(t)], axis=1)]
-    return [cap]
+        return [_cap(s), np.stack([r * np.sin(t), -0.1 - r * np.cos(t)], axis=1)]
+    return [_cap(s), *(_tails(s) if "tail" in s.back_hair else [])]
 
 
 def _hairline(shape: Shape, u: Array) -> Array:
@@ -479,7 +473,8 @@ def _paint_portrait(shape: Shape, style: Style, size: int, rng: Rng) -> Portrait
     _features(p)
     if shape.back_hair != "none":
         p.layer("hair", p.head(_front_hair(shape)))
-    image = (np.clip(p.image, 0, 1) * 255 + 0.5).astype(np.uint8)
+    crisp = Image.fromarray((np.clip(p.image, 0, 1) * 255 + 0.5).astype(np.uint8))
+    image = np.asarray(crisp.filter(ImageFilter.GaussianBlur(SOFTNESS * size / 128)))
     return Portrait(image, {region: p.labels == i for i, region in enumerate(REGIONS)})
 
 

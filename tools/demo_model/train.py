@@ -1,6 +1,8 @@
 """Train, export and evaluate the demo model; run from the repository root.
 
     python -m tools.demo_model.train --stage ae --work DIR          the autoencoder
+    python -m tools.demo_model.train --stage whole --work DIR       the autoencoder again, on whole pictures
+    python -m tools.demo_model.train --stage decoder --work DIR     its decoder alone, on whole pictures
     python -m tools.demo_model.train --stage unet --work DIR        the noise predictor on its latents
     python -m tools.demo_model.train --stage export --work DIR      assets/magicstyle_demo.safetensors
     python -m tools.demo_model.train --stage evaluate --work DIR    reconstruction, whole loop, samples
@@ -17,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .dataset import evaluation_pictures, random_crops, to_pictures, to_tensor, training_pictures
 from .model_file import DemoModel, Denoiser, load_model, save_model
@@ -33,7 +35,10 @@ AE_SETTINGS = TrainingSettings(steps=6500, batch=8, learning_rate=1.5e-3, warmup
 AE_CROP = 64
 AE_WHOLE_FROM = 0.9  # the last tenth sees whole pictures, whose group statistics differ from those of crops
 KL_WEIGHT = 2e-5
-UNET_SETTINGS = TrainingSettings(steps=9000, batch=16, learning_rate=1e-3)
+WHOLE_SETTINGS = TrainingSettings(steps=1600, batch=2, learning_rate=6e-4, warmup=50)
+DECODER_SETTINGS = TrainingSettings(steps=4000, batch=4, learning_rate=6e-4)
+DECODER_NOISE = 0.03  # of unit variance: inversion and sampling do not return exactly the encoder's latents
+UNET_SETTINGS = TrainingSettings(steps=2300, batch=16, learning_rate=1e-3)
 ASSET = Path("assets/magicstyle_demo.safetensors")
 
 
@@ -75,11 +80,32 @@ def train_autoencoder(work: Path, settings: TrainingSettings = AE_SETTINGS) -> N
             return autoencoder_loss(model, random_crops(pictures, batch, size, rng), noise)
 
     for step, loss in trainer.run(loss_of_step):
-        quality = ""
-        if step % 400 == 0 and rank() == 0:
-            with torch.inference_mode():
-                quality = f" held-out psnr {psnr(model.decode(model.encode(held_out)), held_out).mean():.2f} dB"
+        quality = held_out_quality(model, held_out) if step % 400 == 0 and rank() == 0 else ""
         logger.info("ae step %d loss %.4f %.0f s%s", step, loss, trainer.seconds, quality)
+
+
+@torch.inference_mode()
+def held_out_quality(model: Autoencoder, images: Tensor) -> str:
+    """Mean PSNR of reconstructed images b 3 h w, for the log."""
+    return f" held-out psnr {psnr(model.decode(model.encode(images)), images).mean():.2f} dB"
+
+
+def train_on_whole_pictures(work: Path, settings: TrainingSettings = WHOLE_SETTINGS) -> None:
+    """Stage `whole`: the autoencoder again, on whole pictures, whose group statistics differ from those of crops."""
+    pictures, held_out = training_pictures(work, PICTURES), to_tensor(evaluation_pictures(16))
+    model = new_autoencoder(settings.seed)
+    load_average(model, work / "ae.safetensors")
+    trainer = Trainer(model, settings, work / "ae_whole.safetensors")
+
+    def loss_of_step(step: int) -> Tensor:
+        rng, noise = np.random.default_rng([settings.seed + 1, step, rank()]), torch.Generator().manual_seed(step)
+        with torch.autocast("cpu", torch.bfloat16):
+            x = random_crops(pictures, settings.batch // processes(), pictures.shape[1], rng)
+            return autoencoder_loss(model, x, noise)
+
+    for step, loss in trainer.run(loss_of_step):
+        quality = held_out_quality(model, held_out) if step % 400 == 0 and rank() == 0 else ""
+        logger.info("whole step %d loss %.4f %.0f s%s", step, loss, trainer.seconds, quality)
 
 
 def encoded_pictures(autoencoder: Autoencoder, pictures: np.ndarray, batch: int = 50) -> Iterator[Tensor]:
@@ -100,7 +126,7 @@ def centre_latents(autoencoder: Autoencoder, latents: Tensor) -> None:
 def trained_autoencoder(work: Path) -> tuple[Autoencoder, float]:
     """The averaged autoencoder with centred latents, and the factor that brings them to unit variance."""
     autoencoder = Autoencoder(AutoencoderConfig())
-    load_average(autoencoder, work / "ae.safetensors")
+    load_average(autoencoder, work / "ae_whole.safetensors")
     sample = torch.cat(list(encoded_pictures(autoencoder, training_pictures(work, PICTURES)[:500])))
     centre_latents(autoencoder, sample)
     centred = sample - sample.mean(dim=(0, 2, 3), keepdim=True)
@@ -116,6 +142,26 @@ def training_latents(work: Path) -> Tensor:
         latents = torch.cat([(z * scale_factor).half() for z in encoded_pictures(autoencoder, pictures)])
         np.save(path, latents.numpy(), allow_pickle=False)
     return torch.from_numpy(np.load(path, allow_pickle=False))
+
+
+def refine_decoder(work: Path, settings: TrainingSettings = DECODER_SETTINGS) -> None:
+    """Stage `decoder`: the latents stay as they are, so this may run before, beside or after stage `unet`."""
+    pictures, latents = training_pictures(work, PICTURES), training_latents(work)
+    model, scale_factor = trained_autoencoder(work)
+    trained = nn.ModuleDict({"decoder": model.decoder, "post_quant_conv": model.post_quant_conv})
+    trainer = Trainer(trained, settings, work / "decoder.safetensors")
+
+    def loss_of_step(step: int) -> Tensor:
+        rng, noise = np.random.default_rng([settings.seed, step, rank()]), torch.Generator().manual_seed(step)
+        picks = np.sort(rng.choice(len(pictures), settings.batch // processes(), replace=False))
+        x, z = to_tensor(pictures[picks]), latents[torch.from_numpy(picks)].float()
+        z = (z + DECODER_NOISE * torch.randn(z.shape, generator=noise)) / scale_factor
+        with torch.autocast("cpu", torch.bfloat16):
+            error = model.decode(z).float() - x
+        return error.abs().mean() + 10 * error.square().mean()
+
+    for step, loss in trainer.run(loss_of_step):
+        logger.info("decoder step %d loss %.4f %.0f s", step, loss, trainer.seconds)
 
 
 def denoising_loss(model: Denoiser, latents: Tensor, generator: torch.Generator) -> Tensor:
@@ -159,6 +205,9 @@ def preview_factors(model: Autoencoder, scale_factor: float, pictures: np.ndarra
 def export(work: Path) -> None:
     """Stage `export`: averaged weights of both networks -> the asset."""
     autoencoder, scale_factor = trained_autoencoder(work)
+    if (work / "decoder.safetensors").exists():
+        refined = nn.ModuleDict({"decoder": autoencoder.decoder, "post_quant_conv": autoencoder.post_quant_conv})
+        load_average(refined, work / "decoder.safetensors")
     denoiser = Denoiser(UNetConfig())
     state = load_average(denoiser, work / "unet.safetensors")
     factors = preview_factors(autoencoder, scale_factor, training_pictures(work, PICTURES)[:100])
@@ -192,20 +241,31 @@ def evaluate(work: Path, count: int = 32, steps: int = 50) -> None:
     contact_sheet(list(to_pictures(samples)), 6).save(work / "samples.png")
 
 
+def prepare(stage: str, work: Path) -> None:
+    """Draw or encode what a training stage needs, once, before several processes ask for it."""
+    training_pictures(work, PICTURES)
+    if stage in ("decoder", "unet"):
+        training_latents(work)
+
+
 def main() -> None:
     """Run one stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", choices=["ae", "unet", "export", "evaluate"], required=True)
+    parser.add_argument("--stage", choices=["ae", "whole", "decoder", "unet", "export", "evaluate"], required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder for drawn pictures and training states")
     parser.add_argument("--processes", type=int, default=2, help="training processes with one thread each")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     arguments.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    training = {"ae": train_autoencoder, "unet": train_unet}
-    prepared = {"ae": lambda work: training_pictures(work, PICTURES), "unet": training_latents}
+    training = {
+        "ae": train_autoencoder,
+        "whole": train_on_whole_pictures,
+        "decoder": refine_decoder,
+        "unet": train_unet,
+    }
     if arguments.stage in training:
-        prepared[arguments.stage](arguments.work)  # once, before several processes ask for it
+        prepare(arguments.stage, arguments.work)
         run_together(arguments.processes, training[arguments.stage], arguments.work)
     else:
         {"export": export, "evaluate": evaluate}[arguments.stage](arguments.work)

@@ -85,7 +85,7 @@ class Trainer:
 
     def __init__(self, model: nn.Module, settings: TrainingSettings, path: Path) -> None:
         self.model, self.settings, self.path = model, settings, path
-        self.named = dict(model.named_parameters())
+        self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.average = {name: p.detach().clone() for name, p in self.named.items()}
         self.optimizer = torch.optim.AdamW(
             self.named.values(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
