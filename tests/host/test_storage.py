@@ -5,6 +5,7 @@ import weakref
 from contextlib import suppress
 
 import comfy.controlnet
+import psutil
 import pytest
 import torch
 from magicstyle.attention_patches.model_facts import self_attention_grids, self_attention_widths
@@ -298,3 +299,15 @@ def test_tiny_model_clones_share_weights_and_a_lora_is_taken_off_again():
     sample(patch(with_lora(plain), bank), content)
     sample(plain, content)
     assert all(torch.equal(before[name], weight) for name, weight in plain.model.named_parameters())
+
+
+@pytest.mark.parametrize("storage", ["features", "latents"])
+def test_fifty_runs_leave_no_memory_behind(tiny_model, storage):
+    process, resident = psutil.Process(), []
+    for run in range(50):
+        content, bank = scene(tiny_model, storage, steps=2)
+        sample(patch(tiny_model, bank), content)
+        if run % 10 == 9:
+            gc.collect()
+            resident.append(process.memory_info().rss)
+    assert resident[-1] - resident[0] < 8 * 2**20, resident
