@@ -135,7 +135,7 @@ def install_fusion(
             logger.warning("FFA Model Patcher: %s", warning)
         # the guider's options live for this run alone
         guider = executor.class_obj
-        guider.model_options["transformer_options"][key] = _with_other_weights_recorded(guider, bank, patch, args[3])
+        guider.model_options["transformer_options"][key] = _with_other_weights_recorded(guider, bank, patch)
         return executor(*args, **kwargs)
 
     def predict_noise(
@@ -198,7 +198,7 @@ def _views(
     return [made[id(features)] for features in bank]
 
 
-def _with_other_weights_recorded(guider: Any, bank: FeatureBank, patch: FusionPatch, sigmas: Tensor) -> FeatureBank:
+def _with_other_weights_recorded(guider: Any, bank: FeatureBank, patch: FusionPatch) -> FeatureBank:
     """Trajectories of a model with other weights (a LoRA came later): their features, from that model, for this run."""
     running = weights_id(guider.model_patcher)
     replaced: dict[int, ImageFeatures] = {}
