@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import requests
+import torch
 from magicstyle.tests.host.locate import PACK
 from magicstyle.tests.tiny_checkpoint import save_tiny_checkpoint
 from PIL import Image
+from safetensors.torch import save_file
 
 LAUNCH = Path(__file__).with_name("launch.py")
 Graph = dict[str, dict[str, Any]]
@@ -49,6 +51,17 @@ def node_errors(answer: dict[str, Any]) -> str:
         for error in entry["errors"]:
             lines.append(f"{node} {entry['class_type']}: {error['message']}: {error['details']}")
     return "\n".join(lines)
+
+
+def save_random_lora(path: Path, strength: float) -> None:
+    """Rank 4 on to_q and to_v of output blocks 6 to 11, 320 channels wide."""
+    generator, weights = torch.Generator().manual_seed(0), {}
+    for block in range(6, 12):
+        for part in ("to_q", "to_v"):
+            name = f"lora_unet_output_blocks_{block}_1_transformer_blocks_0_attn1_{part}"
+            weights[f"{name}.lora_up.weight"] = strength * torch.randn(320, 4, generator=generator) / 2
+            weights[f"{name}.lora_down.weight"] = torch.randn(4, 320, generator=generator) / 320**0.5
+    save_file(weights, str(path))
 
 
 def raise_failure(entry: dict[str, Any]) -> None:
@@ -84,7 +97,7 @@ class Server:
         self.log_path = folder / "server.log"
         self.url = ""
         self.process: subprocess.Popen[bytes] | None = None
-        for name in ("models/checkpoints", "custom_nodes", "input", "output", "temp", "user"):
+        for name in ("models/checkpoints", "models/loras", "custom_nodes", "input", "output", "temp", "user"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         if pack is not None:
             (folder / "custom_nodes" / "comfyui-magicstyle").symlink_to(pack, target_is_directory=True)
@@ -169,6 +182,13 @@ class Server:
         path = self.folder / "models" / "checkpoints" / name
         if not path.exists():
             save_tiny_checkpoint(path, variant)
+        return name
+
+    def add_lora(self, name: str, strength: float = 0.5) -> str:
+        """Put a random LoRA on the decoder's self-attention among the models, for the checkpoint `full`, once."""
+        path = self.folder / "models" / "loras" / name
+        if not path.exists():
+            save_random_lora(path, strength)
         return name
 
     def queue(self, graph: Graph) -> str:

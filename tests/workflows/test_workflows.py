@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from magicstyle.tests import photographs
 from magicstyle.tests.workflows import graphs
@@ -87,13 +88,30 @@ def save_a_style(server):
     server.run(graphs.substituted(graphs.api("style_library_save"), width=128, height=128, steps=4))
 
 
+def draws_mask(graph, picture):
+    """Whether a workflow uses what the user has painted on a picture."""
+    loaders = {key for key, node in graph.items() if node["inputs"].get("image") == picture}
+    links = [value for node in graph.values() for value in node["inputs"].values() if isinstance(value, list)]
+    return any(link[0] in loaders and link[1] == 1 for link in links)
+
+
+def painted(image):
+    """The picture as the mask editor saves it, its left half painted."""
+    alpha = np.full((*image.shape[:2], 1), 255, np.uint8)
+    alpha[:, : image.shape[1] // 2] = 0
+    return np.concatenate([image, alpha], axis=2)
+
+
 def test_api_twin_runs(server, name):
     graph = graphs.substituted(graphs.api(name), width=128, height=128, steps=4)
     for checkpoint in graphs.literals(graph, "CheckpointLoaderSimple", "ckpt_name"):
         server.add_checkpoint(checkpoint, "full")
     for picture in graphs.literals(graph, "LoadImage", "image"):
         draw = photographs.style if "style" in picture else photographs.portrait
-        server.upload(picture, draw((128, 128)))
+        image = draw((128, 128))
+        server.upload(picture, painted(image) if draws_mask(graph, picture) else image)
+    for lora in graphs.literals(graph, "LoraLoaderModelOnly", "lora_name"):
+        server.add_lora(lora)
     if graphs.literals(graph, "MagicStyleLoadFeatureBank", "bank_name"):
         save_a_style(server)
     images = server.images(server.run(graph))

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from . import demo_no_download, portrait_stylization, style_library
+from . import demo_no_download, portrait_stylization, published, regions, style_library
 from .definitions import NodeDefinition, parse_definitions, read_object_info
 from .describe import Workflow
 from .export import Exporter
@@ -26,6 +26,11 @@ WORKFLOWS: tuple[Workflow, ...] = (
     style_library.SAVE,
     style_library.APPLY,
     demo_no_download.WORKFLOW,
+    regions.TWO_STYLES,
+    regions.KEEP_BACKGROUND,
+    regions.WORDS,
+    published.STYLEID,
+    published.LORA_STYLE,
 )
 
 
