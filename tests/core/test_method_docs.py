@@ -1,0 +1,14 @@
+"""The help page's table of methods says what the code does."""
+
+import re
+from pathlib import Path
+
+from magicstyle.core.fusion import METHODS
+
+PAGE = Path(__file__).resolve().parents[2] / "web" / "docs" / "MagicStylePatchFFA.md"
+
+
+def test_every_method_and_the_settings_that_it_reads_are_in_the_table():
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\|[^|]*\| ([^|]*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    documented = {name: tuple(re.findall(r"`(\w+)`", knobs)) for name, knobs in rows}
+    assert documented == {name: method.knobs for name, method in METHODS.items()}
