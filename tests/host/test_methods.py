@@ -1,5 +1,6 @@
 """Every published fusion, run to the end in a real ComfyUI, against its formula in plain torch."""
 
+import comfy.hooks
 import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
@@ -111,3 +112,36 @@ def test_the_resnet_is_kept_only_where_its_block_is(tiny_model):
     assert plain.features.roles == "qkv" and kept.features.roles == "qkvx"
     assert torch.equal(plain.noise["samples"], kept.noise["samples"])
     assert kept.features.nbytes > plain.features.nbytes
+
+
+def lora_file(model, seed):
+    """A LoRA as a file holds it: rank 2 on the decoder's queries and values."""
+    generator, weights = torch.Generator().manual_seed(seed), {}
+    for name, weight in model.model_state_dict().items():
+        if "output_blocks" in name and name.endswith(("attn1.to_q.weight", "attn1.to_v.weight")):
+            key = "lora_unet_" + name.removeprefix("diffusion_model.").removesuffix(".weight").replace(".", "_")
+            weights[f"{key}.lora_up.weight"] = torch.randn(weight.shape[0], 2, generator=generator)
+            weights[f"{key}.lora_down.weight"] = torch.randn(2, weight.shape[1], generator=generator) / 4
+    return weights
+
+
+def test_several_lora_styles_act_by_region_through_the_hosts_hooks(tiny_model):
+    """Each region's prediction is that of its own LoRA, and the portrait is injected into both."""
+    content = inversion(tiny_model, picture(), 3, "output.3-11", keep="all and ResNet")
+    patched = patch(tiny_model, FeatureBank(content.features, ()), method="diffstyler")
+    left = torch.zeros(1, 8, 12)
+    left[:, :, :6] = 1.0
+
+    def prompts(seed, mask=None):
+        lora = comfy.hooks.create_hook_lora(lora_file(tiny_model, seed), 1.0, 0.0)
+        return comfy.hooks.set_conds_props([tiny_conditioning(seed=5)], 1.0, "default", mask, lora)[0]
+
+    def first_prediction(positive):
+        seen = []
+        sample(patched, content, positive=positive, callback=lambda i, x0, x, n: seen.append(x0.clone()))
+        return seen[0]
+
+    both = first_prediction([*prompts(1, left), *prompts(2, 1 - left)])
+    one, two, none = (first_prediction(p) for p in (prompts(1), prompts(2), tiny_conditioning(seed=5)))
+    assert difference(both[..., :6], one[..., :6]) < 1e-5 and difference(both[..., 6:], two[..., 6:]) < 1e-5
+    assert min(difference(one, two), difference(one, none)) > 1e-3
