@@ -12,11 +12,12 @@ from ..core.bank_file import load_bank, save_bank
 from ..core.errors import MagicStyleError
 from ..core.features import FeatureBank, ImageFeatures
 from .report import bank_summary
-from .schema import search_aliases
+from .schema import check_choices, search_aliases
 from .sockets import CATEGORY, Bank, Features
 
 FOLDER = "magicstyle"
 SUFFIX = ".safetensors"
+KEEP = ["styles", "everything"]
 
 
 def register_folder() -> None:
@@ -59,7 +60,7 @@ class SaveFeatureBank(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "keep",
-                    options=["styles", "everything"],
+                    options=KEEP,
                     default="styles",
                     tooltip="styles: to use with other portraits. everything: the portrait's features too.",
                 ),
@@ -67,6 +68,11 @@ class SaveFeatureBank(io.ComfyNode):
             outputs=[Bank.Output(display_name="bank", tooltip="The same bank.")],
             is_output_node=True,
         )
+
+    @classmethod
+    def validate_inputs(cls, keep: str | None = None) -> bool | str:
+        """Name a choice that is gone."""
+        return check_choices(keep=(keep, KEEP))
 
     @classmethod
     def execute(cls, bank: FeatureBank, filename_prefix: str, keep: str) -> io.NodeOutput:

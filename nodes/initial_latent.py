@@ -7,10 +7,13 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..core.adain import adain_latents
-from .schema import search_aliases
+from .schema import check_choices, search_aliases
 from .sockets import CATEGORY
 
 Latent = dict[str, Any]
+
+
+MODES = ["adain", "content"]
 
 
 class InitialLatent(io.ComfyNode):
@@ -31,7 +34,7 @@ class InitialLatent(io.ComfyNode):
                 io.Latent.Input("style", tooltip="The noise output of DDIM Inversion (Style)."),
                 io.Combo.Input(
                     "mode",
-                    options=["adain", "content"],
+                    options=MODES,
                     default="adain",
                     tooltip="adain: overall colours of the style. content: the portrait's noise as it is.",
                 ),
@@ -46,6 +49,11 @@ class InitialLatent(io.ComfyNode):
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="Connect it to the sampler; add no noise there.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, mode: str | None = None) -> bool | str:
+        """Name a choice that is gone."""
+        return check_choices(mode=(mode, MODES))
 
     @classmethod
     def execute(cls, content: Latent, style: Latent, mode: str, strength: float) -> io.NodeOutput:

@@ -9,10 +9,17 @@ from comfy_api.latest import io
 
 from ..core.placement import PLACES, PRECISIONS
 from .invert import KEEP, invert
-from .schema import search_aliases
+from .schema import check_choices, search_aliases
 from .sockets import CATEGORY, Features
 
 STORAGE = ["auto", "features", "latents"]
+CHOICES = {
+    "scheduler": comfy.samplers.SCHEDULER_NAMES,
+    "storage": STORAGE,
+    "precision": PRECISIONS,
+    "place": PLACES,
+    "keep": KEEP,
+}
 
 
 def _inputs(picture: str) -> list[Any]:
@@ -109,6 +116,19 @@ class InvertContent(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(
+        cls,
+        scheduler: str | None = None,
+        storage: str | None = None,
+        precision: str | None = None,
+        place: str | None = None,
+        keep: str | None = None,
+    ) -> bool | str:
+        """Name a choice that is gone."""
+        chosen = {"scheduler": scheduler, "storage": storage, "precision": precision, "place": place, "keep": keep}
+        return check_choices(**{name: (value, CHOICES[name]) for name, value in chosen.items()})
+
+    @classmethod
     def execute(cls, **inputs: Any) -> io.NodeOutput:
         """Invert and keep what later fuses."""
         return io.NodeOutput(*invert("content", **inputs))
@@ -130,6 +150,19 @@ class InvertStyle(io.ComfyNode):
             inputs=_inputs("picture to take the style from"),
             outputs=_outputs("style picture"),
         )
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        scheduler: str | None = None,
+        storage: str | None = None,
+        precision: str | None = None,
+        place: str | None = None,
+        keep: str | None = None,
+    ) -> bool | str:
+        """Name a choice that is gone."""
+        chosen = {"scheduler": scheduler, "storage": storage, "precision": precision, "place": place, "keep": keep}
+        return check_choices(**{name: (value, CHOICES[name]) for name, value in chosen.items()})
 
     @classmethod
     def execute(cls, **inputs: Any) -> io.NodeOutput:

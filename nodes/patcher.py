@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..attention_patches.install import install_fusion
 from ..core.features import FeatureBank
 from ..core.fusion import METHODS, FusionSettings
-from .schema import search_aliases
+from .schema import check_choices, search_aliases
 from .sockets import CATEGORY, Bank
 
 
@@ -95,6 +95,11 @@ class PatchFFA(io.ComfyNode):
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="Connect it to a sampler.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, method: str | None = None) -> bool | str:
+        """Name a choice that is gone."""
+        return check_choices(method=(method, METHODS))
 
     @classmethod
     def execute(

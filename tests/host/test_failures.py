@@ -1,0 +1,237 @@
+"""What failure looks like: one test or more for every row of docs/failures.md."""
+
+import re
+import threading
+import time
+
+import pytest
+import torch
+from magicstyle.attention_patches.install import install_fusion
+from magicstyle.core.errors import MagicStyleError
+from magicstyle.core.features import FeatureBank, StyleEntry
+from magicstyle.core.fusion import FusionSettings
+from magicstyle.nodes import invert as invert_module
+from magicstyle.nodes.bank import FeatureBankNode
+from magicstyle.nodes.invert import invert
+from magicstyle.tests import photographs
+from magicstyle.tests.host.locate import PACK
+from magicstyle.tests.host.server import PromptFailed, PromptInterrupted, PromptRejected
+from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning, tiny_latent, tiny_model
+from magicstyle.tests.workflows import graphs
+
+NEUTRAL = {"style_weight": 0.0, "content_weight": 0.0, "query_preservation": 0.0, "temperature": 1.0}
+
+
+def picture(height=8, width=8, seed=2):
+    return tiny_latent(height, width, seed=seed) * 70
+
+
+def inversion(model, samples, steps=4, layers="output.9-11", **more):
+    arguments = {"conditioning": tiny_conditioning(), "scheduler": "ddim_uniform", **more}
+    return invert("content", model, {"samples": samples}, steps=steps, layers=layers, **arguments)
+
+
+def patch(model, content, style, **knobs):
+    bank = FeatureBank(content.features, (StyleEntry(style.features),))
+    return install_fusion(model, bank, FusionSettings(**knobs), "output.9-11", 0.0, 1.0)
+
+
+def sample(model, content, sigmas=None):
+    return run_sampler(model, content.noise["samples"], content.sigmas if sigmas is None else sigmas)
+
+
+def difference(a, b):
+    return float((a - b).norm() / b.norm())
+
+
+@pytest.fixture
+def pair(tiny_model):
+    return inversion(tiny_model, picture()), inversion(tiny_model, picture(seed=9))
+
+
+@pytest.fixture
+def graph(server):
+    """The portrait workflow, small, on the generated checkpoint."""
+    for name, draw in (("portrait.png", photographs.portrait), ("style.png", photographs.style)):
+        server.upload(name, draw((128, 128)))
+    return graphs.substituted(
+        graphs.api("portrait_stylization"), width=128, height=128, steps=3, ckpt_name="tiny_full.ckpt"
+    )
+
+
+# --- wrong wires, missing files, corrupted widgets -----------------------------------------------------------------
+
+
+def test_wrong_socket_types_are_refused_before_anything_runs(server, graph):
+    bank = graphs.only(graph, "MagicStyleFeatureBank")
+    bank["inputs"]["style"] = graphs.only(graph, "VAEDecode")["inputs"]["samples"]
+    with pytest.raises(PromptRejected, match="MagicStyleFeatureBank.*style.*LATENT.*MAGICSTYLE_FEATURES"):
+        server.queue(graph)
+
+
+def test_a_missing_checkpoint_is_named_before_anything_runs(server, graph):
+    graph = graphs.substituted(graph, ckpt_name="not_downloaded.safetensors")
+    with pytest.raises(PromptRejected, match="CheckpointLoaderSimple.*ckpt_name: 'not_downloaded.safetensors' not in"):
+        server.queue(graph)
+
+
+@pytest.mark.parametrize("name", ["method", "mode", "scheduler", "storage", "precision"])
+def test_a_removed_choice_in_an_old_workflow_is_named_before_anything_runs(server, graph, name):
+    """ComfyUI 0.3.64 lets any text through as a choice of a V3 node: our nodes look themselves."""
+    with pytest.raises(PromptRejected, match=f"MagicStyle.*{name}: 'of_the_past' not in"):
+        server.queue(graphs.substituted(graph, **{name: "of_the_past"}))
+
+
+def test_a_missing_value_is_named_before_anything_runs(server, graph):
+    del graphs.only(graph, "MagicStylePatchFFA")["inputs"]["temperature"]
+    with pytest.raises(PromptRejected, match="MagicStylePatchFFA: Required input is missing: temperature"):
+        server.queue(graph)
+
+
+def test_a_workflow_from_before_the_newest_optional_inputs_still_runs(server, graph):
+    removed = 0
+    for node in graph.values():
+        optional = server.object_info(node["class_type"])[node["class_type"]]["input"].get("optional", {})
+        removed += sum(node["inputs"].pop(name, None) is not None for name in optional if name != "style")
+    assert removed or not server.object_info("MagicStyleInvertContent")["MagicStyleInvertContent"]["input"]["optional"]
+    assert server.images(server.run(graph))
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"layers": "decoder.3"}, "layers: 'decoder.3' is not a layer"),
+        ({"layers": ""}, "layers"),
+    ],
+)
+def test_a_corrupted_text_fails_with_one_sentence_that_names_it(server, graph, values, message):
+    with pytest.raises(PromptFailed, match=message) as failure:
+        server.run(graphs.substituted(graph, **values))
+    assert "MagicStyleError" in str(failure.value)
+
+
+# --- bad pictures --------------------------------------------------------------------------------------------------
+
+
+def test_nan_latents_are_refused_with_the_cure(tiny_model):
+    with pytest.raises(MagicStyleError, match="latent holds NaN.*--fp32-vae"):
+        inversion(tiny_model, torch.full((1, 4, 8, 8), float("nan")))
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 0, 8), (0, 4, 8, 8)])
+def test_a_picture_of_no_size_is_refused(tiny_model, shape):
+    with pytest.raises(MagicStyleError, match="latent is not a picture latent"):
+        inversion(tiny_model, torch.zeros(shape))
+
+
+def test_a_picture_of_a_few_pixels_is_stylized(tiny_model):
+    content, style = (inversion(tiny_model, picture(5, 5, seed=seed), steps=2) for seed in (2, 9))
+    assert torch.isfinite(sample(patch(tiny_model, content, style), content)).all()
+
+
+def test_a_huge_picture_keeps_latents_instead_of_features_when_they_would_not_fit(tiny_model, monkeypatch):
+    """640x384 pixels on a machine with a megabyte: what 4096x4096 is on a large one."""
+    monkeypatch.setattr(invert_module, "free_memory", lambda: 1_000_000)
+    content = inversion(tiny_model, picture(48, 80), steps=1)
+    assert content.features.representation == "latents"
+    assert "storage latents: features were estimated at" in content.report
+
+
+# --- few, many and unequal steps -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, pytest.param(1000, marks=pytest.mark.timeout(300))])
+def test_the_fewest_and_the_most_steps_run(tiny_model, steps):
+    content = inversion(tiny_model, picture(), steps)
+    assert len(content.sigmas) >= steps + 1
+    assert torch.isfinite(sample(patch(tiny_model, content, content), content)).all()
+
+
+def test_unequal_steps_are_said_in_the_summary_and_once_in_the_log(tiny_model, caplog):
+    content, style = inversion(tiny_model, picture(), 4), inversion(tiny_model, picture(seed=9), 7)
+    summary = FeatureBankNode.execute(content.features, style.features).result[1]
+    assert "inverted on other noise levels than the content" in summary
+    patched = patch(tiny_model, content, style)
+    assert torch.isfinite(sample(patched, content)).all()
+    assert len([record for record in caplog.records if record.name == "magicstyle"]) == 1
+
+
+# --- interrupts ----------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_inversion_stops_within_a_step_and_the_next_run_is_complete(server, graph):
+    expected = server.images(server.run(graph))
+    prompt_id = server.queue(graphs.substituted(graph, steps=500))
+    time.sleep(3)  # pictures are encoded from the cache at once: this is in the midst of the first inversion
+    server.interrupt()
+    asked = time.monotonic()
+    with pytest.raises(PromptInterrupted, match="MagicStyleInvert"):
+        server.wait(prompt_id, patience=30)
+    assert time.monotonic() - asked < 10
+    server.free()  # so that the next run computes everything again
+    again = server.images(server.run(graph))
+    assert len(again) == len(expected) == 1
+    assert (again[0] == expected[0]).all()
+
+
+# --- the same thing twice ------------------------------------------------------------------------------------------
+
+
+def test_two_patchers_in_series_both_act_and_a_neutral_one_changes_nothing(tiny_model, pair):
+    once = patch(tiny_model, *pair)
+    assert torch.equal(sample(patch(once, *pair, **NEUTRAL), pair[0]), sample(once, pair[0]))
+    twice = sample(patch(once, *reversed(pair)), pair[0])
+    assert torch.isfinite(twice).all()
+    assert difference(twice, sample(once, pair[0])) > 1e-6
+
+
+def test_the_same_bank_serves_two_patchers_of_one_graph(server, graph):
+    first = graphs.substituted(graph)
+    second = {f"1{key}": {**node, "inputs": dict(node["inputs"])} for key, node in graph.items()}
+    for key, node in list(second.items()):
+        for name, value in node["inputs"].items():
+            if isinstance(value, list):  # share everything up to the bank
+                shared = graph[value[0]]["class_type"] not in ("MagicStylePatchFFA", "SamplerCustom", "VAEDecode")
+                node["inputs"][name] = value if shared else [f"1{value[0]}", value[1]]
+        if node["class_type"] not in ("MagicStylePatchFFA", "SamplerCustom", "VAEDecode", "SaveImage"):
+            del second[key]
+    second = graphs.substituted(second, style_weight=3.0)
+    alone = server.images(server.run(first)) + server.images(server.run(graphs.substituted(graph, style_weight=3.0)))
+    server.free()
+    together = server.images(server.run({**first, **second}))
+    assert len(together) == len(alone) == 2
+    for image in together:
+        assert sum((image == other).all() for other in alone) == 1
+
+
+def test_the_same_bank_in_two_runs_at_once(pair):
+    """Two models of their own, one bank, two threads: each gets what it gets alone."""
+    models = [tiny_model(seed=0), tiny_model(seed=0)]
+    patched = [patch(model, *pair, style_weight=weight) for model, weight in zip(models, (1.0, 3.0), strict=True)]
+    expected = [sample(model, pair[0]) for model in patched]
+    results = [None, None]
+
+    def work(i):
+        results[i] = [sample(patched[i], pair[0]) for _ in range(3)]
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    for got, wanted in zip(results, expected, strict=True):
+        assert all(torch.equal(result, wanted) for result in got)
+
+
+# --- the table -----------------------------------------------------------------------------------------------------
+
+
+def test_every_row_of_the_table_names_its_tests_and_they_exist():
+    rows = [
+        line for line in (PACK / "docs" / "failures.md").read_text(encoding="utf-8").splitlines() if "`test_" in line
+    ]
+    assert len(rows) >= 12
+    for name in re.findall(r"`(test_\w+)`", "\n".join(rows)):
+        assert any(
+            f"def {name}(" in path.read_text(encoding="utf-8") for path in (PACK / "tests").rglob("test_*.py")
+        ), name
