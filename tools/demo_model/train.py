@@ -2,7 +2,6 @@
 
     python -m tools.demo_model.train --stage ae --work DIR          the autoencoder
     python -m tools.demo_model.train --stage whole --work DIR       the autoencoder again, on whole pictures
-    python -m tools.demo_model.train --stage decoder --work DIR     its decoder alone, on whole pictures
     python -m tools.demo_model.train --stage unet --work DIR        the noise predictor on its latents
     python -m tools.demo_model.train --stage export --work DIR      assets/magicstyle_demo.safetensors
     python -m tools.demo_model.train --stage evaluate --work DIR    reconstruction, whole loop, samples
@@ -19,12 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from PIL import Image
+from torch import Tensor
 
 from .dataset import evaluation_pictures, random_crops, to_pictures, to_tensor, training_pictures
 from .model_file import DemoModel, Denoiser, load_model, save_model
 from .networks import Autoencoder, AutoencoderConfig, UNetConfig
-from .portraits import contact_sheet
+from .portraits import contact_sheet, portrait
 from .schedule import TRAINING_STEPS, alphas_cumprod, ddim_inversion, ddim_sample, pure_noise
 from .trainer import Trainer, TrainingSettings, load_average, processes, rank, run_together
 
@@ -33,13 +33,12 @@ logger = logging.getLogger("demo_model")
 PICTURES = 10_000
 AE_SETTINGS = TrainingSettings(steps=6500, batch=8, learning_rate=1.5e-3, warmup=100)
 AE_CROP = 64
-AE_WHOLE_FROM = 0.9  # the last tenth sees whole pictures, whose group statistics differ from those of crops
+AE_WHOLE_FROM = 0.9  # the last tenth of stage `ae` already sees whole pictures
 KL_WEIGHT = 2e-5
 WHOLE_SETTINGS = TrainingSettings(steps=1600, batch=2, learning_rate=6e-4, warmup=50)
-DECODER_SETTINGS = TrainingSettings(steps=4000, batch=4, learning_rate=6e-4)
-DECODER_NOISE = 0.03  # of unit variance: inversion and sampling do not return exactly the encoder's latents
-UNET_SETTINGS = TrainingSettings(steps=2300, batch=16, learning_rate=1e-3)
+UNET_SETTINGS = TrainingSettings(steps=2100, batch=16, learning_rate=1e-3)
 ASSET = Path("assets/magicstyle_demo.safetensors")
+SHIPPED_PORTRAITS = {"demo_content.png": 1_000_103, "demo_style.png": 1_000_114}  # held out, like all from a million on
 
 
 def psnr(images: Tensor, targets: Tensor) -> Tensor:
@@ -144,26 +143,6 @@ def training_latents(work: Path) -> Tensor:
     return torch.from_numpy(np.load(path, allow_pickle=False))
 
 
-def refine_decoder(work: Path, settings: TrainingSettings = DECODER_SETTINGS) -> None:
-    """Stage `decoder`: the latents stay as they are, so this may run before, beside or after stage `unet`."""
-    pictures, latents = training_pictures(work, PICTURES), training_latents(work)
-    model, scale_factor = trained_autoencoder(work)
-    trained = nn.ModuleDict({"decoder": model.decoder, "post_quant_conv": model.post_quant_conv})
-    trainer = Trainer(trained, settings, work / "decoder.safetensors")
-
-    def loss_of_step(step: int) -> Tensor:
-        rng, noise = np.random.default_rng([settings.seed, step, rank()]), torch.Generator().manual_seed(step)
-        picks = np.sort(rng.choice(len(pictures), settings.batch // processes(), replace=False))
-        x, z = to_tensor(pictures[picks]), latents[torch.from_numpy(picks)].float()
-        z = (z + DECODER_NOISE * torch.randn(z.shape, generator=noise)) / scale_factor
-        with torch.autocast("cpu", torch.bfloat16):
-            error = model.decode(z).float() - x
-        return error.abs().mean() + 10 * error.square().mean()
-
-    for step, loss in trainer.run(loss_of_step):
-        logger.info("decoder step %d loss %.4f %.0f s", step, loss, trainer.seconds)
-
-
 def denoising_loss(model: Denoiser, latents: Tensor, generator: torch.Generator) -> Tensor:
     """Mean square error of the predicted noise; the timesteps of a batch are spread evenly over the schedule."""
     spread = (torch.arange(len(latents)) + torch.rand(1, generator=generator)) / len(latents)
@@ -202,19 +181,23 @@ def preview_factors(model: Autoencoder, scale_factor: float, pictures: np.ndarra
     return {"latent_rgb_factors": rounded[:-1], "latent_rgb_factors_bias": rounded[-1]}
 
 
+def save_shipped_portraits(folder: Path) -> None:
+    """Write the content and style picture that go with the model."""
+    for name, seed in SHIPPED_PORTRAITS.items():
+        Image.fromarray(portrait(seed).image).save(folder / name)
+
+
 def export(work: Path) -> None:
-    """Stage `export`: averaged weights of both networks -> the asset."""
+    """Stage `export`: averaged weights of both networks -> the asset, and the two portraits beside it."""
     autoencoder, scale_factor = trained_autoencoder(work)
-    if (work / "decoder.safetensors").exists():
-        refined = nn.ModuleDict({"decoder": autoencoder.decoder, "post_quant_conv": autoencoder.post_quant_conv})
-        load_average(refined, work / "decoder.safetensors")
     denoiser = Denoiser(UNetConfig())
     state = load_average(denoiser, work / "unet.safetensors")
     factors = preview_factors(autoencoder, scale_factor, training_pictures(work, PICTURES)[:100])
-    steps = {"ae_steps": AE_SETTINGS.steps, "unet_steps": int(state["step"])}
+    steps = {"ae_steps": AE_SETTINGS.steps, "whole_steps": WHOLE_SETTINGS.steps, "unet_steps": int(state["step"])}
     training = {"pictures": PICTURES, "seed": UNET_SETTINGS.seed, **steps}
     ASSET.parent.mkdir(exist_ok=True)
     save_model(ASSET, autoencoder, denoiser, scale_factor=scale_factor, training=training, **factors)
+    save_shipped_portraits(ASSET.parent)
     logger.info("%s: %.2f MB, scale factor %s", ASSET, ASSET.stat().st_size / 1e6, scale_factor)
 
 
@@ -244,26 +227,21 @@ def evaluate(work: Path, count: int = 32, steps: int = 50) -> None:
 def prepare(stage: str, work: Path) -> None:
     """Draw or encode what a training stage needs, once, before several processes ask for it."""
     training_pictures(work, PICTURES)
-    if stage in ("decoder", "unet"):
+    if stage == "unet":
         training_latents(work)
 
 
 def main() -> None:
     """Run one stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", choices=["ae", "whole", "decoder", "unet", "export", "evaluate"], required=True)
+    parser.add_argument("--stage", choices=["ae", "whole", "unet", "export", "evaluate"], required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder for drawn pictures and training states")
     parser.add_argument("--processes", type=int, default=2, help="training processes with one thread each")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     arguments.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    training = {
-        "ae": train_autoencoder,
-        "whole": train_on_whole_pictures,
-        "decoder": refine_decoder,
-        "unet": train_unet,
-    }
+    training = {"ae": train_autoencoder, "whole": train_on_whole_pictures, "unet": train_unet}
     if arguments.stage in training:
         prepare(arguments.stage, arguments.work)
         run_together(arguments.processes, training[arguments.stage], arguments.work)
