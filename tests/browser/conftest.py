@@ -8,10 +8,12 @@ from magicstyle.tests import photographs
 from magicstyle.tests.browser.chromium import FLAGS, find_chromium, obstacle
 from magicstyle.tests.browser.frontend import Frontend
 from magicstyle.tests.workflows import graphs
+from magicstyle.tests.workflows.provide import STYLE_LIBRARY, provide, save_a_style
 from PIL import Image
 
 SCREENSHOTS = Path(__file__).with_name("screenshots")  # not in git
 FOR_README = Path(__file__).resolve().parents[2] / "assets" / "screenshots"
+SIZE = (512, 512)
 VIEWPORT = {"width": 1600, "height": 950}
 
 
@@ -31,11 +33,12 @@ def browser():
 def tab(browser, request):
     """The frontend of the running server; opening it takes seconds, so that all tests share it."""
     server = request.getfixturevalue("server")  # after `browser`: without one, no server is started
-    for picture, draw in (("portrait.png", photographs.portrait), ("style.png", photographs.style)):
-        server.upload(picture, draw())
-    for name in graphs.NAMES:  # before the page is opened: it reads the lists of files once
-        for checkpoint in graphs.literals(graphs.api(name), "CheckpointLoaderSimple", "ckpt_name"):
-            server.add_checkpoint(checkpoint, "full")
+    # before the page is opened: it reads the lists of files once
+    if STYLE_LIBRARY in graphs.NAMES:
+        save_a_style(server)
+    for name in graphs.NAMES:
+        provide(server, graphs.api(name), SIZE, saved_style=False)
+    server.upload("portrait.png", photographs.portrait(SIZE))  # without a painted mask: pictures are for looking at
     page = browser.new_page(viewport=VIEWPORT)
     frontend = Frontend(page, server.url)
     frontend.open()
@@ -62,7 +65,7 @@ def keep_picture(request):
         (SCREENSHOTS / f"graph-{name}.png").write_bytes(png)
         if request.config.getoption("--write-screenshots"):
             FOR_README.mkdir(parents=True, exist_ok=True)
-            picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
+            picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, kmeans=1)
             picture.save(FOR_README / f"{name}.png", optimize=True)
 
     return keep

@@ -23,25 +23,20 @@ def check_opened(frontend, saved):
     assert frontend.complaints == []
 
 
-@pytest.fixture
-def opened(frontend, name):
-    """The workflow, opened as a dropped file is."""
+def without_titles(graph):
+    """Frontends give stock nodes other titles from version to version."""
+    return {key: {field: node[field] for field in ("class_type", "inputs")} for key, node in graph.items()}
+
+
+@every_workflow
+def test_workflow_opens_without_complaint_and_queues_its_twin(frontend, name, keep_picture):
     saved = saved_workflow(name)
     frontend.load(saved)
-    return saved
-
-
-@every_workflow
-def test_workflow_opens_without_complaint_and_queues_its_twin(frontend, opened, name, keep_picture):
-    check_opened(frontend, opened)
-    assert frontend.api() == graphs.read(graphs.API_FOLDER / f"{name}.json")
-    keep_picture(name, frontend.picture_of_graph([group["bounding"] for group in opened["groups"]]))
-
-
-@every_workflow
-def test_no_node_is_smaller_than_the_frontend_draws_it(frontend, opened, name):
+    check_opened(frontend, saved)
+    assert without_titles(frontend.api()) == graphs.api(name)
     for title, _, _, width, height, *needed in frontend.graph()["boxes"]:
-        assert (width, height) >= tuple(needed), title
+        assert width >= needed[0] and height >= needed[1], f"{title} is smaller than the frontend draws it"
+    keep_picture(name, frontend.picture_of_graph([group["bounding"] for group in saved["groups"]]))
 
 
 @every_workflow

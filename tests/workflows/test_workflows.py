@@ -2,11 +2,10 @@
 
 import json
 
-import numpy as np
 import pytest
-from magicstyle.tests import photographs
 from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.convert import NOTES, ui_to_api
+from magicstyle.tests.workflows.provide import provide
 
 pytestmark = pytest.mark.parametrize("name", graphs.NAMES)
 
@@ -82,38 +81,9 @@ def test_every_node_class_and_input_exists(server, saved):
             assert [entry["name"] for entry in node["outputs"]] == info["output_name"][: len(node["outputs"])]
 
 
-def save_a_style(server):
-    """What a user does before loading a style: run the workflow that saves one."""
-    server.upload("style.png", photographs.style((128, 128)))
-    server.run(graphs.substituted(graphs.api("style_library_save"), width=128, height=128, steps=4))
-
-
-def draws_mask(graph, picture):
-    """Whether a workflow uses what the user has painted on a picture."""
-    loaders = {key for key, node in graph.items() if node["inputs"].get("image") == picture}
-    links = [value for node in graph.values() for value in node["inputs"].values() if isinstance(value, list)]
-    return any(link[0] in loaders and link[1] == 1 for link in links)
-
-
-def painted(image):
-    """The picture as the mask editor saves it, its left half painted."""
-    alpha = np.full((*image.shape[:2], 1), 255, np.uint8)
-    alpha[:, : image.shape[1] // 2] = 0
-    return np.concatenate([image, alpha], axis=2)
-
-
 def test_api_twin_runs(server, name):
     graph = graphs.substituted(graphs.api(name), width=128, height=128, steps=4)
-    for checkpoint in graphs.literals(graph, "CheckpointLoaderSimple", "ckpt_name"):
-        server.add_checkpoint(checkpoint, "full")
-    for picture in graphs.literals(graph, "LoadImage", "image"):
-        draw = photographs.style if "style" in picture else photographs.portrait
-        image = draw((128, 128))
-        server.upload(picture, painted(image) if draws_mask(graph, picture) else image)
-    for lora in graphs.literals(graph, "LoraLoaderModelOnly", "lora_name"):
-        server.add_lora(lora)
-    if graphs.literals(graph, "MagicStyleLoadFeatureBank", "bank_name"):
-        save_a_style(server)
+    provide(server, graph, (128, 128))
     images = server.images(server.run(graph))
     assert images, json.dumps(graph)
     assert all(image.std() > 2 for image in images)

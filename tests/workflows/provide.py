@@ -1,0 +1,45 @@
+"""The files that a workflow asks for, as a user would have put them there."""
+
+from __future__ import annotations
+
+import numpy as np
+from magicstyle.tests import photographs
+from magicstyle.tests.host.server import Server
+from magicstyle.tests.workflows import graphs
+from magicstyle.tests.workflows.graphs import Graph
+
+STYLE_LIBRARY = "style_library_save"
+
+
+def draws_mask(graph: Graph, picture: str) -> bool:
+    """Whether a workflow uses what the user has painted on a picture."""
+    loaders = {key for key, node in graph.items() if node["inputs"].get("image") == picture}
+    links = [value for node in graph.values() for value in node["inputs"].values() if isinstance(value, list)]
+    return any(link[0] in loaders and link[1] == 1 for link in links)
+
+
+def painted(image: np.ndarray) -> np.ndarray:
+    """The picture as the mask editor saves it, its left half painted."""
+    alpha = np.full((*image.shape[:2], 1), 255, np.uint8)
+    alpha[:, : image.shape[1] // 2] = 0
+    return np.concatenate([image, alpha], axis=2)
+
+
+def save_a_style(server: Server) -> None:
+    """What a user does before loading a style: run the workflow that saves one."""
+    graph = graphs.substituted(graphs.api(STYLE_LIBRARY), width=128, height=128, steps=4)
+    provide(server, graph, (128, 128))
+    server.run(graph)
+
+
+def provide(server: Server, graph: Graph, size: tuple[int, int], *, saved_style: bool = True) -> None:
+    """Checkpoints, pictures, LoRAs and saved banks under the names that the graph has for them."""
+    for checkpoint in graphs.literals(graph, "CheckpointLoaderSimple", "ckpt_name"):
+        server.add_checkpoint(checkpoint, "full")
+    for picture in graphs.literals(graph, "LoadImage", "image"):
+        image = (photographs.style if "style" in picture else photographs.portrait)(size)
+        server.upload(picture, painted(image) if draws_mask(graph, picture) else image)
+    for lora in graphs.literals(graph, "LoraLoaderModelOnly", "lora_name"):
+        server.add_lora(lora)
+    if saved_style and graphs.literals(graph, "MagicStyleLoadFeatureBank", "bank_name"):
+        save_a_style(server)
