@@ -78,43 +78,53 @@ def hooked(
     Token counts cannot tell: a 448x704 picture has a grid of 77 tokens. The output patch also runs after an
     attn1_replace, which the override never sees, so it must be the one that lowers the flag.
     """
-    patches, previous = options.get("patches"), options.get(OVERRIDE)
-    in_self_attention = False
+    patches, flag = options.get("patches"), _Flag()
+    added = {"attn1_patch": flag.rise, "attn1_output_patch": flag.fall}
+    if resnet is not None:
+        added["output_block_patch"] = _resnet_patch(resnet, handler)
+    with (
+        _set(options, OVERRIDE, _override(options, flag, handler, cross)),
+        _set(options, "patches", _with_patches(patches or {}, **added)),
+        _set(options, ONLY, handler) if alone else nullcontext(),
+    ):
+        yield options
+
+
+class _Flag:
+    """Up while a self-attention runs; one for each model call, hence for each thread."""
+
+    def __init__(self) -> None:
+        self.up = False
 
     @torch.compiler.disable
-    def raise_flag(n: Tensor, context: Tensor, value: Tensor, _: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        nonlocal in_self_attention
-        in_self_attention = True
+    def rise(self, n: Tensor, context: Tensor, value: Tensor, _: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """An attn1_patch."""
+        self.up = True
         return n, context, value
 
     @torch.compiler.disable
-    def lower_flag(n: Tensor, _: dict[str, Any]) -> Tensor:
-        nonlocal in_self_attention
-        in_self_attention = False
+    def fall(self, n: Tensor, _: dict[str, Any]) -> Tensor:
+        """An attn1_output_patch."""
+        self.up = False
         return n
+
+
+def _override(options: dict[str, Any], flag: _Flag, handler: Handler, cross: Handler | None) -> Callable[..., Tensor]:
+    previous = options.get(OVERRIDE)
 
     @torch.compiler.disable
     def override(func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         live = kwargs.get("transformer_options", options)
-        answer = handler if in_self_attention else cross
+        answer = handler if flag.up else cross
         allowed = answer is not None and live.get(ONLY, handler) == handler and _is_plain(args, kwargs)
         site = CallSite.read(live) if allowed else None
         # a prompt has its own number of tokens
-        if site is None or not (site.matches(q, k, v) if in_self_attention else site.matches(q, q, q)):
+        if site is None or not (site.matches(q, k, v) if flag.up else site.matches(q, q, q)):
             return _delegate(previous, func, q, k, v, args, kwargs)
         with _set(live, ONLY, _NOBODY):
             return answer(site, _kernel(previous, func, q, args, kwargs), q, k, v)
 
-    added = {"attn1_patch": raise_flag, "attn1_output_patch": lower_flag}
-    if resnet is not None:
-        added["output_block_patch"] = _resnet_patch(resnet, handler)
-    dressed = _with_patches(patches or {}, **added)
-    with (
-        _set(options, OVERRIDE, override),
-        _set(options, "patches", dressed),
-        _set(options, ONLY, handler) if alone else nullcontext(),
-    ):
-        yield options
+    return override
 
 
 def _resnet_patch(resnet: ResNetHandler, handler: Handler) -> Callable[..., tuple[Tensor, Tensor]]:

@@ -116,52 +116,68 @@ def install_fusion(
     window = SigmaWindow(sampling.percent_to_sigma(start_percent), sampling.percent_to_sigma(end_percent))
     patch = FusionPatch(bank, settings, stored_layers(model, bank, layers), window)
     check_roles(patch.pictures(bank), settings.method)
-    # a key of its own: two patchers in one graph both stay
-    key = f"{KEY}.fusion.{uuid.uuid4().hex}"
+    fusion = _Fusion(patch, sampling, patch.extra_bytes(self_attention_widths(model)))
+    patched = model.clone()
+    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, fusion.key, fusion.apply_model)
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, fusion.key, fusion.outer_sample)
+    patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, fusion.key, fusion.prepare_sampling)
+    if METHODS[settings.method].conditional:
+        patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, fusion.key, fusion.predict_noise)
+    return patched
 
-    def apply_model(executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        options = _options(args)
+
+class _Fusion:
+    """The host's wrappers of one FFA Model Patcher; shared by threads and runs, hence never changed."""
+
+    def __init__(self, patch: FusionPatch, sampling: Any, room: int) -> None:
+        self.patch = patch
+        self.sampling = sampling
+        self.room = room
+        # a key of its own: two patchers in one graph both stay
+        self.key = f"{KEY}.fusion.{uuid.uuid4().hex}"
+
+    def __deepcopy__(self, memo: object) -> _Fusion:
+        return self
+
+    def apply_model(self, executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """One model call: with the fusion inside the window, as it is outside and for replays."""
+        options, patch = _options(args), self.patch
         sigma = sigma_of(options, args[1])
-        if options.get(REPLAY) or sigma not in window:
+        if options.get(REPLAY) or sigma not in patch.window:
             return executor(*args, **kwargs)
-        views = _views(options.get(key, bank), patch, executor, sigma, args)
-        moment = Moment(patch.progress(sigma), _noise_share(sampling, sigma))
+        views = _views(options.get(self.key, patch.bank), patch, executor, sigma, args)
+        moment = Moment(patch.progress(sigma), _noise_share(self.sampling, sigma))
         with hooked(options, patch.handler(views, moment), resnet=patch.resnet_handler(views[0], moment)):
             return executor(*args, **kwargs)
 
-    def outer_sample(executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    def outer_sample(self, executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """One sampling run: checked first."""
+        bank, guider = self.patch.bank, executor.class_obj
         check_run(bank, latent=args[1])
         if warning := coverage_warning(bank, args[3]):
             logger.warning("FFA Model Patcher: %s", warning)
         # the guider's options live for this run alone
-        guider = executor.class_obj
-        guider.model_options["transformer_options"][key] = _with_other_weights_recorded(guider, bank, patch)
+        options = guider.model_options["transformer_options"]
+        options[self.key] = _with_other_weights_recorded(guider, bank, self.patch)
         return executor(*args, **kwargs)
 
     def predict_noise(
+        self,
         executor: Callable[..., Tensor],
         x: Tensor,
         timestep: Tensor,
-        model_options: dict[str, Any],
+        model_options: Any,
         *args: Any,
-        **kw: Any,
+        **kwargs: Any,
     ) -> Tensor:
-        return executor(x, timestep, _with_negative_named(model_options, executor.class_obj), *args, **kw)
-
-    room = patch.extra_bytes(self_attention_widths(model))
+        """One prediction of a guider: says which of its prompts are negative."""
+        return executor(x, timestep, _with_negative_named(model_options, executor.class_obj), *args, **kwargs)
 
     def prepare_sampling(
-        executor: Callable[..., Any], patcher: Model, shape: Sequence[int], *args: Any, **kwargs: Any
+        self, executor: Callable[..., Any], patcher: Model, shape: Sequence[int], *args: Any, **kwargs: Any
     ) -> Any:
-        return executor(patcher, _with_room(patcher, shape, room), *args, **kwargs)
-
-    patched = model.clone()
-    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, apply_model)
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, key, outer_sample)
-    patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, key, prepare_sampling)
-    if METHODS[settings.method].conditional:
-        patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, key, predict_noise)
-    return patched
+        """The host's reckoning of what a run needs."""
+        return executor(patcher, _with_room(patcher, shape, self.room), *args, **kwargs)
 
 
 def _options(args: tuple[Any, ...]) -> dict[str, Any]:

@@ -145,3 +145,13 @@ def test_several_lora_styles_act_by_region_through_the_hosts_hooks(tiny_model):
     one, two, none = (first_prediction(p) for p in (prompts(1), prompts(2), tiny_conditioning(seed=5)))
     assert difference(both[..., :6], one[..., :6]) < 1e-5 and difference(both[..., 6:], two[..., 6:]) < 1e-5
     assert min(difference(one, two), difference(one, none)) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["sac", "seac", "zstar", "style_aligned", "rsa"])
+def test_replayed_latents_and_stored_features_give_the_same(tiny_model, name):
+    results = []
+    for storage in ("features", "latents"):
+        content, bank = scene(tiny_model, steps=3, storage=storage)
+        prompts = tiny_conditioning(seed=5), tiny_conditioning(seed=4)
+        results.append(sample(patch(tiny_model, bank, method=name), content, 3.0, *prompts))
+    assert difference(*results) <= 1e-4
