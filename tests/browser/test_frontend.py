@@ -54,17 +54,17 @@ def shrink(saved):
     return saved
 
 
-def picture_node(saved):
-    """The node that shows the result."""
-    shown = [node["id"] for node in saved["nodes"] if node["type"] in ("SaveImage", "PreviewImage")]
-    return shown[-1]
+def picture_nodes(saved):
+    """The nodes that show pictures once they have run."""
+    return [node["id"] for node in saved["nodes"] if node["type"] in ("SaveImage", "PreviewImage")]
 
 
 def run_and_look(frontend, server, saved):
     frontend.run()
-    sizes = frontend.wait_for_pictures(picture_node(saved))
-    assert frontend.error_panel() == "", server.log[-3000:]
-    assert sizes and all(min(size) >= 64 for size in sizes)
+    for node in picture_nodes(saved):
+        sizes = frontend.wait_for_pictures(node)
+        assert frontend.error_panel() == "", server.log[-3000:]
+        assert sizes and all(min(size) >= 64 for size in sizes)
     assert frontend.complaints == []
 
 

@@ -19,8 +19,6 @@ from magicstyle.tests.host.server import PromptFailed, PromptInterrupted, Prompt
 from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning, tiny_latent, tiny_model
 from magicstyle.tests.workflows import graphs
 
-NEUTRAL = {"style_weight": 0.0, "content_weight": 0.0, "query_preservation": 0.0, "temperature": 1.0}
-
 
 def picture(height=8, width=8, seed=2):
     return tiny_latent(height, width, seed=seed) * 70
@@ -31,9 +29,9 @@ def inversion(model, samples, steps=4, layers="output.9-11", **more):
     return invert("content", model, {"samples": samples}, steps=steps, layers=layers, **arguments)
 
 
-def patch(model, content, style, **knobs):
+def patch(model, content, style, layers="output.9-11", **knobs):
     bank = FeatureBank(content.features, (StyleEntry(style.features),))
-    return install_fusion(model, bank, FusionSettings(**knobs), "output.9-11", 0.0, 1.0)
+    return install_fusion(model, bank, FusionSettings(**knobs), layers, 0.0, 1.0)
 
 
 def sample(model, content, sigmas=None):
@@ -177,12 +175,18 @@ def test_an_interrupted_inversion_stops_within_a_step_and_the_next_run_is_comple
 # --- the same thing twice ------------------------------------------------------------------------------------------
 
 
-def test_two_patchers_in_series_both_act(tiny_model, pair):
-    first, second = (patch(tiny_model, *pictures) for pictures in (pair, pair[::-1]))
-    both = sample(patch(first, *pair[::-1]), pair[0])
-    assert torch.isfinite(both).all()
+def test_of_two_patchers_in_series_the_last_decides_where_both_act(tiny_model, pair):
+    content, turned = pair[0], pair[::-1]
+    both = sample(patch(patch(tiny_model, *pair), *turned), content)
+    assert difference(both, sample(patch(tiny_model, *turned), content)) < 1e-5
+
+
+def test_two_patchers_in_series_with_layers_of_their_own_both_act(tiny_model, pair):
+    content = pair[0]
+    first, second = (patch(tiny_model, *pair, layers=layers) for layers in ("output.9", "output.11"))
+    both = sample(patch(first, *pair, layers="output.11"), content)
     for alone in (first, second, tiny_model):
-        assert difference(both, sample(alone, pair[0])) > 1e-6
+        assert difference(both, sample(alone, content)) > 1e-4
 
 
 def test_the_same_bank_serves_two_patchers_of_one_graph(server, graph):
