@@ -50,8 +50,8 @@ class CallSite(NamedTuple):
 
 # sees what enters the ResNet of the one block that has it copied, and may replace it: (chunks, x), b n c -> b n c
 ResNetHandler = Callable[[int, Tensor], Tensor]
-# answers one self-attention call: (site, kernel, q, k, v) -> b n c
-Handler = Callable[[CallSite, Kernel, Tensor, Tensor, Tensor], Tensor]
+# answers one self-attention call, (site, kernel, q, k, v) -> b n c, or leaves it to whoever else is there with None
+Handler = Callable[[CallSite, Kernel, Tensor, Tensor, Tensor], Tensor | None]
 
 
 def sigma_of(options: Mapping[str, Any], timestep: Tensor) -> float:
@@ -122,7 +122,8 @@ def _override(options: dict[str, Any], flag: _Flag, handler: Handler, cross: Han
         if site is None or not (site.matches(q, k, v) if flag.up else site.matches(q, q, q)):
             return _delegate(previous, func, q, k, v, args, kwargs)
         with _set(live, ONLY, _NOBODY):
-            return answer(site, _kernel(previous, func, q, args, kwargs), q, k, v)
+            out = answer(site, _kernel(previous, func, q, args, kwargs), q, k, v)
+        return _delegate(previous, func, q, k, v, args, kwargs) if out is None else out
 
     return override
 

@@ -89,9 +89,9 @@ class FusionPatch:
         """The handler of one model call, from a view per picture: the content first, then each style."""
         content_view, *style_views = views
 
-        def handle(site: CallSite, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        def handle(site: CallSite, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> Tensor | None:
             if site.layer not in self.layers or self._grid(self.bank.content, site) != site.grid:
-                return kernel.call(q, k, v, None)
+                return None
             content = _on_rows(content_view(site.layer, self._content_roles), q, site.chunks)
             styles = self._styles(style_views, site, q)
             return fuse(kernel, Scene(AttentionFeatures(q, k, v), content, styles, moment), self.settings)

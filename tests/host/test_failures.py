@@ -181,7 +181,6 @@ def test_of_two_patchers_in_series_the_last_decides_where_both_act(tiny_model, p
     assert difference(both, sample(patch(tiny_model, *turned), content)) < 1e-5
 
 
-@pytest.mark.xfail(reason="the last patcher silences the first also in layers that it does not fuse", strict=True)
 def test_two_patchers_in_series_with_layers_of_their_own_both_act(tiny_model, pair):
     content = pair[0]
     first, second = (patch(tiny_model, *pair, layers=layers) for layers in ("output.9", "output.11"))
