@@ -125,6 +125,11 @@ def invert(
     started = time.perf_counter()
     noise = _walk(install_capture(plain, recorder), sampler, samples, conditioning, sigmas)
     seconds = time.perf_counter() - started
+    if not bool(torch.isfinite(noise).all()):
+        raise MagicStyleError(
+            "model gave NaN or infinite values during the inversion: its weights overflow in half precision; "
+            "start ComfyUI with --force-fp32, or load another checkpoint."
+        )
     features = recorder.close(header, noise.to(latent_precision(dtype)), plain, weights_id(plain))
     report = inversion_report(
         role, features, sampler.clean, sampler.noise, seconds, [budget.reason, *_left_out(removed)]

@@ -117,6 +117,13 @@ def test_nan_latents_are_refused_with_the_cure(tiny_model):
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 0, 8), (0, 4, 8, 8)])
+def test_a_model_that_gives_nan_is_named_with_the_cure(tiny_model):
+    broken = tiny_model.clone()
+    broken.add_object_patch("diffusion_model.out.2.bias", torch.nn.Parameter(torch.full((4,), float("nan"))))
+    with torch.inference_mode(), pytest.raises(MagicStyleError, match="model gave NaN.*--force-fp32"):
+        invert("content", broken, {"samples": torch.ones(1, 4, 8, 8)}, tiny_conditioning(), 2, "normal", "output.9")
+
+
 def test_a_picture_of_no_size_is_refused(tiny_model, shape):
     with pytest.raises(MagicStyleError, match="latent is not a picture latent"):
         inversion(tiny_model, torch.zeros(shape))
