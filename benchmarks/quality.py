@@ -41,16 +41,16 @@ CONTENT_SEED, STYLE_SEED = 3_000_000, 4_000_000  # training draws the seeds from
 REGIONS = ("hair", "face", "clothes", "background")
 PARTS = ("all", *REGIONS)
 BATCH = 16
-SHOWN = 6
+SHOWN = 5
 TABLE, SHEET, SWEEP = (Path(__file__).with_name(name) for name in ("quality.md", "quality.png", "sweep.md"))
 STYLEID = FusionSettings("styleid", style_weight=1.0, query_preservation=0.75, temperature=1.5)
 FFA = FusionSettings()
 SWEEP_FFA = {
-    "query_preservation": (0.25, 0.5, 0.75, 0.9, 1.0),
-    "content_weight": (0.0, 0.05, 0.1, 0.2, 0.3, 0.5),
-    "temperature": (1.0, 1.5, 2.0),
+    "query_preservation": (0.25, 0.5, 0.75),
+    "content_weight": (0.05, 0.1, 0.2, 0.3),
+    "temperature": (1.25, 1.5, 2.0),
 }
-SWEEP_STYLEID = {"query_preservation": (0.0, 0.25, 0.5, 0.75, 0.9, 1.0), "temperature": (1.0, 1.5, 2.0)}
+SWEEP_STYLEID = {"query_preservation": (0.0, 0.25, 0.5, 0.75), "temperature": (1.0, 1.25, 1.5, 2.0)}
 
 
 class Row(NamedTuple):

@@ -49,7 +49,7 @@ class FusionSettings:
 
     method: str = "ffa"
     style_weight: float = 1.0
-    content_weight: float = 0.3
+    content_weight: float = 0.05
     query_preservation: float = 0.75
     temperature: float = 1.5
 
