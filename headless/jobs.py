@@ -16,7 +16,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..core.errors import MagicStyleError
-from ..core.features import ROLES
 from ..core.fusion import METHODS
 from ..core.layers import select_layers
 from .model import HeadlessModel
@@ -165,7 +164,7 @@ class Studio:
     def _content_of(self, path: Path) -> Inversion:
         if self._content is None or self._content[0] != path:
             self._content = None  # make room before the next one is inverted
-            self._content = (path, self._invert("content", path, ROLES))
+            self._content = (path, self._invert("content", path, "qkv"))
         return _found(self._content[1])
 
     def _invert(self, role: str, path: Path, roles: str) -> Inversion | MagicStyleError:

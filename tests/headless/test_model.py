@@ -223,7 +223,7 @@ def test_fusion_is_the_oracles(model, inverted, w_s, w_c, g, tau):
 
     def expect(layer, heads, live):
         if layer not in select_layers(recipe.layers, model.layers):
-            return dense_attention(*live, heads)
+            return dense_attention(live.q, live.k, live.v, heads)
         c, s = content.at(layer, step), style.at(layer, step)
         query = g * c.q + (1 - g) * live.q
         bias = torch.cat(

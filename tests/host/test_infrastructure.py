@@ -89,6 +89,9 @@ def test_server_says_which_input_is_wrong(server):
 
 
 def test_server_loads_the_pack_without_complaint(server):
-    complaints = [line for line in server.log.splitlines() if "comfyui-magicstyle" in line and "seconds: " not in line]
+    started, *_ = server.log.partition(
+        "To see the GUI go to"
+    )  # later lines may be of graphs that tests break on purpose
+    complaints = [line for line in started.splitlines() if "comfyui-magicstyle" in line and "seconds: " not in line]
     assert complaints == []
     assert any(name.startswith("MagicStyle") for name in server.object_info())
