@@ -61,11 +61,13 @@ def fill(module: torch.nn.Module, *, seed: int, eps_gain: float, qk_gain: float)
 @functools.lru_cache(maxsize=4)
 def tiny_base(seed: int = 0, eps_gain: float = 0.25, qk_gain: float = 2.0) -> comfy.model_patcher.ModelPatcher:
     """The miniature model itself, one for all tests; hand out clones."""
-    config = comfy.supported_models.SD15(dict(UNET_CONFIG))
-    config.unet_config["num_heads"] = HEADS  # the class asks for the 8 heads of the full width
-    config.set_inference_dtype(torch.float32, None)
-    model = comfy.model_base.BaseModel(config).eval()
-    fill(model.diffusion_model, seed=seed, eps_gain=eps_gain, qk_gain=qk_gain)
+    # normal tensors, whichever test asks first: shared weights must serve inside and outside of inference mode
+    with torch.inference_mode(False):
+        config = comfy.supported_models.SD15(dict(UNET_CONFIG))
+        config.unet_config["num_heads"] = HEADS  # the class asks for the 8 heads of the full width
+        config.set_inference_dtype(torch.float32, None)
+        model = comfy.model_base.BaseModel(config).eval().requires_grad_(False)
+        fill(model.diffusion_model, seed=seed, eps_gain=eps_gain, qk_gain=qk_gain)
     cpu = torch.device("cpu")
     return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
 
