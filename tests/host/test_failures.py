@@ -14,9 +14,11 @@ from magicstyle.nodes import invert as invert_module
 from magicstyle.nodes.bank import FeatureBankNode
 from magicstyle.nodes.invert import invert
 from magicstyle.tests import photographs
+from magicstyle.tests.attention_patches.test_patches import GRID, STYLE_GRID, answer, live
+from magicstyle.tests.attention_patches.test_patches import picture as stored
 from magicstyle.tests.host.locate import PACK
 from magicstyle.tests.host.server import PromptFailed, PromptInterrupted, PromptRejected
-from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning, tiny_latent, tiny_model
+from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning, tiny_latent
 from magicstyle.tests.workflows import graphs
 
 
@@ -217,23 +219,24 @@ def test_the_same_bank_serves_two_patchers_of_one_graph(server, graph):
         assert sum((image == other).all() for other in alone) == 1
 
 
-def test_the_same_bank_in_two_runs_at_once(pair):
-    """Two models of their own, one bank, two threads: each gets what it gets alone."""
-    models = [tiny_model(seed=0), tiny_model(seed=0)]
-    patched = [patch(model, *pair, style_weight=weight) for model, weight in zip(models, (1.0, 3.0), strict=True)]
-    expected = [sample(model, pair[0]) for model in patched]
-    results = [None, None]
+def test_the_same_bank_in_two_runs_at_once():
+    """A bank is read, never written: threads that fuse from it get what each gets alone."""
+    bank = FeatureBank(stored(1, GRID), (StyleEntry(stored(2, STYLE_GRID)),))
+    q, k, v = live(1)
+    weights, results = (1.0, 3.0), {}
+    expected = {weight: answer(bank, q, k, v, style_weight=weight) for weight in weights}
 
-    def work(i):
-        results[i] = [sample(patched[i], pair[0]) for _ in range(3)]
+    def work(weight):
+        results[weight] = [answer(bank, q, k, v, style_weight=weight) for _ in range(20)]
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    threads = [threading.Thread(target=work, args=(weight,)) for weight in weights]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
-    for got, wanted in zip(results, expected, strict=True):
-        assert all(torch.equal(result, wanted) for result in got)
+        thread.join(60)
+    assert not torch.equal(*expected.values())
+    for weight in weights:
+        assert all(torch.equal(result, expected[weight]) for result in results[weight])
 
 
 # --- the table -----------------------------------------------------------------------------------------------------
