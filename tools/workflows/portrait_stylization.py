@@ -46,20 +46,25 @@ def fusion() -> Group:
 
 
 def sampling() -> Group:
+    """The patched model from the initial latent."""
+    return ddim(Out("patch", "model"), Out("invert_content", "sigmas"), Out("initial", "latent"), "Sampling")
+
+
+def ddim(model: Out, sigmas: Out, latent: Out, title: str) -> Group:
     """Plain DDIM from the inverted noise: nothing added, no guidance, the inversion's own noise levels."""
     inputs = {
-        "model": Out("patch", "model"),
+        "model": model,
         "add_noise": False,
         "noise_seed": 0,
         "cfg": 1.0,
         "positive": Out("prompt", "CONDITIONING"),
         "negative": Out("prompt", "CONDITIONING"),
         "sampler": Out("ddim", "SAMPLER"),
-        "sigmas": Out("invert_content", "sigmas"),
-        "latent_image": Out("initial", "latent"),
+        "sigmas": sigmas,
+        "latent_image": latent,
     }
-    ddim = Node("ddim", "KSamplerSelect", {"sampler_name": "ddim"})
-    return Group("Sampling", ((ddim, Node("sample", "SamplerCustom", inputs)),))
+    sampler = Node("ddim", "KSamplerSelect", {"sampler_name": "ddim"})
+    return Group(title, ((sampler, Node("sample", "SamplerCustom", inputs)),))
 
 
 WORKFLOW = Workflow(

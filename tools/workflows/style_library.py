@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .describe import Group, Node, Note, Out, Workflow
-from .portrait_stylization import inversion, sampling
+from .portrait_stylization import ddim, inversion, sampling
 from .stock import load_checkpoint, picture, prompt, result
 
 SAVE_NOTE = """## Save a style
@@ -39,19 +39,8 @@ def save_group() -> Group:
 
 def reconstruction() -> Group:
     """The style sampled back from its noise, by the plain model."""
-    inputs = {
-        "model": Out("checkpoint", "MODEL"),
-        "add_noise": False,
-        "noise_seed": 0,
-        "cfg": 1.0,
-        "positive": Out("prompt", "CONDITIONING"),
-        "negative": Out("prompt", "CONDITIONING"),
-        "sampler": Out("ddim", "SAMPLER"),
-        "sigmas": Out("invert_style", "sigmas"),
-        "latent_image": Out("invert_style", "noise"),
-    }
-    ddim = Node("ddim", "KSamplerSelect", {"sampler_name": "ddim"})
-    return Group("Does it reconstruct?", ((ddim, Node("sample", "SamplerCustom", inputs)),))
+    sigmas, noise = Out("invert_style", "sigmas"), Out("invert_style", "noise")
+    return ddim(Out("checkpoint", "MODEL"), sigmas, noise, "Does it reconstruct?")
 
 
 def small_inversion(kind: str, title: str) -> Node:
