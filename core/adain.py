@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-from einops import reduce
+from einops import rearrange, reduce
 from torch import Tensor
 
 from .errors import MagicStyleError
+from .regions import mask_to_tokens
 
 EPS = 1e-6
 
@@ -39,8 +39,19 @@ class Moments(NamedTuple):
         return cls(mean, ((((x - mean) ** 2) * share).sum(dim=1, keepdim=True) + EPS).sqrt())
 
 
-def adain_latents(content: Tensor, style: Tensor, strength: float = 1.0) -> Tensor:
-    """StyleID's initial latent (Chung et al. 2024, eq. 8), blended with the content latent: b c h w -> b c h w."""
+def adain_latents(
+    content: Tensor,
+    style: Tensor,
+    strength: float = 1.0,
+    *,
+    region: Tensor | None = None,
+    style_mask: Tensor | None = None,
+) -> Tensor:
+    """StyleID's initial latent (Chung et al. 2024, eq. 8), blended with the content latent: b c h w -> b c h w.
+
+    Inside a `region` (b h w in [0, 1], any resolution) its own moments become the style's, and the rest stays; of the
+    style's latent only what `style_mask` (likewise) covers counts.
+    """
     if content.shape[1] != style.shape[1]:
         raise MagicStyleError(
             f"The content latent has {content.shape[1]} channels and the style latent {style.shape[1]}: "
@@ -51,8 +62,17 @@ def adain_latents(content: Tensor, style: Tensor, strength: float = 1.0) -> Tens
             f"The style latent holds {style.shape[0]} pictures and the content latent {content.shape[0]}: "
             "give one style picture, or as many as content pictures."
         )
-    style = style.to(content)
-    return torch.lerp(content, adain(content, style), strength)
+    x, inside = _tokens(content, region)
+    own, (mean, std) = Moments.of_tokens(x, inside), Moments.of_tokens(*_tokens(style.to(content), style_mask))
+    amount = strength if inside is None else strength * inside.unsqueeze(2)
+    moved = x + amount * ((x - own.mean) / own.std * std + mean - x)
+    return rearrange(moved, "b (h w) c -> b c h w", h=content.shape[2])
+
+
+def _tokens(latent: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """A latent b c h w as tokens b n c, and a mask on its grid b n."""
+    tokens = rearrange(latent, "b c h w -> b (h w) c")
+    return tokens, None if mask is None else mask_to_tokens(mask, latent.shape[2:]).to(latent)
 
 
 def _moments(x: Tensor, axes: str) -> tuple[Tensor, Tensor]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..core.adain import adain_latents
+from ..core.regions import region_mask
+from ..core.regions import style_mask as checked_style_mask
 from .schema import check_choices, search_aliases
 from .sockets import CATEGORY
 
@@ -46,6 +49,17 @@ class InitialLatent(io.ComfyNode):
                     step=0.01,
                     tooltip="How far the colours move from the portrait's to the style's.",
                 ),
+                io.Mask.Input(
+                    "region",
+                    optional=True,
+                    tooltip="Where the colours move: white moves, black stays. Chain one node per region for several "
+                    "styles.",
+                ),
+                io.Mask.Input(
+                    "style_mask",
+                    optional=True,
+                    tooltip="Which part of the style picture gives its colours: white counts, black does not.",
+                ),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="Connect it to the sampler; add no noise there.")],
         )
@@ -56,7 +70,20 @@ class InitialLatent(io.ComfyNode):
         return check_choices(mode=(mode, MODES))
 
     @classmethod
-    def execute(cls, content: Latent, style: Latent, mode: str, strength: float) -> io.NodeOutput:
+    def execute(
+        cls,
+        content: Latent,
+        style: Latent,
+        mode: str,
+        strength: float,
+        region: Tensor | None = None,
+        style_mask: Tensor | None = None,
+    ) -> io.NodeOutput:
         """Blend towards the style's statistics; other entries of the content latent pass through."""
-        amount = strength if mode == "adain" else 0.0
-        return io.NodeOutput({**content, "samples": adain_latents(content["samples"], style["samples"], amount)})
+        samples, source = content["samples"], style["samples"]
+        if mode == "content":
+            return io.NodeOutput(content)
+        region = None if region is None else region_mask(region, samples.shape[0])
+        mask = None if style_mask is None else checked_style_mask(style_mask, samples.shape[0])
+        moved = adain_latents(samples, source, strength, region=region, style_mask=mask)
+        return io.NodeOutput({**content, "samples": moved})

@@ -53,3 +53,26 @@ def test_moments_are_over_tokens_and_weights_leave_tokens_out():
 def test_latents_that_do_not_fit_are_refused(style, message):
     with pytest.raises(MagicStyleError, match=message):
         adain_latents(latent(0, 3, 4, 6, 6), style)
+
+
+def test_a_region_moves_its_own_statistics_to_those_of_the_style_mask_and_leaves_the_rest():
+    content, style = latent(0, 2, 4, 8, 6, shift=1.0), latent(1, 1, 4, 10, 10, scale=3.0, shift=-2.0)
+    region, shown = torch.zeros(1, 16, 12), torch.zeros(1, 10, 10)
+    region[:, :8], shown[:, :, 3:] = 1.0, 1.0
+    result = adain_latents(content, style, region=region, style_mask=shown)
+    torch.testing.assert_close(result[:, :, 4:], content[:, :, 4:])
+    torch.testing.assert_close(result[:, :, :4], adain_latents(content[:, :, :4], style[..., 3:]), atol=1e-4, rtol=1e-4)
+
+
+def test_an_all_white_region_is_none_and_an_all_black_one_changes_nothing():
+    content, style = latent(0, 1, 4, 6, 10), latent(1, 1, 4, 6, 10, scale=2.0)
+    white, black = torch.ones(1, 6, 10), torch.zeros(1, 6, 10)
+    masked = adain_latents(content, style, region=white, style_mask=white)
+    torch.testing.assert_close(masked, adain_latents(content, style))
+    torch.testing.assert_close(adain_latents(content, style, region=black), content)
+
+
+def test_a_soft_region_blends():
+    content, style = latent(0, 1, 4, 6, 10), latent(1, 1, 4, 6, 10, scale=2.0)
+    half = adain_latents(content, style, region=torch.full((1, 6, 10), 0.5))
+    torch.testing.assert_close(half, (content + adain_latents(content, style)) / 2)

@@ -32,7 +32,7 @@ KEEP_NOTE = """## Portrait, background kept
 
 - `content_weight` in *FFA Model Patcher*: higher keeps more of the portrait inside the mask too.
 - To keep the person and paint the background, put *Invert Mask* before the Feature Bank.
-- `mode` in *Initial Latent*: adain moves the colours of the whole picture, the background's too.
+- `strength` in *Initial Latent*: lower keeps the person's own colours; the background's stay in any case.
 """
 WORDS_NOTE = """## Regions from words
 
@@ -80,17 +80,22 @@ def painted_mask() -> Group:
     return Group("Region: painted on the portrait", (stack,))
 
 
-def fusion(bank: dict[str, Out], added: dict[str, Out] | None = None, mode: str = "adain") -> Group:
-    """A bank with one style or two, the patched model and the initial latent."""
+def fusion(bank: dict[str, Out], added: dict[str, Out] | None = None) -> Group:
+    """A bank with one style or two, the patched model, and an initial latent with each style's colours in its region."""
     features = {"content": Out("invert_content", "features"), "style": Out("invert_style", "features")}
     nodes = [Node("bank", "MagicStyleFeatureBank", {**features, **bank})]
+    noises = {"content": Out("invert_content", "noise"), "style": Out("invert_style", "noise"), **bank}
+    starts = [Node("initial", "MagicStyleInitialLatent", noises)]
     if added is not None:
         second = {"bank": Out("bank", "bank"), "style": Out("invert_style_2", "features"), **added}
         nodes.append(Node("bank_2", "MagicStyleAddStyle", second))
+        noises_2 = {"content": Out("initial_first", "latent"), "style": Out("invert_style_2", "noise"), **added}
+        starts = [
+            Node("initial_first", "MagicStyleInitialLatent", noises),
+            Node("initial", "MagicStyleInitialLatent", noises_2),
+        ]
     patch = {"model": Out("checkpoint", "MODEL"), "bank": Out(nodes[-1].key, "bank")}
-    noises = {"content": Out("invert_content", "noise"), "style": Out("invert_style", "noise"), "mode": mode}
-    initial = Node("initial", "MagicStyleInitialLatent", noises)
-    return Group("Phase 2: feature fusion", ((*nodes, Node("patch", "MagicStylePatchFFA", patch), initial),), PURPLE)
+    return Group("Phase 2: feature fusion", ((*nodes, Node("patch", "MagicStylePatchFFA", patch), *starts),), PURPLE)
 
 
 def phrase(number: int) -> tuple[Node, Node]:
@@ -144,7 +149,7 @@ KEEP_BACKGROUND = Workflow(
         (PORTRAIT, painted_mask()),
         styles("style"),
         (inversions("style"),),
-        (fusion({"region": Out("mask", "MASK")}, mode="content"),),
+        (fusion({"region": Out("mask", "MASK")}),),
         finish("magicstyle/portrait"),
     ),
 )
@@ -156,7 +161,7 @@ WORDS = Workflow(
         (PORTRAIT, word_masks()),
         styles("style", "style_2"),
         (inversions("style", "style_2"),),
-        (fusion({"region": Out("mask_0", "MASK")}, {"region": Out("mask_1", "MASK")}, mode="content"),),
+        (fusion({"region": Out("mask_0", "MASK")}, {"region": Out("mask_1", "MASK")}),),
         finish("magicstyle/words"),
     ),
 )
