@@ -54,6 +54,14 @@ def test_no_node_covers_another_and_each_stands_in_a_titled_group(saved):
         )
 
 
+def test_links_lead_left_to_right_and_inversions_stand_side_by_side(saved):
+    places = {node["id"]: node["pos"] for node in saved["nodes"]}
+    assert all(places[link[1]][0] <= places[link[3]][0] for link in saved["links"])
+    inversions = [node["pos"] for node in saved["nodes"] if node["type"].startswith("MagicStyleInvert")]
+    assert len({y for _, y in inversions}) == 1
+    assert len({x for x, _ in inversions}) == len(inversions)
+
+
 def test_a_note_says_what_to_change_first(saved):
     notes = [node["widgets_values"][0] for node in saved["nodes"] if node["type"] in NOTES]
     assert any("What to change first" in note for note in notes)

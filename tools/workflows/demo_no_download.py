@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .describe import Group, Node, Note, Out, Workflow
+from .portrait_stylization import inversion_below
 
 NOTE = """## Try it without any download
 
@@ -39,6 +40,12 @@ def inversion(kind: str, title: str) -> Node:
         "conditioning": Out("demo", "conditioning"),
     }
     return Node(f"invert_{kind}", f"MagicStyleInvert{title}", inputs)
+
+
+def lane(kind: str, name: str, title: str) -> tuple[Group, Group]:
+    """One of the two pictures and its inversion."""
+    pictures = Group(title, ((shown(kind, name), encoded(kind)),))
+    return inversion_below(pictures, inversion(kind, name), f"Phase 1: {kind} inversion")
 
 
 def fusion() -> Group:
@@ -82,17 +89,8 @@ WORKFLOW = Workflow(
             Group("Start here", ((Note("note", NOTE),),), color="#b08d45"),
             Group("Model and pictures", ((Node("demo", "MagicStyleDemoModel"),),)),
         ),
-        (
-            Group("Content: the portrait", ((shown("content", "Content"), encoded("content")),)),
-            Group("Style: the picture to paint like", ((shown("style", "Style"), encoded("style")),)),
-        ),
-        (
-            Group(
-                "Phase 1: content and style inversion",
-                ((inversion("content", "Content"), inversion("style", "Style")),),
-                color="#b58b2a",
-            ),
-        ),
+        lane("content", "Content", "Content: the portrait"),
+        lane("style", "Style", "Style: the picture to paint like"),
         (fusion(),),
         (
             Group(

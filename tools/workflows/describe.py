@@ -50,6 +50,7 @@ class Group:
     title: str
     stacks: tuple[tuple[Item, ...], ...]
     color: str = "#3f789e"
+    row: str = ""  # groups of one row start at one height, whatever stands above each
 
 
 @dataclass(frozen=True)

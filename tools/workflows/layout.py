@@ -82,13 +82,25 @@ def place_group(
     return frame, frame.y + frame.height + GAP
 
 
+def row_tops(workflow: Workflow, definitions: dict[str, NodeDefinition]) -> dict[str, int]:
+    """The height at which each row starts: below the tallest of what stands above it."""
+    tops: dict[str, int] = {}
+    for column in workflow.columns:
+        y = 0
+        for group in column:
+            if group.row:
+                y = tops[group.row] = max(y, tops.get(group.row, 0))
+            _, y = place_group(group, 0, y, definitions, {})
+    return tops
+
+
 def place(workflow: Workflow, definitions: dict[str, NodeDefinition]) -> Layout:
     """Columns of groups from left to right."""
-    layout, x = Layout({}, {}), 0
+    layout, x, rows = Layout({}, {}), 0, row_tops(workflow, definitions)
     for column in workflow.columns:
         y, right = 0, x
         for group in column:
-            frame, y = place_group(group, x, y, definitions, layout.items)
+            frame, y = place_group(group, x, rows.get(group.row, y), definitions, layout.items)
             layout.groups[group.title] = frame
             right = max(right, frame.x + frame.width)
         x = right + GAP

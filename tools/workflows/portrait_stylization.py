@@ -32,6 +32,23 @@ def inversion(kind: str, title: str) -> Node:
     return Node(f"invert_{kind}", f"MagicStyleInvert{title}", inputs)
 
 
+def inversion_below(pictures: Group, node: Node, title: str) -> tuple[Group, Group]:
+    """A picture's lane, from its file down to its inversion; the inversions of all lanes stand in a row."""
+    return pictures, Group(title, ((node,),), color="#b58b2a", row="inversion")
+
+
+def content_lane() -> tuple[Group, Group]:
+    """The portrait and its inversion."""
+    pictures = picture("content", "Content: the portrait", "portrait.png")
+    return inversion_below(pictures, inversion("content", "Content"), "Phase 1: content inversion")
+
+
+def style_lane() -> tuple[Group, Group]:
+    """The style picture and its inversion."""
+    pictures = picture("style", "Style: the picture to paint like", "style.png")
+    return inversion_below(pictures, inversion("style", "Style"), "Phase 1: style inversion")
+
+
 def fusion() -> Group:
     """Bank, patched model and initial latent."""
     bank = {"content": Out("invert_content", "features"), "style": Out("invert_style", "features")}
@@ -74,17 +91,8 @@ WORKFLOW = Workflow(
             Group("Start here", ((Note("note", NOTE),),), color="#b08d45"),
             Group("Model", ((load_checkpoint(), prompt()),)),
         ),
-        (
-            picture("content", "Content: the portrait", "portrait.png"),
-            picture("style", "Style: the picture to paint like", "style.png"),
-        ),
-        (
-            Group(
-                "Phase 1: content and style inversion",
-                ((inversion("content", "Content"), inversion("style", "Style")),),
-                color="#b58b2a",
-            ),
-        ),
+        content_lane(),
+        style_lane(),
         (fusion(),),
         (sampling(), result(Out("sample", "output"), "magicstyle/portrait")),
     ),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .describe import Group, Node, Out, Workflow
-from .portrait_stylization import inversion, sampling
-from .regions import OCHRE, PORTRAIT, PURPLE, finish, start, styles
+from .portrait_stylization import inversion, inversion_below, sampling
+from .regions import PORTRAIT, PURPLE, finish, start, styles
 from .stock import prompt, result
 
 STYLEID_NOTE = """## StyleID
@@ -99,14 +99,8 @@ STYLEID = Workflow(
     "styleid",
     (
         start(STYLEID_NOTE),
-        (PORTRAIT, *styles("style")),
-        (
-            Group(
-                "Phase 1: inversion",
-                ((small("content", "Content", "queries"), small("style", "Style", "keys and values")),),
-                color=OCHRE,
-            ),
-        ),
+        inversion_below(PORTRAIT, small("content", "Content", "queries"), "Phase 1: content inversion"),
+        inversion_below(*styles("style"), small("style", "Style", "keys and values"), "Phase 1: style inversion"),
         (styleid_fusion(),),
         finish("magicstyle/styleid"),
     ),
@@ -116,9 +110,8 @@ LORA_STYLE = Workflow(
     "lora_style_with_content_injection",
     (
         start(LORA_NOTE),
-        (PORTRAIT, lora_model()),
-        (Group("Phase 1: inversion", ((small("content", "Content", "all and ResNet"),),), color=OCHRE),),
-        (injection(),),
+        inversion_below(PORTRAIT, small("content", "Content", "all and ResNet"), "Phase 1: content inversion"),
+        (lora_model(), injection()),
         (guided_sampling(), result(Out("sample", "output"), "magicstyle/lora")),
     ),
 )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from .describe import Group, Node, Note, Out, Workflow
-from .portrait_stylization import inversion, sampling
+from .portrait_stylization import content_lane, inversion, inversion_below, sampling
 from .stock import load_checkpoint, picture, prompt, result
 
-PURPLE, OCHRE, GOLD = "#a1309b", "#b58b2a", "#b08d45"
+PURPLE, GOLD = "#a1309b", "#b08d45"
 SIZE = {"width": 512, "height": 512}
 
 TWO_NOTE = """## Two styles by mask
@@ -63,10 +63,11 @@ def styles(*names: str) -> tuple[Group, ...]:
     return tuple(picture(name, title, f"{name}.png") for name, title in zip(names, titles, strict=True))
 
 
-def inversions(*names: str) -> Group:
-    """The portrait's and the styles' inversions."""
-    stack = (inversion("content", "Content"), *(inversion(name, "Style") for name in names))
-    return Group("Phase 1: inversion", (stack,), color=OCHRE)
+def lanes(*names: str) -> tuple[tuple[Group, Group], ...]:
+    """The portrait's and the styles' lanes: each picture with its inversion."""
+    titles = ["Phase 1: style inversion", *(f"Phase 1: style {i} inversion" for i in range(2, len(names) + 1))]
+    pictures = zip(styles(*names), names, titles, strict=True)
+    return content_lane(), *(inversion_below(group, inversion(key, "Style"), title) for group, key, title in pictures)
 
 
 def painted_mask() -> Group:
@@ -81,7 +82,7 @@ def painted_mask() -> Group:
 
 
 def fusion(bank: dict[str, Out], added: dict[str, Out] | None = None) -> Group:
-    """A bank with one style or two, the patched model, and an initial latent with each style's colours in its region."""
+    """A bank of one style or two, the patched model, and an initial latent with each style's colours in its region."""
     features = {"content": Out("invert_content", "features"), "style": Out("invert_style", "features")}
     nodes = [Node("bank", "MagicStyleFeatureBank", {**features, **bank})]
     noises = {"content": Out("invert_content", "noise"), "style": Out("invert_style", "noise"), **bank}
@@ -131,13 +132,12 @@ TWO_STYLES = Workflow(
     "two_styles_by_mask",
     (
         start(TWO_NOTE),
-        (PORTRAIT, painted_mask()),
-        styles("style", "style_2"),
-        (inversions("style", "style_2"),),
+        *lanes("style", "style_2"),
         (
+            painted_mask(),
             Group("Everywhere else", ((Node("rest", "InvertMask", {"mask": Out("mask", "MASK")}),),)),
-            fusion({"region": Out("mask", "MASK")}, {"region": Out("rest", "MASK")}),
         ),
+        (fusion({"region": Out("mask", "MASK")}, {"region": Out("rest", "MASK")}),),
         finish("magicstyle/two_styles"),
     ),
 )
@@ -146,9 +146,8 @@ KEEP_BACKGROUND = Workflow(
     "portrait_keep_background",
     (
         start(KEEP_NOTE),
-        (PORTRAIT, painted_mask()),
-        styles("style"),
-        (inversions("style"),),
+        *lanes("style"),
+        (painted_mask(),),
         (fusion({"region": Out("mask", "MASK")}),),
         finish("magicstyle/portrait"),
     ),
@@ -158,9 +157,8 @@ WORDS = Workflow(
     "regions_from_words",
     (
         start(WORDS_NOTE),
-        (PORTRAIT, word_masks()),
-        styles("style", "style_2"),
-        (inversions("style", "style_2"),),
+        *lanes("style", "style_2"),
+        (word_masks(),),
         (fusion({"region": Out("mask_0", "MASK")}, {"region": Out("mask_1", "MASK")}),),
         finish("magicstyle/words"),
     ),

@@ -34,7 +34,7 @@ def picture(key: str, title: str, image: str, width: int = 512, height: int = 51
         },
     )
     pixels = {"pixels": Out(sized.key, "IMAGE"), "vae": Out("checkpoint", "VAE")}
-    return Group(title, ((load,), (sized, Node(f"{key}_latent", "VAEEncode", pixels))))
+    return Group(title, ((load, sized, Node(f"{key}_latent", "VAEEncode", pixels)),))
 
 
 def result(samples: Out, prefix: str) -> Group:

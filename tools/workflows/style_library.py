@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .describe import Group, Node, Note, Out, Workflow
-from .portrait_stylization import ddim, inversion, sampling
+from .portrait_stylization import content_lane, ddim, inversion, inversion_below, sampling
 from .stock import load_checkpoint, picture, prompt, result
 
 SAVE_NOTE = """## Save a style
@@ -73,8 +73,12 @@ SAVE = Workflow(
     "style_library_save",
     (
         _start(SAVE_NOTE),
-        (picture("style", "Style: the picture to paint like", "style.png"),),
-        (Group("Inversion of the style", ((small_inversion("style", "Style"),),), color="#b58b2a"), save_group()),
+        inversion_below(
+            picture("style", "Style: the picture to paint like", "style.png"),
+            small_inversion("style", "Style"),
+            "Inversion of the style",
+        ),
+        (save_group(),),
         (reconstruction(), result(Out("sample", "output"), "magicstyle/reconstruction")),
     ),
 )
@@ -83,8 +87,7 @@ APPLY = Workflow(
     "style_library_apply",
     (
         _start(APPLY_NOTE),
-        (picture("content", "Content: the portrait", "portrait.png"),),
-        (Group("Inversion of the portrait", ((inversion("content", "Content"),),), color="#b58b2a"),),
+        content_lane(),
         (apply_group(),),
         (sampling(), result(Out("sample", "output"), "magicstyle/portrait")),
     ),
