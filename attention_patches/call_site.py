@@ -13,24 +13,30 @@ from torch import Tensor
 from ..core.attention import Kernel
 from ..core.features import RESNET
 from ..core.layers import LayerId
-from ..core.regions import Grid
+from ..core.regions import Grid, Window
 
 OVERRIDE = "optimized_attention_override"
 # holds the one handler that may answer; while a handler delegates, none may: a fused call is not fused again
 ONLY = "magicstyle_only"
 # the uuids of the negative prompts' conds: an index in cond_or_uncond means something else to each guider
 NEGATIVE = "magicstyle_negative"
+# uuid -> Window of the latent: the conds that are limited to an area, of which the model sees nothing else
+AREAS = "magicstyle_areas"
 # backends that broadcast a 1 x m mask instead of spreading it to n x m
 MASKING_BACKENDS = ("attention_pytorch", "attention_sub_quad")
 
 
 class CallSite(NamedTuple):
-    """One self-attention call of the host's UNet: its layer, its (h, w) grid of tokens, the chunks of its batch."""
+    """One self-attention call of the host's UNet: its layer, its (h, w) grid of tokens, the chunks of its batch.
+
+    A chunk holds the rows of one cond. `windows` says which part of the latent each shows, None for all of it.
+    """
 
     layer: LayerId
     grid: Grid
     chunks: int  # rows are chunk-major: (chunks b) n c
     negative: tuple[bool, ...] = ()  # which chunks are known to answer a negative prompt
+    windows: tuple[Window | None, ...] = ()  # none at all: every chunk shows the whole latent
 
     @classmethod
     def read(cls, options: Mapping[str, Any]) -> CallSite | None:
@@ -39,17 +45,18 @@ class CallSite(NamedTuple):
         if block is None or shape is None:
             return None
         layer = LayerId(block[0], block[1], options.get("block_index", 0))
-        uuids, negative = options.get("uuids", ()), options.get(NEGATIVE, ())
+        uuids, negative, areas = options.get("uuids", ()), options.get(NEGATIVE, ()), options.get(AREAS)
         flags = tuple(uuid in negative for uuid in uuids) if negative else ()
-        return cls(layer, (shape[2], shape[3]), len(options.get("cond_or_uncond", (0,))), flags)
+        windows = tuple(areas.get(uuid) for uuid in uuids) if areas else ()
+        return cls(layer, (shape[2], shape[3]), len(options.get("cond_or_uncond", (0,))), flags, windows)
 
     def matches(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
         """Whether q, k and v hold one token per grid cell; token-merging and tiling patches change that."""
         return q.ndim == 3 and q.shape == k.shape == v.shape and q.shape[1] == self.grid[0] * self.grid[1]
 
 
-# sees what enters the ResNet of the one block that has it copied, and may replace it: (chunks, x), b n c -> b n c
-ResNetHandler = Callable[[int, Tensor], Tensor]
+# sees what enters the ResNet of the one block that has it copied, and may replace it: (site, x), b n c -> b n c
+ResNetHandler = Callable[[CallSite, Tensor], Tensor]
 # answers one self-attention call, (site, kernel, q, k, v) -> b n c, or leaves it to whoever else is there with None
 Handler = Callable[[CallSite, Kernel, Tensor, Tensor, Tensor], Tensor | None]
 
@@ -136,7 +143,9 @@ def _resnet_patch(resnet: ResNetHandler, handler: Handler) -> Callable[..., tupl
         if tuple(live["block"]) != RESNET[:2] or live.get(ONLY, handler) != handler or h.ndim != 4:
             return h, skip
         x = rearrange(torch.cat([h, skip], dim=1), "b c h w -> b (h w) c")
-        x = resnet(len(live.get("cond_or_uncond", (0,))), x)
+        # the block's transformer comes after its ResNet: what the options say of shapes is an earlier block's
+        site = CallSite.read({**live, "block_index": 0, "activations_shape": h.shape})
+        x = resnet(site, x)
         x = rearrange(x, "b (h w) c -> b c h w", h=h.shape[2])
         return x[:, : h.shape[1]], x[:, h.shape[1] :]
 

@@ -46,7 +46,7 @@ class Recorder:
         """What sees the ResNet that is copied, where its inputs are asked for."""
         return self._see_resnet if self._writer.wants_resnet else None
 
-    def _see_resnet(self, chunks: int, x: Tensor) -> Tensor:
+    def _see_resnet(self, site: CallSite, x: Tensor) -> Tensor:
         if self.step is not None:
             self._writer.write_resnet(self.step, x)
         return x

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from ..core.fusion import (
     style_roles,
 )
 from ..core.layers import LayerId
-from ..core.regions import Grid, mask_to_tokens
+from ..core.regions import Grid, Window, crop_tokens, mask_to_tokens
 from .call_site import CallSite, Handler, ResNetHandler
 
 # the stored features of one picture at the current noise level: (layer, roles) -> b n c each
@@ -90,10 +91,11 @@ class FusionPatch:
         content_view, *style_views = views
 
         def handle(site: CallSite, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> Tensor | None:
-            if site.layer not in self.layers or self._grid(self.bank.content, site) != site.grid:
+            rows = self._rows(site, q) if site.layer in self.layers else None
+            if rows is None:
                 return None
-            content = _on_rows(content_view(site.layer, self._content_roles), q, site.chunks)
-            styles = self._styles(style_views, site, q)
+            content = _laid(content_view(site.layer, self._content_roles), rows.of_content, q)
+            styles = self._styles(style_views, site, rows, q)
             return fuse(kernel, Scene(AttentionFeatures(q, k, v), content, styles, moment), self.settings)
 
         return handle
@@ -103,10 +105,9 @@ class FusionPatch:
         if not self._copies_resnet or moment.progress >= RESNET_STEPS:
             return None
 
-        def copy(chunks: int, x: Tensor) -> Tensor:
-            stored = view(RESNET, "x").x
-            fits = stored is not None and stored.shape[1:] == x.shape[1:]
-            return _rows(stored.to(x), x.shape[0], chunks) if fits else x
+        def copy(site: CallSite, x: Tensor) -> Tensor:
+            stored, rows = view(RESNET, "x").x, self._rows(site, x)
+            return x if stored is None or rows is None else rows.of_content(stored.to(x))
 
         return copy
 
@@ -114,25 +115,75 @@ class FusionPatch:
         """The share of the stored steps that are done at a noise level."""
         return self.bank.content.nearest(sigma).step / len(self.bank.content.header.sigmas)
 
-    @staticmethod
-    def _grid(features: ImageFeatures, site: CallSite) -> Grid | None:
-        return features.header.grids.get(site.layer)
+    def _rows(self, site: CallSite, running: Tensor) -> Rows | None:
+        """How the content lies on the running rows; None where its tokens and theirs are not the same places."""
+        header = self.bank.content.header
+        grid = header.grids.get(site.layer)
+        if grid is None:
+            return None
+        windows = [
+            Window(0, 0, *grid) if window is None else window.on_grid(header.latent_shape[2:], grid)
+            for window in site.windows or [None] * site.chunks
+        ]
+        if any(window is None or window.size != site.grid for window in windows):
+            return None
+        return Rows(running.shape[0], grid, tuple(windows))
 
-    def _styles(self, views: Sequence[StepView], site: CallSite, q: Tensor) -> tuple[StyleFeatures, ...]:
+    def _styles(self, views: Sequence[StepView], site: CallSite, rows: Rows, q: Tensor) -> tuple[StyleFeatures, ...]:
         # copies of one picture share their features: core.fusion knows them by that
-        rows = {
-            id(entry.features): _on_rows(view(site.layer, self._style_roles), q, site.chunks)
+        laid = {
+            id(entry.features): _laid(view(site.layer, self._style_roles), rows.of_style, q)
             for entry, view in zip(self.bank.styles, views, strict=True)
         }
-        return tuple(self._style(entry, rows[id(entry.features)], site, q) for entry in self.bank.styles)
+        return tuple(self._style(entry, laid[id(entry.features)], site, rows, q) for entry in self.bank.styles)
 
-    def _style(self, entry: StyleEntry, features: AttentionFeatures, site: CallSite, q: Tensor) -> StyleFeatures:
+    def _style(
+        self, entry: StyleEntry, features: AttentionFeatures, site: CallSite, rows: Rows, q: Tensor
+    ) -> StyleFeatures:
         # regions stay on the CPU, where their groups of tokens are found without waiting for the device
-        region = _tokens(entry.region, site.grid, q.shape[0], site.chunks)
+        region = None if entry.region is None else rows.of_region(entry.region)
         if METHODS[self.settings.method].conditional and any(site.negative):
             region = _positive_rows(region, site, q)
-        mask = _tokens(entry.style_mask, entry.features.header.grids[site.layer], q.shape[0], site.chunks)
-        return StyleFeatures(features, entry.weight, region, None if mask is None else mask.to(q))
+        mask = entry.style_mask
+        if mask is not None:
+            mask = rows.of_mask(mask, entry.features.header.grids[site.layer]).to(q)
+        return StyleFeatures(features, entry.weight, region, mask)
+
+
+class Rows(NamedTuple):
+    """How pictures lie on the rows of a running batch: chunk after chunk, in each its pictures, each in a window.
+
+    A window shows a part of the content, where an area conditioning does; a style is not cut, it serves every part.
+    """
+
+    count: int
+    grid: Grid  # of the whole content
+    windows: tuple[Window, ...]  # in tokens, one for each chunk
+
+    def of_content(self, tokens: Tensor) -> Tensor:
+        """1 or b pictures' tokens -> rows n c, cut to each chunk's window."""
+        if len(set(self.windows)) == 1:
+            return self.of_style(crop_tokens(tokens, self.grid, self.windows[0]))
+        shape = (self.count // len(self.windows), -1, *tokens.shape[2:])
+        return torch.cat([crop_tokens(tokens, self.grid, window).expand(shape) for window in self.windows])
+
+    def of_style(self, tokens: Tensor) -> Tensor:
+        """1 or b pictures' tokens -> rows m c."""
+        if tokens.shape[0] == 1:
+            return tokens.expand(self.count, *tokens.shape[1:])
+        return tokens.repeat(len(self.windows), *(1 for _ in tokens.shape[1:]))
+
+    def of_region(self, mask: Tensor) -> Tensor:
+        """A mask on the content, b h w -> rows n, or 1 n where all rows have the same."""
+        tokens = mask_to_tokens(mask, self.grid)
+        if tokens.shape[0] == 1 and len(set(self.windows)) == 1:
+            return crop_tokens(tokens, self.grid, self.windows[0])
+        return self.of_content(tokens)
+
+    def of_mask(self, mask: Tensor, grid: Grid) -> Tensor:
+        """A mask on a style, b h w -> rows m on the style's grid, or 1 m where all rows have the same."""
+        tokens = mask_to_tokens(mask, grid)
+        return tokens if tokens.shape[0] == 1 else self.of_style(tokens)
 
 
 def _layer_bytes(features: ImageFeatures, layer: LayerId, width: int, roles: str) -> int:
@@ -140,15 +191,8 @@ def _layer_bytes(features: ImageFeatures, layer: LayerId, width: int, roles: str
     return h * w * width * features.header.batch * len(roles) * 4
 
 
-def _on_rows(features: AttentionFeatures, q: Tensor, chunks: int) -> AttentionFeatures:
-    return AttentionFeatures(*(None if t is None else _rows(t.to(q), q.shape[0], chunks) for t in features))
-
-
-def _tokens(mask: Tensor | None, grid: Grid, rows: int, chunks: int) -> Tensor | None:
-    if mask is None:
-        return None
-    tokens = mask_to_tokens(mask, grid)
-    return tokens if tokens.shape[0] == 1 else _rows(tokens, rows, chunks)
+def _laid(features: AttentionFeatures, lay: Callable[[Tensor], Tensor], like: Tensor) -> AttentionFeatures:
+    return AttentionFeatures(*(None if t is None else lay(t.to(like)) for t in features))
 
 
 def _positive_rows(region: Tensor | None, site: CallSite, q: Tensor) -> Tensor:
@@ -156,13 +200,6 @@ def _positive_rows(region: Tensor | None, site: CallSite, q: Tensor) -> Tensor:
     positive = 1.0 - torch.tensor(site.negative, dtype=torch.float32)
     rows = positive.repeat_interleave(q.shape[0] // site.chunks).unsqueeze(1)
     return rows * (torch.ones(1, q.shape[1]) if region is None else region)
-
-
-def _rows(tensor: Tensor, rows: int, chunks: int) -> Tensor:
-    """Repeat b pictures over the chunk-major rows of a running batch: 1 or b, .. -> (chunks b), .."""
-    if tensor.shape[0] == 1:
-        return tensor.expand(rows, *tensor.shape[1:])
-    return tensor.repeat(chunks, *(1 for _ in tensor.shape[1:]))
 
 
 def nearest_view(features: ImageFeatures, sigma: float) -> StepView:

@@ -11,6 +11,7 @@ import math
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import comfy.model_sampling
@@ -32,7 +33,8 @@ from ..core.features import (
 )
 from ..core.fusion import METHODS, FusionSettings, Moment
 from ..core.layers import LayerId
-from .call_site import NEGATIVE, hooked, sigma_of
+from ..core.regions import Window
+from .call_site import AREAS, NEGATIVE, hooked, sigma_of
 from .capture import Recorder, TrajectoryRecorder
 from .checks import check_bank, check_roles, check_run, stored_layers
 from .fusion_patch import FusionPatch, SigmaWindow, StepView, coverage_warning, nearest_view
@@ -54,12 +56,12 @@ GUIDANCE = {
 
 def check_model(model: Model) -> None:
     """Refuse models whose parametrisation the method does not know."""
-    self_attention_widths(model)
     if isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST):
         raise MagicStyleError(
             f"model ({type(model.model).__name__}) is a flow-matching model, which has no DDIM inversion: "
             "load an SD1.5, SD2.1 or SDXL checkpoint."
         )
+    self_attention_widths(model)
 
 
 def weights_id(model: Model) -> str:
@@ -119,6 +121,7 @@ def install_fusion(
     fusion = _Fusion(patch, sampling, patch.extra_bytes(self_attention_widths(model)))
     patched = model.clone()
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, fusion.key, fusion.apply_model)
+    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, fusion.key, fusion.calc_cond_batch)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, fusion.key, fusion.outer_sample)
     patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, fusion.key, fusion.prepare_sampling)
     if METHODS[settings.method].conditional:
@@ -161,6 +164,20 @@ class _Fusion:
         options[self.key] = _with_other_weights_recorded(guider, bank, self.patch)
         return executor(*args, **kwargs)
 
+    def calc_cond_batch(
+        self,
+        executor: Callable[..., Any],
+        model: Any,
+        conds: Sequence[Any],
+        x: Tensor,
+        timestep: Tensor,
+        model_options: dict[str, Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """The model's answers to lists of conds: says which of them see a part of the latent alone."""
+        return executor(model, conds, x, timestep, _with_areas_named(model_options, conds, x), *args, **kwargs)
+
     def predict_noise(
         self,
         executor: Callable[..., Tensor],
@@ -199,6 +216,24 @@ def _with_negative_named(model_options: dict[str, Any], guider: Any) -> dict[str
     conds = [cond for name, conds in guider.conds.items() if "negative" in name for cond in conds or ()]
     named = {**model_options["transformer_options"], NEGATIVE: frozenset(cond["uuid"] for cond in conds)}
     return {**model_options, "transformer_options": named}
+
+
+def _with_areas_named(model_options: dict[str, Any], conds: Sequence[Any], x: Tensor) -> dict[str, Any]:
+    """The options of one prediction, saying which window of the latent x, b c h w, a cond is limited to."""
+    size = tuple(x.shape[2:])
+    areas = {cond["uuid"]: _window(cond["area"], size) for listed in conds for cond in listed or () if "area" in cond}
+    if not areas:
+        return model_options
+    # no dict: the host would merge it with those of earlier calls
+    options = {**model_options.get("transformer_options", {}), AREAS: MappingProxyType(areas)}
+    return {**model_options, "transformer_options": options}
+
+
+def _window(area: Sequence[int], size: Sequence[int]) -> Window:
+    """The host's area, (h, w, y, x) in latent pixels, as it cuts it out of a latent of (h, w)."""
+    half = len(area) // 2
+    (height, width), (top, left) = area[:2], area[half : half + 2]
+    return Window(top, left, min(height, size[0] - top), min(width, size[1] - left))
 
 
 def _views(

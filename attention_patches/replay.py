@@ -39,7 +39,7 @@ class Catcher:
             self.caught[site.layer] = AttentionFeatures(**held)
         return kernel.call(q, k, v, None)
 
-    def see_resnet(self, chunks: int, x: Tensor) -> Tensor:
+    def see_resnet(self, site: CallSite, x: Tensor) -> Tensor:
         """Hold on to what enters the ResNet that is copied."""
         self._resnet = AttentionFeatures(x=x)
         return x

@@ -1,6 +1,8 @@
-"""Masks on pictures, brought to the token grid of an attention layer."""
+"""Masks on pictures and windows of them, brought to the token grid of an attention layer."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,54 @@ from torch import Tensor
 from .errors import MagicStyleError
 
 Grid = tuple[int, int]
+
+
+class Window(NamedTuple):
+    """A rectangle of a picture, in latent pixels or in tokens: where it begins and how large it is."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def size(self) -> Grid:
+        """Its (h, w)."""
+        return self.height, self.width
+
+    def on_grid(self, picture: Grid, grid: Grid) -> Window | None:
+        """This window of a latent of (h, w) `picture` in tokens of one of its grids; None for a grid of another kind.
+
+        A grid that halves the latent k times has tokens a stride of 2^k latent pixels apart. A window of n pixels from
+        pixel a on has as many tokens as the model makes of it, ceil(n / stride), and shows the nearest of the
+        picture's: from round(a / stride) on, halves up, moved back where that would reach past the edge.
+        """
+        sides = [
+            _side(start, length, pixels, tokens)
+            for start, length, pixels, tokens in zip(self[:2], self.size, picture, grid, strict=True)
+        ]
+        if None in sides:
+            return None
+        (top, height), (left, width) = sides
+        return Window(top, left, height, width)
+
+
+def _side(start: int, length: int, pixels: int, tokens: int) -> tuple[int, int] | None:
+    stride = 1
+    while -(-pixels // stride) > tokens:
+        stride *= 2
+    if -(-pixels // stride) != tokens:
+        return None
+    count = -(-length // stride)
+    return min((2 * start + stride) // (2 * stride), tokens - count), count
+
+
+def crop_tokens(tokens: Tensor, grid: Grid, window: Window) -> Tensor:
+    """What a window, in tokens, shows of a grid: b (h w) .. -> b n .."""
+    if window.size == grid:
+        return tokens
+    rows = tokens.unflatten(1, grid)[:, window.top : window.top + window.height]
+    return rows[:, :, window.left : window.left + window.width].flatten(1, 2)
 
 
 def clean_mask(mask: Tensor, name: str) -> Tensor:

@@ -224,6 +224,12 @@ def _check_conditioning(conditioning: list[Any]) -> None:
             f"conditioning holds {len(conditioning)} prompts, but an inversion follows one: "
             "connect a single CLIPTextEncode, usually with an empty text."
         )
+    limits = [name for key, name in (("area", "an area"), ("mask", "a mask")) if key in conditioning[0][1]]
+    if limits:
+        raise MagicStyleError(
+            f"conditioning is limited to {' and '.join(limits)}, but an inversion follows the whole picture: "
+            "connect the prompt from before the node that limits it; the sampler may have the limited one."
+        )
 
 
 def _check_latent(model: Model, latent: Latent) -> Tensor:

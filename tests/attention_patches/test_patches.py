@@ -8,6 +8,7 @@ from magicstyle.attention_patches.fusion_patch import FusionPatch, SigmaWindow, 
 from magicstyle.core.features import AttentionFeatures, FeatureBank, FeatureHeader, FeatureWriter, ModelId, StyleEntry
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.layers import LayerId
+from magicstyle.core.regions import Window
 from magicstyle.tests.core.oracle import dense_attention, kernel, randn
 from torch.testing import assert_close
 
@@ -109,3 +110,28 @@ def test_a_schedule_that_was_not_stored_is_warned_of_once_and_with_the_cure(sigm
     warning = coverage_warning(bank, torch.tensor(sigmas))
     assert (warning is not None) == warns
     assert not warns or "sigma 3.000" in warning and "sigmas output" in warning
+
+
+def test_chunks_of_several_windows_have_each_their_part_of_the_content():
+    """A latent of 3 x 5 with one token per pixel; the second chunk's window lies one column further right."""
+    content, style = picture(1, GRID, 2), picture(2, STYLE_GRID)
+    patch = FusionPatch(
+        FeatureBank(content, (StyleEntry(style),)), FusionSettings(method="masactrl"), [LAYER], SigmaWindow(9.0, 0.0)
+    )
+    handler = patch.handler([nearest_view(features, 8.0) for features in patch.bank])
+    windows = (Window(1, 1, 2, 3), Window(1, 2, 2, 3))
+    q, k, v = live(4, 6)
+    result = handler(CallSite(LAYER, (2, 3), 2, (), windows), kernel(HEADS, True), q, k, v)
+    columns = ((1, 2, 3), (2, 3, 4))
+    for row in range(4):
+        tokens = [5 * y + x for y in (1, 2) for x in columns[row // 2]]
+        _, ck, cv, _ = (t if t is None else t[[row % 2]][:, tokens] for t in content.at(LAYER, 0))
+        assert_close(result[[row]], dense_attention(q[[row]], ck, cv, HEADS), atol=1e-5, rtol=1e-5)
+
+
+def test_a_window_that_the_model_sees_on_another_grid_is_left_to_others():
+    bank = FeatureBank(picture(1, GRID), (StyleEntry(picture(2, STYLE_GRID)),))
+    patch = FusionPatch(bank, FusionSettings(), [LAYER], SigmaWindow(9.0, 0.0))
+    handler = patch.handler([nearest_view(features, 8.0) for features in bank])
+    site = CallSite(LAYER, (1, 3), 1, (), (Window(0, 0, 2, 3),))
+    assert handler(site, kernel(HEADS, True), *live(1, 3)) is None

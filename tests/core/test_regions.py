@@ -1,7 +1,7 @@
 import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.regions import clean_mask, mask_to_tokens
+from magicstyle.core.regions import Window, clean_mask, crop_tokens, mask_to_tokens
 
 
 @pytest.mark.parametrize("grid", [(6, 10), (1, 7), (64, 48), (5, 3)])
@@ -52,3 +52,39 @@ def test_masks_with_a_channel_axis_lose_it():
 def test_masks_that_mean_nothing_are_refused(mask, message):
     with pytest.raises(MagicStyleError, match=message):
         clean_mask(mask, "region")
+
+
+@pytest.mark.parametrize(
+    "picture, window, grid, expected",
+    [
+        ((16, 24), (4, 6, 8, 12), (16, 24), (4, 6, 8, 12)),
+        ((16, 24), (4, 6, 8, 12), (8, 12), (2, 3, 4, 6)),
+        ((16, 24), (5, 7, 8, 12), (8, 12), (3, 4, 4, 6)),  # between two cells: the later
+        ((16, 24), (5, 7, 8, 12), (4, 6), (1, 2, 2, 3)),
+        ((17, 23), (3, 5, 9, 13), (9, 12), (2, 3, 5, 7)),  # sides round up, the picture's and the window's
+        ((17, 23), (8, 10, 9, 13), (3, 3), (1, 1, 2, 2)),
+        ((9, 13), (8, 12, 1, 1), (2, 2), (1, 1, 1, 1)),  # 8 / 8 and 12 / 8, both in the last cell
+        ((9, 13), (1, 3, 8, 10), (5, 7), (1, 2, 4, 5)),
+        ((16, 16), (1, 1, 15, 15), (8, 8), (0, 0, 8, 8)),  # rounded up it would reach past the edge
+        ((64, 64), (60, 0, 4, 64), (8, 8), (7, 0, 1, 8)),
+    ],
+)
+def test_a_window_shows_the_nearest_cells_of_each_grid(picture, window, grid, expected):
+    assert Window(*window).on_grid(picture, grid) == Window(*expected)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (9, 13), (17, 23), (5, 1)])
+def test_a_window_of_the_whole_picture_is_the_whole_of_each_grid(size):
+    for k in range(4):
+        grid = tuple(-(-side // 2**k) for side in size)
+        assert Window(0, 0, *size).on_grid(size, grid) == Window(0, 0, *grid)
+
+
+def test_a_grid_that_does_not_halve_the_latent_has_no_windows():
+    assert Window(0, 0, 8, 8).on_grid((16, 24), (8, 10)) is None
+
+
+def test_cropped_tokens_are_those_of_the_window():
+    grid = torch.arange(2 * 3 * 5).reshape(2, 15, 1)
+    assert crop_tokens(grid, (3, 5), Window(1, 2, 2, 2)).flatten(1).tolist() == [[7, 8, 12, 13], [22, 23, 27, 28]]
+    assert crop_tokens(grid, (3, 5), Window(0, 0, 3, 5)) is grid

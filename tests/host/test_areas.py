@@ -1,0 +1,176 @@
+"""Prompts that are limited to an area, of which the model sees nothing else, in a real ComfyUI."""
+
+import math
+from typing import NamedTuple
+
+import pytest
+import torch
+from magicstyle.core.errors import MagicStyleError
+from magicstyle.core.features import FeatureBank, StyleEntry
+from magicstyle.tests.host.fusion_oracle import DECODER, RULES, invert
+from magicstyle.tests.host.test_stylization import SCALE, difference, inversion, patch, picture, sample
+from magicstyle.tests.host.tiny import tiny_conditioning, tiny_sigmas
+
+from nodes import ConditioningSetArea, ConditioningSetAreaPercentage, ConditioningSetMask
+
+STEPS = 3
+
+
+@pytest.fixture(autouse=True)
+def inference():
+    with torch.inference_mode():
+        yield
+
+
+class Area(NamedTuple):
+    """In latent pixels, and where it begins among the tokens of the grids /1 and /2, worked out by hand."""
+
+    height: int
+    width: int
+    y: int
+    x: int
+    cells: tuple[tuple[int, int], ...] = ()
+
+    def limit(self, conditioning):
+        pixels = (8 * side for side in (self.width, self.height, self.x, self.y))
+        return ConditioningSetArea().append(conditioning, *pixels, 1.0)[0]
+
+    def latent(self, full):
+        return full[..., self.y : self.y + self.height, self.x : self.x + self.width]
+
+    def tokens(self, tokens, size, stride):
+        """This area's part of a picture's tokens, b n c."""
+        top, left = self.cells[stride - 1]
+        high, wide = (math.ceil(side / stride) for side in (self.height, self.width))
+        grid = [math.ceil(side / stride) for side in size]
+        return tokens.unflatten(1, grid)[:, top : top + high, left : left + wide].flatten(1, 2)
+
+
+# latent size, two areas of one size, which the host joins into one batch
+EVEN = ((16, 24), Area(8, 12, 4, 6, ((4, 6), (2, 3))), Area(8, 12, 8, 12, ((8, 12), (4, 6))))
+# 17x23 has 9x12 tokens at half size; between two cells the later one, and never past the edge
+ODD = ((17, 23), Area(9, 13, 3, 5, ((3, 5), (2, 3))), Area(9, 13, 8, 10, ((8, 10), (4, 5))))
+
+
+def scene(model, size, storage="features"):
+    content = inversion(model, picture(*size), STEPS, storage=storage)
+    style = inversion(model, picture(8, 11, seed=9), STEPS, storage=storage)
+    return content, FeatureBank(content.features, (StyleEntry(style.features),))
+
+
+def first_calls(patched, content, positive, negative, cfg=3.0):
+    """(x, prompt, answer) of every row that the model is asked for at the first noise level."""
+    rows = []
+
+    def spy(executor, x, t, c_concat, context, *args, **kwargs):
+        out = executor(x, t, c_concat, context, *args, **kwargs)
+        if float(t[0]) == pytest.approx(float(content.sigmas[0])):
+            rows.extend(zip(x.split(1), context.split(1), out.split(1), strict=True))
+        return out
+
+    patched.add_wrapper_with_key("apply_model", "spy", spy)
+    sample(patched, content, cfg, positive, negative)
+    return rows
+
+
+def answer_by_hand(model, x, prompt, sigma, rule, kept, area, size):
+    """The model on one row, the decoder's attention replaced by `rule` on features that are cropped by hand."""
+
+    def inject(q, k, v, options):
+        content, style = (features[options["block"]] for features in kept)
+        stride = 1 if options["block"][1] >= 9 else 2
+        content = content if area is None else [area.tokens(t, size, stride) for t in content]
+        return rule((q, k, v), content, style, options["n_heads"], 0.0, 1.0)
+
+    options = {"patches_replace": {"attn1": dict.fromkeys(DECODER, inject)}}
+    return model.apply_model(x, sigma.expand(1), c_crossattn=prompt, transformer_options=options)
+
+
+def features_by_hand(model, size):
+    """(content, style): (q, k, v) of each decoder block at the first noise level."""
+    grid, context = tiny_sigmas(model, STEPS)[:-1], tiny_conditioning()[0][0]
+    pictures = picture(*size), picture(8, 11, seed=9)
+    kept = [invert(model.model, latent * SCALE, grid, context)[1] for latent in pictures]
+    return [{block: features for (step, block), features in one.items() if step == 0} for one in kept]
+
+
+@pytest.mark.parametrize("method", ["styleid", "masactrl", "seac"])
+@pytest.mark.parametrize("size, one, two", [EVEN, ODD], ids=["even", "odd"])
+def test_each_row_fuses_the_features_of_its_own_area(tiny_model, method, size, one, two):
+    content, bank = scene(tiny_model, size)
+    knobs = {"query_preservation": 0.75, "temperature": 1.5} if method == "styleid" else {"query_preservation": 0.0}
+    prompts = [tiny_conditioning(seed=seed) for seed in (5, 6, 7)]
+    positive = prompts[0] + one.limit(prompts[1]) + two.limit(prompts[2])
+    rows = first_calls(patch(tiny_model, bank, method=method, **knobs), content, positive, tiny_conditioning(seed=4))
+    sigma, kept = content.sigmas[0], features_by_hand(tiny_model, size)
+    whole = content.noise["samples"] * SCALE
+    parts = {None: whole, one: one.latent(whole), two: two.latent(whole)}
+    seen = []
+    for x, prompt, answer in rows:
+        (area,) = (area for area, part in parts.items() if part.shape == x.shape and difference(x, part) < 1e-5)
+        hand = answer_by_hand(tiny_model.model, x, prompt, sigma, RULES[method], kept, area, size)
+        assert difference(answer - x, hand - x) < 1e-4
+        plain = tiny_model.model.apply_model(x, sigma.expand(1), c_crossattn=prompt, transformer_options={})
+        assert difference(answer - x, plain - x) > 1e-3
+        seen.append(area)
+    # each area with its prompt and with the negative one, and the whole picture with both
+    assert sorted(map(str, seen)) == sorted(map(str, [None, None, one, one, two, two]))
+
+
+@pytest.mark.parametrize("storage", ["features", "latents"])
+def test_an_area_of_the_whole_picture_is_no_area(tiny_model, storage):
+    content, bank = scene(tiny_model, (9, 13), storage)
+    prompt = tiny_conditioning(seed=5)
+    whole = ConditioningSetAreaPercentage().append(prompt, 1.0, 1.0, 0.0, 0.0, 1.0)[0]
+    with_area, without = (sample(patch(tiny_model, bank), content, 3.0, positive) for positive in (whole, prompt))
+    assert difference(with_area, without) < 1e-6
+    assert difference(without, sample(tiny_model, content, 3.0, prompt)) > 1e-3
+
+
+@pytest.mark.parametrize("method, keep", [("ffa", "all"), ("diffstyler", "all and ResNet")])
+def test_latents_are_replayed_as_the_whole_picture_and_then_cropped(tiny_model, method, keep):
+    size, one, two = EVEN
+    positive = one.limit(tiny_conditioning(seed=6)) + two.limit(tiny_conditioning(seed=7)) + tiny_conditioning(seed=5)
+    results = []
+    for storage in ("features", "latents"):
+        content = inversion(tiny_model, picture(*size), STEPS, "output.3-11", storage=storage, keep=keep)
+        style = inversion(tiny_model, picture(8, 11, seed=9), STEPS, "output.3-11", storage=storage)
+        bank = FeatureBank(content.features, (StyleEntry(style.features),))
+        results.append(sample(patch(tiny_model, bank, method=method), content, 3.0, positive))
+    assert difference(*results) <= 1e-4
+    assert difference(results[0], sample(tiny_model, content, 3.0, positive)) > 1e-3
+
+
+def test_a_region_is_cropped_too(tiny_model):
+    """The style acts on the left; an area on the right sees none of it, one on the left sees nothing else."""
+    content, bank = scene(tiny_model, (16, 24))
+    style = bank.styles[0].features
+    mask = torch.zeros(1, 16, 24)
+    mask[:, :, :12] = 1.0
+    left, right = Area(16, 12, 0, 0), Area(16, 12, 0, 12)
+    banks = {
+        name: FeatureBank(content.features, (StyleEntry(style, weight, region),))
+        for name, weight, region in (("region", 1.0, mask), ("everywhere", 1.0, None), ("nowhere", 0.0, None))
+    }
+    for area, same, other in ((left, "everywhere", "nowhere"), (right, "nowhere", "everywhere")):
+        prompts = area.limit(tiny_conditioning(seed=6)), area.limit(tiny_conditioning(seed=4))
+        answers = {
+            name: first_calls(patch(tiny_model, one, method="styleid"), content, *prompts)[0][2]
+            for name, one in banks.items()
+        }
+        assert difference(answers["region"], answers[same]) < 1e-5
+        assert difference(answers["region"], answers[other]) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "limit, named",
+    [
+        (lambda prompt: ConditioningSetArea().append(prompt, 64, 64, 0, 0, 1.0)[0], "an area"),
+        (lambda prompt: ConditioningSetMask().append(prompt, torch.ones(1, 8, 12), "default", 1.0)[0], "a mask"),
+    ],
+    ids=["area", "mask"],
+)
+def test_an_inversion_of_a_part_is_refused(tiny_model, limit, named):
+    """Outside of it the model would not be asked, and the noise be empty."""
+    with pytest.raises(MagicStyleError, match=f"conditioning is limited to {named}.*whole picture"):
+        inversion(tiny_model, picture(), conditioning=limit(tiny_conditioning()))
