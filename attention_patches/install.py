@@ -39,6 +39,7 @@ from .capture import Recorder, TrajectoryRecorder
 from .checks import check_bank, check_roles, check_run, stored_layers
 from .fusion_patch import FusionPatch, SigmaWindow, StepView, coverage_warning, nearest_view
 from .model_facts import Model, self_attention_widths
+from .prefetch import CudaLane, prefetched
 from .replay import REPLAY, Catcher, model_inputs, replay_view
 from .word_reader import WordReader
 
@@ -245,8 +246,19 @@ def _views(
             catcher = Catcher(patch.layers, roles)
             made[id(features)] = replay_view(executor, features, sigma, args[0], _options(args), catcher)
         elif id(features) not in made:
-            made[id(features)] = nearest_view(features, sigma)
+            made[id(features)] = _stored_view(features, sigma, patch, roles, args[0].device)
     return [made[id(features)] for features in bank]
+
+
+def _stored_view(
+    features: StoredFeatures, sigma: float, patch: FusionPatch, roles: str, device: torch.device
+) -> StepView:
+    """Stored features; those in main memory reach a CUDA device a layer ahead."""
+    view = nearest_view(features, sigma)
+    layers = [layer for layer in features.header.layers if layer in patch.layers]
+    if device.type != "cuda" or features.device.type == device.type or not roles:
+        return view
+    return prefetched(view, layers, roles, CudaLane(device))
 
 
 def _with_other_weights_recorded(guider: Any, bank: FeatureBank, patch: FusionPatch) -> FeatureBank:

@@ -154,6 +154,11 @@ class StoredFeatures(ImageFeatures):
         return [] if self.disk is not None else super()._comfy_cache_tensors()
 
     @property
+    def device(self) -> torch.device:
+        """Where the stacks are."""
+        return next(iter(self._stacks.values())).device
+
+    @property
     def roles(self) -> str:
         """The kept roles, as letters of "qkvx"."""
         return "".join(role for role in ROLES if any(kept == role for _, kept in self._stacks))

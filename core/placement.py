@@ -42,6 +42,24 @@ def in_memory(device: torch.device | str = "cpu") -> Allocate:
     return allocate
 
 
+def page_locked(_: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Room in main memory from which a GPU copies while it computes; ordinary memory where the driver has no more."""
+    try:
+        return torch.empty(shape, dtype=dtype, pin_memory=True)
+    except RuntimeError:
+        return torch.empty(shape, dtype=dtype)
+
+
+def settle_place(place: str, device: torch.device, estimate: int, free_on_device: int) -> str:
+    """What `auto` means: a CUDA device's own memory while features take an eighth of what is free there at most.
+
+    Two pictures come, and sampling, ControlNets and the autoencoder want the rest.
+    """
+    if place != "auto":
+        return place
+    return "gpu" if device.type == "cuda" and 8 * estimate <= free_on_device else "cpu"
+
+
 class OnDisk:
     """Room in one safetensors file per stack, under a folder of its own that is removed with the last reference."""
 

@@ -73,8 +73,8 @@ def _inputs(picture: str) -> list[Any]:
             options=list(PLACES),
             default="auto",
             optional=True,
-            tooltip="Where features are kept. auto is main memory (cpu); gpu is faster where they fit; disk maps them "
-            "from files in ComfyUI's temp folder.",
+            tooltip="Where features are kept. auto is the gpu while they take little of what is free there, else main "
+            "memory (cpu); disk maps them from files in ComfyUI's temp folder.",
         ),
         io.Combo.Input(
             "keep",

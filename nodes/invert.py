@@ -29,7 +29,7 @@ from ..core.errors import MagicStyleError
 from ..core.features import RESNET, FeatureHeader, FeatureWriter, ImageFeatures, feature_bytes
 from ..core.inversion import Record, sample_ddim_inversion, sampling_grid
 from ..core.layers import LayerId, select_layers
-from ..core.placement import PRECISIONS, Allocate, OnDisk, in_memory
+from ..core.placement import PRECISIONS, Allocate, OnDisk, in_memory, page_locked, settle_place
 from ..core.regions import Grid
 from .report import inversion_report, readable_bytes
 
@@ -117,7 +117,7 @@ def invert(
     heads = {layer: count for layer, count in self_attention_heads(model).items() if layer in grids}
     header = FeatureHeader(model_id(model), "ddim", levels, tuple(samples.shape), grids, heads)
     recorder = (
-        Recorder(FeatureWriter(tuple(grids), len(levels), roles, dtype, allocator(place, model)))
+        Recorder(FeatureWriter(tuple(grids), len(levels), roles, dtype, allocator(place, model, estimate)))
         if budget.storage == "features"
         else TrajectoryRecorder(len(levels), latent_precision(dtype))
     )
@@ -159,11 +159,18 @@ def latent_precision(dtype: torch.dtype) -> torch.dtype:
     return torch.float16 if dtype.itemsize == 1 else dtype
 
 
-def allocator(place: str, model: Model) -> Allocate:
-    """Where features go: main memory unless the user says otherwise."""
+def allocator(place: str, model: Model, estimate: int) -> Allocate:
+    """Where features go, and how: `estimate` is their size in bytes."""
+    device = model.load_device
+    on_device = comfy.model_management.get_free_memory(device) - model.model_size()
+    place = settle_place(place, device, estimate, on_device)
     if place == "disk":
         return OnDisk(Path(folder_paths.get_temp_directory()))
-    return in_memory(model.load_device if place == "gpu" else "cpu")
+    if place == "gpu":
+        return in_memory(device)
+    # page-locked memory is rounded up to powers of two, and the system can never move it out
+    copied = device.type == "cuda" and 4 * estimate <= free_memory()
+    return page_locked if copied else in_memory()
 
 
 def free_memory() -> int:

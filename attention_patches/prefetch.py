@@ -1,0 +1,72 @@
+"""Prefetch: stored features on their way to the model's device, one layer ahead of the attention that needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Protocol
+
+import torch
+
+from ..core.features import AttentionFeatures
+from ..core.layers import LayerId
+from .fusion_patch import StepView
+
+
+class Lane(Protocol):
+    """Carries features to a device while that computes."""
+
+    def send(self, features: AttentionFeatures) -> Any:
+        """Start to copy; what is returned is handed to `receive`."""
+
+    def receive(self, sent: Any) -> AttentionFeatures:
+        """The copies, safe to use by what is computed next."""
+
+
+class CudaLane:
+    """Copies on a stream of their own; those from page-locked memory run beside the model's kernels."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)
+
+    def send(self, features: AttentionFeatures) -> tuple[AttentionFeatures, torch.cuda.Event]:
+        """Start to copy, in the precision that is stored."""
+        with torch.cuda.stream(self._stream):
+            copies = (None if t is None else t.to(self._device, non_blocking=True) for t in features)
+            return AttentionFeatures(*copies), self._stream.record_event()
+
+    def receive(self, sent: tuple[AttentionFeatures, torch.cuda.Event]) -> AttentionFeatures:
+        """Let the model's stream, not the processor, wait for the copies."""
+        copies, arrived = sent
+        running = torch.cuda.current_stream(self._device)
+        running.wait_event(arrived)
+        for tensor in copies:
+            if tensor is not None:
+                # their memory belongs to the lane's stream: it must not be reused before the model has read it
+                tensor.record_stream(running)
+        return copies
+
+
+def prefetched(view: StepView, layers: Sequence[LayerId], roles: str, lane: Lane) -> StepView:
+    """A view of the same features on the lane's device; `layers` are asked in this order.
+
+    The first layer is sent at once, and each next one when the one before it is asked for: at most two are on the
+    device at a time. A layer out of order is sent when it is asked for; ResNet inputs (role x) stay where they are.
+    """
+    following, kept = dict(pairwise(layers)), roles.replace("x", "")
+    sent: dict[LayerId, Any] = {layer: lane.send(view(layer, kept)) for layer in layers[:1]}
+
+    def ahead(layer: LayerId, wanted: str) -> AttentionFeatures:
+        if "x" in wanted:
+            return view(layer, wanted)
+        near = [layer, *([following[layer]] if layer in following else [])]
+        for passed in set(sent).difference(near):
+            del sent[passed]
+        for soon in near:
+            if soon not in sent:
+                sent[soon] = lane.send(view(soon, kept))
+        held = lane.receive(sent[layer])._asdict()
+        return AttentionFeatures(**{role: held[role] for role in wanted})
+
+    return ahead

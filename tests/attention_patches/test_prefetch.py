@@ -1,0 +1,70 @@
+"""Prefetch order, on a lane that only writes down what it is asked."""
+
+import pytest
+import torch
+from magicstyle.attention_patches.prefetch import CudaLane, prefetched
+from magicstyle.core.features import AttentionFeatures
+from magicstyle.core.layers import LayerId
+
+LAYERS = [LayerId("output", number, 0) for number in (6, 7, 8)]
+
+
+class Notebook:
+    """A lane that copies at once and keeps a record."""
+
+    def __init__(self):
+        self.events = []
+
+    def send(self, features):
+        self.events.append(("send", float(features.k[0])))
+        return AttentionFeatures(*(None if t is None else t.clone() for t in features))
+
+    def receive(self, sent):
+        self.events.append(("receive", float(sent.k[0])))
+        return sent
+
+
+def view(layer, roles):
+    return AttentionFeatures(**{role: torch.full((2,), float(layer.number)) for role in roles})
+
+
+def test_each_layer_is_sent_while_the_one_before_it_is_used():
+    lane = Notebook()
+    ahead = prefetched(view, LAYERS, "kv", lane)
+    assert lane.events == [("send", 6.0)]
+    for layer in LAYERS:
+        assert float(ahead(layer, "kv").v[0]) == layer.number
+    sends = [("send", 6.0), ("send", 7.0), ("receive", 6.0), ("send", 8.0), ("receive", 7.0), ("receive", 8.0)]
+    assert lane.events == sends
+
+
+def test_a_layer_asked_twice_is_sent_once():
+    lane = Notebook()
+    ahead = prefetched(view, LAYERS, "qkv", lane)
+    first, second = ahead(LAYERS[0], "q"), ahead(LAYERS[0], "kv")
+    assert first.k is None and second.q is None
+    assert lane.events.count(("send", 6.0)) == 1
+
+
+def test_layers_out_of_order_arrive_all_the_same():
+    ahead = prefetched(view, LAYERS, "kv", Notebook())
+    assert [float(ahead(LAYERS[i], "k").k[0]) for i in (2, 0, 1)] == [8.0, 6.0, 7.0]
+
+
+def test_resnet_inputs_are_not_sent():
+    lane = Notebook()
+    ahead = prefetched(view, LAYERS, "kvx", lane)
+    before = list(lane.events)
+    assert float(ahead(LAYERS[1], "x").x[0]) == 7.0
+    assert lane.events == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_cuda_lane_delivers_what_was_sent():
+    device = torch.device("cuda")
+    kept = {layer: torch.randn(2, 4096, 320, dtype=torch.float16).pin_memory() for layer in LAYERS}
+    ahead = prefetched(lambda layer, _: AttentionFeatures(k=kept[layer]), LAYERS, "k", CudaLane(device))
+    for layer in LAYERS:
+        found = ahead(layer, "k").k
+        assert found.device.type == "cuda"
+        torch.testing.assert_close((found * 2).cpu(), kept[layer] * 2)
