@@ -1,1 +1,12 @@
-"""Ratios measured in one run, printed as tables: python -m benchmarks.speed, and so on."""
+"""Ratios measured in one run, printed as tables: python -m benchmarks.speed, and so on.
+
+The checkout answers to the name `magicstyle` here, also where it is not installed.
+"""
+
+import sys
+import types
+from pathlib import Path
+
+if "magicstyle" not in sys.modules:
+    sys.modules["magicstyle"] = types.ModuleType("magicstyle")
+    sys.modules["magicstyle"].__path__ = [str(Path(__file__).resolve().parents[1])]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import sys
 import threading
 import time
-import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +17,7 @@ MIB = 2**20
 
 
 def use_comfyui() -> None:
-    """Make the checkout importable as `magicstyle` and a ComfyUI on the CPU beside it, with torch's own attention."""
-    pack = types.ModuleType("magicstyle")
-    pack.__path__ = [str(PACK)]
-    sys.modules["magicstyle"] = pack
+    """Make a ComfyUI on the CPU importable, with torch's own attention."""
     from magicstyle.tests.host.locate import ADVICE, find_host
     from magicstyle.tests.host.shims import use_host
 

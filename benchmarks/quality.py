@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 import time
-import types
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,21 +19,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from magicstyle.core.fusion import FusionSettings
+from magicstyle.headless.model import HeadlessModel, load_demo_model
+from magicstyle.headless.sheet import contact_sheet
+from magicstyle.headless.stylize import Inversion, Recipe, invert, reconstruct, stylize
+from magicstyle.tools.demo_model.portraits import Portrait, portrait
 from PIL import Image
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[1]
-if "magicstyle" not in sys.modules:  # the checkout as a package, also where it is not installed
-    sys.modules["magicstyle"] = types.ModuleType("magicstyle")
-    sys.modules["magicstyle"].__path__ = [str(ROOT)]
-
-from magicstyle.core.fusion import FusionSettings  # noqa: E402
-from magicstyle.headless.model import HeadlessModel, load_demo_model  # noqa: E402
-from magicstyle.headless.sheet import contact_sheet  # noqa: E402
-from magicstyle.headless.stylize import Inversion, Recipe, invert, reconstruct, stylize  # noqa: E402
-from magicstyle.tools.demo_model.portraits import Portrait, portrait  # noqa: E402
-
-from .measures import Signature, edge_f1, fractions, gradient_correlation, psnr, signature  # noqa: E402
+from .measures import Signature, edge_f1, fractions, gradient_correlation, psnr, signature
 
 CONTENT_SEED, STYLE_SEED = 3_000_000, 4_000_000  # training draws the seeds from 0 on
 REGIONS = ("hair", "face", "clothes", "background")
@@ -66,14 +58,20 @@ ROWS = (
     Row("latent AdaIN only", None),
     Row("styleid", STYLEID),
     Row("masactrl", FusionSettings("masactrl")),
+    Row("sac", FusionSettings("sac")),
+    Row("seac", FusionSettings("seac", query_preservation=0.0)),
+    Row("zstar", FusionSettings("zstar")),
+    Row("style_aligned", FusionSettings("style_aligned")),
+    Row("rsa", FusionSettings("rsa")),
+    Row("diffstyler, no LoRA", FusionSettings("diffstyler")),
     Row("ffa, defaults", FFA),
     Row("ffa, no query preservation", replace(FFA, query_preservation=0.0)),
     Row("ffa, no AdaIN start", FFA, 0.0),
     Row("ffa, no content weight", replace(FFA, content_weight=0.0)),
 )
 SHEET_LABELS = (
-    "content", "style", "reconstruction", "AdaIN only", "styleid", "masactrl", "ffa", "ffa: g = 0", "ffa: no AdaIN",
-    "ffa: w_c = 0",
+    "content", "style", "reconstruction", "AdaIN only", "styleid", "masactrl", "sac", "seac", "zstar", "style_aligned",
+    "rsa", "diffstyler", "ffa", "ffa: g = 0", "ffa: no AdaIN", "ffa: w_c = 0",
 )  # fmt: skip
 
 
@@ -139,7 +137,7 @@ def prepare(model: HeadlessModel, count: int, recipe: Recipe) -> Pairs:
     contents, styles = pictures(content), pictures(style)
     inversions = [
         tuple(invert(model, model.encode(x[i : i + BATCH] * 2 - 1), recipe, roles=roles) for x, roles in wanted)
-        for wanted in [((contents, "qkv"), (styles, "kv"))]
+        for wanted in [((contents, "qkv"), (styles, "qkv"))]
         for i in range(0, count, BATCH)
     ]
     regions = [masks(drawn) for drawn in content]
@@ -221,11 +219,12 @@ def structure_at(curve: Sequence[Score], style: float) -> float | None:
 
 def sheet(pairs: Pairs, results: Sequence[Tensor]) -> Image.Image:
     """Some pairs with every row's result."""
-    columns = [_images(x[:SHOWN]) for x in (pairs.contents, pairs.styles, *results)]
+    columns = [to_images(x[:SHOWN]) for x in (pairs.contents, pairs.styles, *results)]
     return contact_sheet(list(zip(*columns, strict=True)), SHEET_LABELS, tile=128)
 
 
-def _images(x: Tensor) -> list[Image.Image]:
+def to_images(x: Tensor) -> list[Image.Image]:
+    """Pictures b 3 h w in 0..1 for Pillow."""
     pixels = (x.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
     return [Image.fromarray(picture) for picture in pixels.numpy()]
 

@@ -16,7 +16,7 @@ from ..core.features import AttentionFeatures, FeatureBank, FeatureHeader, Featu
 from ..core.fusion import FusionSettings, Moment, Scene, StyleFeatures, content_roles, fuse, style_roles
 from ..core.inversion import Denoiser, sample_ddim, sample_ddim_inversion, sampling_grid
 from ..core.layers import LayerId, select_layers
-from ..core.regions import Grid
+from ..core.regions import Grid, mask_to_tokens
 from ..core.schedule import LEVELS, ddim_uniform, noise_levels
 from .attention import Handler
 from .model import HeadlessModel
@@ -76,7 +76,14 @@ def stylize(
 ) -> Tensor:
     """The content latent painted with the style's features: b c h w."""
     bank = FeatureBank(content.features, (StyleEntry(style.features),))
-    start = adain_latents(content.noise, style.noise, recipe.adain)
+    return paint(model, bank, adain_latents(content.noise, style.noise, recipe.adain), recipe, callback)
+
+
+@torch.inference_mode()
+def paint(
+    model: HeadlessModel, bank: FeatureBank, start: Tensor, recipe: Recipe, callback: Callback | None = None
+) -> Tensor:
+    """An initial latent b c h w sampled with a bank's features: any number of styles, with regions and masks."""
     return sample_ddim(fused(model, bank, recipe), start, recipe.sigmas.to(start.device), callback=callback)
 
 
@@ -121,10 +128,18 @@ def _fusion(
         content, *styles = (
             _on_rows(features.at(layer, step, kept), q) for features, step, kept in zip(bank, steps, roles, strict=True)
         )
-        weighted = (StyleFeatures(found, entry.weight) for found, entry in zip(styles, bank.styles, strict=True))
-        return fuse(kernel, Scene(AttentionFeatures(q, k, v), content, tuple(weighted), moment), settings)
+        placed = tuple(_placed(found, entry, layer, grid) for found, entry in zip(styles, bank.styles, strict=True))
+        return fuse(kernel, Scene(AttentionFeatures(q, k, v), content, placed, moment), settings)
 
     return handle
+
+
+def _placed(features: AttentionFeatures, entry: StyleEntry, layer: LayerId, grid: Grid) -> StyleFeatures:
+    """One style's features with its weight, and its masks on the layer's tokens."""
+    region = None if entry.region is None else mask_to_tokens(entry.region, grid)
+    mask = entry.style_mask
+    shown = None if mask is None else mask_to_tokens(mask, entry.features.header.grids[layer]).to(features.k)
+    return StyleFeatures(features, entry.weight, region, shown)
 
 
 def _on_rows(features: AttentionFeatures, q: Tensor) -> AttentionFeatures:
