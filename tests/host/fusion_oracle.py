@@ -80,6 +80,17 @@ def styleid(live, content, style, heads, done, t, gamma=0.75, tau=1.5):
     return attention(gamma * content[0] + (1 - gamma) * live[0], style[1], style[2], heads, tau)
 
 
+def ffa(live, content, style, heads, done, t, gamma=0.75, tau=1.5, w_s=1.0, w_c=0.05):
+    """One softmax over both pictures; a weight multiplies its picture's share before the softmax is normalised."""
+    q = gamma * content[0] + (1 - gamma) * live[0]
+    q, k, v = (heads_first(part, heads) for part in (q, cat(style[1], content[1]), cat(style[2], content[2])))
+    logits = tau * (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
+    mass = torch.exp(logits - logits.amax(-1, keepdim=True))
+    tokens = style[1].shape[1]
+    mass = torch.cat([w_s * mass[..., :tokens], w_c * mass[..., tokens:]], dim=-1)
+    return (mass / mass.sum(-1, keepdim=True) @ v).permute(0, 2, 1, 3).flatten(2)
+
+
 def masactrl(live, content, style, heads, done, t):
     return attention(live[0], content[1], content[2], heads)
 
@@ -161,4 +172,4 @@ def diffstyler_whole(model, content, sigmas, context, prompt, share=30 / 50):
     return x
 
 
-RULES = {rule.__name__: rule for rule in (styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler)}
+RULES = {rule.__name__: rule for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler)}

@@ -12,6 +12,10 @@ from magicstyle.tests.host.tiny import tiny_conditioning, tiny_sigmas
 STEPS = 5
 # the knobs that the papers have no place for, at rest
 PUBLISHED = {"style_weight": 1.0, "query_preservation": 0.0}
+KNOBS = {
+    "ffa": {"style_weight": 1.0, "content_weight": 0.05, "query_preservation": 0.75, "temperature": 1.5},
+    "styleid": {"query_preservation": 0.75, "temperature": 1.5},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +27,7 @@ def inference():
 @pytest.mark.parametrize("name", RULES)
 def test_each_method_equals_its_formula_after_a_full_run(tiny_model, name):
     content, bank = scene(tiny_model)
-    knobs = {"query_preservation": 0.75, "temperature": 1.5} if name == "styleid" else PUBLISHED
+    knobs = KNOBS.get(name, PUBLISHED)
     ours = sample(patch(tiny_model, bank, method=name, **knobs), content) * SCALE
     latents = picture() * SCALE, picture(seed=9) * SCALE
     context = tiny_conditioning()[0][0]
