@@ -40,9 +40,11 @@ def bank_bytes(lab: Lab) -> list[tuple[str, int]]:
 
 def model_calls(lab: Lab) -> dict[str, Callable[[], object]]:
     """One model call per representation."""
+    import torch
     from magicstyle.core.features import FeatureBank, StyleEntry
 
     content, style, running = lab.latents
+    together = torch.cat(lab.latents)
     features = FeatureBank(lab.capture(content, LAYERS), (StyleEntry(lab.capture(style, LAYERS)),))
     latents = FeatureBank(lab.trajectory(content, LAYERS), (StyleEntry(lab.trajectory(style, LAYERS)),))
     return {
@@ -51,6 +53,9 @@ def model_calls(lab: Lab) -> dict[str, Callable[[], object]]:
         "features, ffa": lab.fused(features, running),
         "latents, styleid": lab.fused(latents, running, method="styleid"),
         "latents, ffa": lab.fused(latents, running),
+        # what a replay beside the running row would cost at least: the same rows in one call, nothing fused
+        "three rows in one plain call": lambda: lab.call(lab.model, together),
+        "three plain calls of one row": lambda: [lab.call(lab.model, latent) for latent in lab.latents],
     }
 
 

@@ -1,0 +1,92 @@
+"""What the workflows do, on the demo model: one strip of pictures for each that it can show.
+
+    python -m benchmarks.gallery              assets/examples/*.png
+
+Drawn portraits that the demo model never saw; the settings of the workflows. Regions are the drawings' own, as a user
+would paint them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from magicstyle.core.adain import adain_latents
+from magicstyle.core.features import FeatureBank, StyleEntry
+from magicstyle.core.fusion import FusionSettings
+from magicstyle.headless.model import HeadlessModel, load_demo_model
+from magicstyle.headless.sheet import contact_sheet
+from magicstyle.headless.stylize import Inversion, Recipe, invert, paint
+from torch import Tensor
+
+from .quality import FFA, STYLEID, draw, masks, pictures, to_images
+
+FOLDER = Path(__file__).resolve().parents[1] / "assets" / "examples"
+
+
+class Style(NamedTuple):
+    """A style picture by its seed, and the regions of the portrait that it paints (none: everywhere)."""
+
+    seed: int
+    regions: tuple[str, ...] = ()
+
+
+class Example(NamedTuple):
+    """One workflow's picture."""
+
+    name: str
+    content: int
+    styles: tuple[Style, ...]
+    settings: FusionSettings = FFA
+
+
+EXAMPLES = (
+    Example("styleid", 1_000_103, (Style(1_000_114),), STYLEID),
+    Example(
+        "two_styles_by_mask",
+        3_000_001,
+        (Style(4_000_001, ("hair",)), Style(5_000_001, ("face", "clothes", "background"))),
+    ),
+    Example("portrait_keep_background", 3_000_002, (Style(5_000_003, ("hair", "face", "clothes")),)),
+)
+
+
+def inversion(model: HeadlessModel, seed: int, recipe: Recipe) -> tuple[Tensor, Inversion]:
+    """A portrait 1 3 h w in 0..1 and its inversion."""
+    picture = pictures(draw(seed, 1))
+    return picture, invert(model, model.encode(picture * 2 - 1), recipe)
+
+
+def strip(model: HeadlessModel, example: Example) -> None:
+    """Write content, regions, styles and result side by side."""
+    recipe = replace(Recipe(), settings=example.settings)
+    picture, content = inversion(model, example.content, recipe)
+    drawn = masks(draw(example.content, 1)[0])
+    shown, labels, entries, start = [picture], ["portrait"], [], content.noise
+    for number, style in enumerate(example.styles, start=1):
+        look, inverted = inversion(model, style.seed, recipe)
+        region = torch.stack([drawn[name] for name in style.regions]).any(0).float()[None] if style.regions else None
+        entries.append(StyleEntry(inverted.features, region=region))
+        start = adain_latents(start, inverted.noise, region=region)
+        shown += [look] if region is None else [look, region.expand(3, -1, -1)[None]]
+        title = "style" if len(example.styles) == 1 else f"style {number}"
+        labels += [title] if region is None else [title, f"{title} here"]
+    latent = paint(model, FeatureBank(content.features, tuple(entries)), start, recipe)
+    shown.append((model.decode(latent) + 1) / 2)
+    row = [to_images(x)[0] for x in shown]
+    contact_sheet([row], [*labels, "result"], tile=192).save(FOLDER / f"{example.name}.png", optimize=True)
+
+
+def main() -> None:
+    """All strips."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    model = load_demo_model()
+    for example in EXAMPLES:
+        strip(model, example)
+        print(FOLDER / f"{example.name}.png")
+
+
+if __name__ == "__main__":
+    main()
