@@ -55,14 +55,21 @@ def check_run(bank: FeatureBank, latent: Tensor) -> None:
         raise MagicStyleError("latent_image is not a picture latent: connect a LATENT of one still picture.")
     if tuple(latent.shape[2:]) != header.latent_shape[2:]:
         raise MagicStyleError(
-            f"latent_image is {_pixels(latent.shape)} but the content was inverted at {_pixels(header.latent_shape)}: "
-            "sample at the content's size."
+            f"latent_image is {_pixels(latent.shape)}{_owner(bank, latent.shape)} but the content was inverted at "
+            f"{_pixels(header.latent_shape)}: sample the noise of DDIM Inversion (Content), or invert the content at "
+            "the size that you sample; a style may have any size."
         )
     if header.batch not in (1, latent.shape[0]):
         raise MagicStyleError(
             f"latent_image holds {latent.shape[0]} pictures but the content features hold {header.batch}: "
             "sample the latent that DDIM Inversion (Content) gave."
         )
+
+
+def _owner(bank: FeatureBank, shape: tuple[int, ...]) -> str:
+    """Whose size it is, where it is that of a style: its noise was connected in place of the content's."""
+    same = [i for i, style in enumerate(bank.styles, 1) if style.features.header.latent_shape[2:] == tuple(shape[2:])]
+    return f", the size of style {same[0]}," if same else ""
 
 
 def _pixels(shape: tuple[int, ...]) -> str:
