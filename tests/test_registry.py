@@ -73,3 +73,14 @@ def test_pictures_in_assets_are_small():
 def test_github_workflows_are_yaml_with_jobs(name):
     text = (PACK / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8")
     assert yaml.safe_load(text)["jobs"][name]["steps"]
+
+
+def test_the_oldest_comfyui_that_is_asked_for_is_the_oldest_that_is_tested():
+    workflow = (PACK / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    matrix = yaml.safe_load(workflow)["jobs"]["test"]["strategy"]["matrix"]["comfyui"]
+    tested = sorted(tuple(map(int, version.removeprefix("v").split("."))) for version in matrix)
+    project = (PACK / "pyproject.toml").read_text(encoding="utf-8")
+    asked = re.search(r'^requires-comfyui = ">=([\d.]+)"', project, re.MULTILINE)[1]
+    assert tuple(map(int, asked.split("."))) == tested[0]
+    assert f"ComfyUI {asked} or newer" in (PACK / "README.md").read_text(encoding="utf-8")
+    assert tested[-1] >= (0, 33, 0)  # a release of 2026
