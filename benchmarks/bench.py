@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import gc
 import threading
 import time
@@ -10,14 +11,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 PACK = Path(__file__).resolve().parents[1]
 MIB = 2**20
 
 
-def use_comfyui() -> None:
-    """Make a ComfyUI on the CPU importable, with torch's own attention."""
+def parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
+    """The options that benchmarks of model calls share."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--rounds", type=int, default=rounds)
+    made.add_argument("--size", type=int, default=64, help="side of the latent: 64 is a 512x512 picture")
+    made.add_argument("--network", choices=sorted(NETWORKS), default="sd15")
+    made.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    return made
+
+
+def use_comfyui(device: str = "cpu") -> None:
+    """Make a ComfyUI on this device importable, with torch's own attention."""
     from magicstyle.tests.host.locate import ADVICE, find_host
     from magicstyle.tests.host.shims import use_host
 
@@ -27,7 +38,23 @@ def use_comfyui() -> None:
     use_host(str(host))
     from comfy.cli_args import args
 
+    args.cpu = device == "cpu"
     args.use_pytorch_cross_attention = True
+
+
+class Network(NamedTuple):
+    """A UNet of genuine shapes: its generated checkpoint, its prompt's channels, and the layers that fuse."""
+
+    variant: str
+    prompt: int
+    pooled: int | None
+    layers: str
+
+
+NETWORKS = {
+    "sd15": Network("real", 768, None, "output.6-11"),
+    "sdxl": Network("real_sdxl", 2048, 1280, "output.0-5"),
+}
 
 
 def random_model(variant: str = "real") -> Any:
@@ -47,10 +74,20 @@ def in_turn(variants: dict[str, Callable[[], object]], rounds: int) -> dict[str,
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, run in variants.items():
-            started = time.process_time()
+            started = clock()
             run()
-            seconds[name].append(time.process_time() - started)
+            seconds[name].append(clock() - started)
     return seconds
+
+
+def clock() -> float:
+    """Seconds: of this process's work on a CPU; by the wall, with all work done, where a CUDA device is in use."""
+    import torch
+
+    if not torch.cuda.is_initialized():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def ratios(seconds: dict[str, list[float]], base: str) -> dict[str, float]:
@@ -66,8 +103,16 @@ def resident_bytes() -> int:
 
 @contextmanager
 def peak_memory() -> Iterator[list[int]]:
-    """Yields a list whose one entry is, afterwards, the bytes by which resident memory rose above its start."""
+    """Yields a list whose one entry is, afterwards, the bytes by which memory (a CUDA device's, if any) rose."""
+    import torch
+
     gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+        before, result = torch.cuda.memory_allocated(), [0]
+        yield result
+        result[0] = torch.cuda.max_memory_allocated() - before
+        return
     start, result, done = resident_bytes(), [0], threading.Event()
 
     def watch() -> None:
@@ -84,18 +129,21 @@ def peak_memory() -> Iterator[list[int]]:
 
 
 class Lab:
-    """A random network of genuine SD1.5 shapes, latents and a prompt, and what benchmarks do with them."""
+    """A random network of genuine shapes, latents and a prompt, and what benchmarks do with them."""
 
     SIGMA = 2.0
 
-    def __init__(self, size: int, pictures: int) -> None:
+    def __init__(self, size: int, pictures: int, network: str = "sd15") -> None:
         import comfy.samplers
         import torch
 
         generator = torch.Generator().manual_seed(0)
-        self.model = random_model()
+        self.network = NETWORKS[network]
+        self.model = random_model(self.network.variant)
         self.latents = [torch.randn(1, 4, size, size, generator=generator) for _ in range(pictures)]
-        self.prompt = [[torch.randn(1, 77, 768, generator=generator), {}]]
+        pooled = self.network.pooled
+        extra = {} if pooled is None else {"pooled_output": torch.randn(1, pooled, generator=generator)}
+        self.prompt = [[torch.randn(1, 77, self.network.prompt, generator=generator), extra]]
         self._euler = comfy.samplers.sampler_object("euler")
 
     def call(self, model: Any, latent: Any) -> Any:
@@ -124,12 +172,14 @@ class Lab:
 
     def trajectory(self, latent: Any, layers: str) -> Any:
         """The same moment as a trajectory of one step, to be replayed."""
-        from magicstyle.attention_patches.install import weights_id
-        from magicstyle.core.features import Trajectory
+        import torch
+        from magicstyle.attention_patches.capture import TrajectoryRecorder
+        from magicstyle.attention_patches.install import install_capture, weights_id
 
-        inputs = {"c_crossattn": self.prompt[0][0]}
-        header = self.header(latent, layers)
-        return Trajectory(header, latent.unsqueeze(0), inputs, source=self.model, weights=weights_id(self.model))
+        recorder = TrajectoryRecorder(1, torch.float32)
+        with recorder.recording(0, latent):
+            self.call(install_capture(self.model, recorder), latent)
+        return recorder.close(self.header(latent, layers), latent, self.model, weights_id(self.model))
 
     def header(self, latent: Any, layers: str) -> Any:
         """Facts about one picture at one noise level."""
@@ -142,11 +192,11 @@ class Lab:
         return FeatureHeader(model_id(self.model), "ddim", (self.SIGMA,), tuple(latent.shape), chosen)
 
     def fused(self, bank: Any, latent: Any, start: float = 0.0, **knobs: Any) -> Callable[[], object]:
-        """A model call with fusion in output blocks 6 to 11."""
+        """A model call with fusion in the network's layers."""
         from magicstyle.attention_patches.install import install_fusion
         from magicstyle.core.fusion import FusionSettings
 
-        patched = install_fusion(self.model, bank, FusionSettings(**knobs), "output.6-11", start, 1.0)
+        patched = install_fusion(self.model, bank, FusionSettings(**knobs), self.network.layers, start, 1.0)
         return lambda: self.call(patched, latent)
 
 

@@ -1,4 +1,4 @@
-"""What the bank takes, and what replay costs: python -m benchmarks.memory [--rounds N] [--size 64]
+"""What the bank takes, and what replay costs: python -m benchmarks.memory [--network sdxl] [--device cuda]
 
 Genuine SD1.5 shapes, random weights, CPU, torch's own attention. Bytes are for 50 steps of two pictures at size x size
 latents (64 is 512x512) and output blocks 6 to 11, against StyleID's published scheme: queries, keys and values of both
@@ -8,13 +8,12 @@ call's in the same round; median. The first table is one 4096 x 320 self-attenti
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from typing import Any
 
-from .bench import MIB, Lab, in_turn, peaks, ratios, table, use_comfyui
+from .bench import MIB, Lab, in_turn, parser, peaks, ratios, table, use_comfyui
 
-STEPS, LAYERS = 50, "output.6-11"
+STEPS = 50
 
 
 def bank_bytes(lab: Lab) -> list[tuple[str, int]]:
@@ -23,7 +22,7 @@ def bank_bytes(lab: Lab) -> list[tuple[str, int]]:
     from magicstyle.attention_patches.model_facts import self_attention_widths
     from magicstyle.core.features import feature_bytes
 
-    header, widths = lab.header(lab.latents[0], LAYERS), self_attention_widths(lab.model)
+    header, widths = lab.header(lab.latents[0], lab.network.layers), self_attention_widths(lab.model)
 
     def features(roles: str, dtype: torch.dtype) -> int:
         return feature_bytes(header.grids, widths, STEPS, 1, roles, dtype)
@@ -45,8 +44,12 @@ def model_calls(lab: Lab) -> dict[str, Callable[[], object]]:
 
     content, style, running = lab.latents
     together = torch.cat(lab.latents)
-    features = FeatureBank(lab.capture(content, LAYERS), (StyleEntry(lab.capture(style, LAYERS)),))
-    latents = FeatureBank(lab.trajectory(content, LAYERS), (StyleEntry(lab.trajectory(style, LAYERS)),))
+    features = FeatureBank(
+        lab.capture(content, lab.network.layers), (StyleEntry(lab.capture(style, lab.network.layers)),)
+    )
+    latents = FeatureBank(
+        lab.trajectory(content, lab.network.layers), (StyleEntry(lab.trajectory(style, lab.network.layers)),)
+    )
     return {
         "plain": lambda: lab.call(lab.model, running),
         "features, styleid": lab.fused(features, running, method="styleid"),
@@ -59,7 +62,7 @@ def model_calls(lab: Lab) -> dict[str, Callable[[], object]]:
     }
 
 
-def one_attention(size: int) -> dict[str, Callable[[], object]]:
+def one_attention(size: int, device: str) -> dict[str, Callable[[], object]]:
     """One styled self-attention of the finest layer: the host's function, and a softmax held in memory."""
     import torch
     from comfy.ldm.modules.attention import attention_pytorch
@@ -69,14 +72,14 @@ def one_attention(size: int) -> dict[str, Callable[[], object]]:
     from magicstyle.core.fusion import FusionSettings, Scene, StyleFeatures, fuse
 
     n, heads, settings = size * size, 8, FusionSettings(method="styleid")
-    live, content, style = (AttentionFeatures(*torch.randn(3, 1, n, 320)) for _ in range(3))
+    live, content, style = (AttentionFeatures(*torch.randn(3, 1, n, 320, device=device)) for _ in range(3))
 
     def call(q: Any, k: Any, v: Any, mask: Any) -> Any:
         return attention_pytorch(q, k, v, heads, mask)
 
     def ours() -> Any:
         scene = Scene(live, content, (StyleFeatures(style),))
-        return fuse(Kernel(call, heads, takes_key_mask=True), scene, settings)
+        return fuse(Kernel(call, heads, takes_key_mask=device == "cpu"), scene, settings)
 
     def materialised() -> Any:
         q = settings.query_preservation * content.q + (1 - settings.query_preservation) * live.q
@@ -90,20 +93,17 @@ def one_attention(size: int) -> dict[str, Callable[[], object]]:
 
 def main() -> None:
     """Measure and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--size", type=int, default=64)
-    arguments = parser.parse_args()
-    use_comfyui()
-    attention = one_attention(arguments.size)
+    arguments = parser(__doc__, rounds=5).parse_args()
+    use_comfyui(arguments.device)
+    attention = one_attention(arguments.size, arguments.device)
     seconds, memory = ratios(in_turn(attention, arguments.rounds), "ours"), peaks(attention)
     print(f"one self-attention of {arguments.size**2} tokens x 320 channels")
     rows = [[name, f"{seconds[name]:.2f}", f"{memory[name]:.0f}"] for name in attention]
     print(table(["attention", "time / ours", "extra memory, MiB"], rows), flush=True)
 
-    lab = Lab(arguments.size, pictures=3)
+    lab = Lab(arguments.size, 3, arguments.network)
     sizes = bank_bytes(lab)
-    print(f"\nbank of {STEPS} steps, two pictures, latent {arguments.size}x{arguments.size}, {LAYERS}")
+    print(f"\nbank of {STEPS} steps, two pictures, latent {arguments.size}x{arguments.size}, {lab.network.layers}")
     rows = [[name, f"{count / MIB:.1f}", f"{count / sizes[0][1]:.5f}"] for name, count in sizes]
     print(table(["kept", "MiB", "of StyleID's scheme"], rows), flush=True)
 

@@ -1,4 +1,4 @@
-"""What regions cost at genuine SD1.5 shapes: python -m benchmarks.regions [--rounds N] [--size 64]
+"""What regions cost at genuine SD1.5 shapes: python -m benchmarks.regions [--network sdxl] [--device cuda]
 
 Two styles with regions against the same two without, FFA in output blocks 6 to 11, random weights, one latent of
 size x size (64 is a 512x512 picture), CPU, torch's own attention. A figure is the median over rounds of a model call's
@@ -7,11 +7,10 @@ CPU time divided by that of "two styles" in the same round; memory is what its p
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from typing import Any
 
-from .bench import Lab, in_turn, peaks, ratios, table, use_comfyui
+from .bench import Lab, in_turn, parser, peaks, ratios, table, use_comfyui
 
 GOAL, GOAL_MIB = 1.15, 64
 BASE = "two styles"
@@ -34,13 +33,13 @@ def regions(size: int) -> dict[str, Any]:
     return {name: tuple(mask.float().unsqueeze(0) for mask in pair) for name, pair in pairs.items()}
 
 
-def variants(size: int, method: str) -> dict[str, Callable[[], object]]:
+def variants(size: int, method: str, network: str) -> dict[str, Callable[[], object]]:
     """The model calls to compare."""
     import torch
     from magicstyle.core.features import FeatureBank, StyleEntry
 
-    lab = Lab(size, pictures=4)
-    content, *styles = (lab.capture(latent, "output.6-11") for latent in lab.latents[:3])
+    lab = Lab(size, 4, network)
+    content, *styles = (lab.capture(latent, lab.network.layers) for latent in lab.latents[:3])
     running = lab.latents[3]
 
     def fused(*masks: torch.Tensor) -> Callable[[], object]:
@@ -54,13 +53,11 @@ def variants(size: int, method: str) -> dict[str, Callable[[], object]]:
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--method", default="ffa")
-    arguments = parser.parse_args()
-    use_comfyui()
-    runs = variants(arguments.size, arguments.method)
+    options = parser(__doc__, rounds=5)
+    options.add_argument("--method", default="ffa")
+    arguments = options.parse_args()
+    use_comfyui(arguments.device)
+    runs = variants(arguments.size, arguments.method, arguments.network)
     relative = ratios(in_turn(runs, arguments.rounds), BASE)
     memory = peaks(runs)
     rows = [

@@ -48,6 +48,7 @@ VARIANTS = {
     "sd2": Variant((1, 1, 1, 1), 2, (1, 1, 1, 0), 1, 1024, True),
     "vega": Variant((1, 1, 1), 2, (0, 1, 2), 0, 2048, True, 2816),
     "sdxl": Variant((1, 1, 1), 2, (0, 2, 10), 10, 2048, True, 2816),
+    "real_sdxl": Variant((1, 2, 4), 2, (0, 2, 10), 10, 2048, True, 2816),  # the shapes of SDXL
 }
 
 
