@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ class CallSite(NamedTuple):
     chunks: int  # rows are chunk-major: (chunks b) n c
     negative: tuple[bool, ...] = ()  # which chunks are known to answer a negative prompt
     windows: tuple[Window | None, ...] = ()  # none at all: every chunk shows the whole latent
+    latent: Grid | None = None  # the (h, w) of the latent that the model was called with
 
     @classmethod
     def read(cls, options: Mapping[str, Any]) -> CallSite | None:
@@ -48,7 +49,9 @@ class CallSite(NamedTuple):
         uuids, negative, areas = options.get("uuids", ()), options.get(NEGATIVE, ()), options.get(AREAS)
         flags = tuple(uuid in negative for uuid in uuids) if negative else ()
         windows = tuple(areas.get(uuid) for uuid in uuids) if areas else ()
-        return cls(layer, (shape[2], shape[3]), len(options.get("cond_or_uncond", (0,))), flags, windows)
+        whole = options.get("original_shape")
+        latent = None if whole is None else (whole[2], whole[3])
+        return cls(layer, (shape[2], shape[3]), len(options.get("cond_or_uncond", (0,))), flags, windows, latent)
 
     def matches(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
         """Whether q, k and v hold one token per grid cell; token-merging and tiling patches change that."""
@@ -59,6 +62,16 @@ class CallSite(NamedTuple):
 ResNetHandler = Callable[[CallSite, Tensor], Tensor]
 # answers one self-attention call, (site, kernel, q, k, v) -> b n c, or leaves it to whoever else is there with None
 Handler = Callable[[CallSite, Kernel, Tensor, Tensor, Tensor], Tensor | None]
+
+
+# hears of a self-attention call whose tokens another node has merged or tiled
+Missed = Callable[[CallSite], None]
+
+
+def replaced_layers(options: Mapping[str, Any], layers: Iterable[LayerId]) -> list[LayerId]:
+    """Which layers' self-attention another node answers by itself (attn1_replace) in this model call."""
+    replacements = options.get("patches_replace", {}).get("attn1", {})
+    return [layer for layer in layers if tuple(layer) in replacements or layer[:2] in replacements]
 
 
 def sigma_of(options: Mapping[str, Any], timestep: Tensor) -> float:
@@ -73,11 +86,13 @@ def hooked(
     *,
     cross: Handler | None = None,
     resnet: ResNetHandler | None = None,
+    missed: Missed | None = None,
     alone: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Let `handler` answer the self-attention calls of one model call, and `cross` those of cross-attention.
 
-    `resnet` sees the inputs of one ResNet. `options` leave as they came.
+    `resnet` sees the inputs of one ResNet, `missed` hears of calls that do not hold one token per grid cell. `options`
+    leave as they came.
 
     `alone` silences the pack's other handlers for this call; other nodes' overrides are called in any case.
 
@@ -90,7 +105,7 @@ def hooked(
     if resnet is not None:
         added["output_block_patch"] = _resnet_patch(resnet, handler)
     with (
-        _set(options, OVERRIDE, _override(options, flag, handler, cross)),
+        _set(options, OVERRIDE, _override(options, flag, handler, cross, missed)),
         _set(options, "patches", _with_patches(patches or {}, **added)),
         _set(options, ONLY, handler) if alone else nullcontext(),
     ):
@@ -116,7 +131,9 @@ class _Flag:
         return n
 
 
-def _override(options: dict[str, Any], flag: _Flag, handler: Handler, cross: Handler | None) -> Callable[..., Tensor]:
+def _override(
+    options: dict[str, Any], flag: _Flag, handler: Handler, cross: Handler | None, missed: Missed | None
+) -> Callable[..., Tensor]:
     previous = options.get(OVERRIDE)
 
     @torch.compiler.disable
@@ -127,6 +144,8 @@ def _override(options: dict[str, Any], flag: _Flag, handler: Handler, cross: Han
         site = CallSite.read(live) if allowed else None
         # a prompt has its own number of tokens
         if site is None or not (site.matches(q, k, v) if flag.up else site.matches(q, q, q)):
+            if site is not None and flag.up and missed is not None:
+                missed(site)
             return _delegate(previous, func, q, k, v, args, kwargs)
         with _set(live, ONLY, _NOBODY):
             out = answer(site, _kernel(previous, func, q, args, kwargs), q, k, v)

@@ -25,7 +25,7 @@ from ..core.fusion import (
     style_roles,
 )
 from ..core.layers import LayerId
-from ..core.regions import Grid, Window, crop_tokens, mask_to_tokens
+from ..core.regions import Grid, Window, crop_tokens, mask_to_tokens, resample_tokens
 from .call_site import CallSite, Handler, ResNetHandler
 
 # the stored features of one picture at the current noise level: (layer, roles) -> b n c each
@@ -125,9 +125,13 @@ class FusionPatch:
             Window(0, 0, *grid) if window is None else window.on_grid(header.latent_shape[2:], grid)
             for window in site.windows or [None] * site.chunks
         ]
-        if any(window is None or window.size != site.grid for window in windows):
+        if any(window is None for window in windows):
             return None
-        return Rows(running.shape[0], grid, tuple(windows))
+        # another grid for the whole latent is another node's doing (Deep Shrink), and shows the same places
+        whole = site.latent == header.latent_shape[2:]
+        if not whole and any(window.size != site.grid for window in windows):
+            return None
+        return Rows(running.shape[0], grid, tuple(windows), site.grid)
 
     def _styles(self, views: Sequence[StepView], site: CallSite, rows: Rows, q: Tensor) -> tuple[StyleFeatures, ...]:
         # copies of one picture share their features: core.fusion knows them by that
@@ -159,13 +163,14 @@ class Rows(NamedTuple):
     count: int
     grid: Grid  # of the whole content
     windows: tuple[Window, ...]  # in tokens, one for each chunk
+    running: Grid  # at which a window is shown: its own size, or what another node makes of it
 
     def of_content(self, tokens: Tensor) -> Tensor:
         """1 or b pictures' tokens -> rows n c, cut to each chunk's window."""
         if len(set(self.windows)) == 1:
-            return self.of_style(crop_tokens(tokens, self.grid, self.windows[0]))
+            return self.of_style(self._shown(tokens, self.windows[0]))
         shape = (self.count // len(self.windows), -1, *tokens.shape[2:])
-        return torch.cat([crop_tokens(tokens, self.grid, window).expand(shape) for window in self.windows])
+        return torch.cat([self._shown(tokens, window).expand(shape) for window in self.windows])
 
     def of_style(self, tokens: Tensor) -> Tensor:
         """1 or b pictures' tokens -> rows m c."""
@@ -177,8 +182,11 @@ class Rows(NamedTuple):
         """A mask on the content, b h w -> rows n, or 1 n where all rows have the same."""
         tokens = mask_to_tokens(mask, self.grid)
         if tokens.shape[0] == 1 and len(set(self.windows)) == 1:
-            return crop_tokens(tokens, self.grid, self.windows[0])
+            return self._shown(tokens, self.windows[0])
         return self.of_content(tokens)
+
+    def _shown(self, tokens: Tensor, window: Window) -> Tensor:
+        return resample_tokens(crop_tokens(tokens, self.grid, window), window.size, self.running)
 
     def of_mask(self, mask: Tensor, grid: Grid) -> Tensor:
         """A mask on a style, b h w -> rows m on the style's grid, or 1 m where all rows have the same."""

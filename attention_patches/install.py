@@ -34,7 +34,7 @@ from ..core.features import (
 from ..core.fusion import METHODS, FusionSettings, Moment
 from ..core.layers import LayerId
 from ..core.regions import Window
-from .call_site import AREAS, NEGATIVE, hooked, sigma_of
+from .call_site import AREAS, NEGATIVE, hooked, replaced_layers, sigma_of
 from .capture import Recorder, TrajectoryRecorder
 from .checks import check_bank, check_roles, check_run, stored_layers
 from .fusion_patch import FusionPatch, SigmaWindow, StepView, coverage_warning, nearest_view
@@ -74,12 +74,25 @@ def plain_model(model: Model) -> tuple[Model, list[str]]:
     """A clone without guidance functions and without our own patches, and the names of what was left out."""
     plain = model.clone()
     removed = [name for option, name in GUIDANCE.items() if plain.model_options.pop(option, None)]
+    removed += ["self-attention patches"] if _without_self_attention_patches(plain) else []
     for wrappers in plain.wrappers.values():
         ours = [key for key in wrappers if key is not None and key.startswith(KEY)]
         removed += ["FFA Model Patcher"] if ours else []
         for key in ours:
             del wrappers[key]
     return plain, list(dict.fromkeys(removed))
+
+
+def _without_self_attention_patches(plain: Model) -> bool:
+    """Take off what merges or tiles tokens or answers instead: features are kept per token. Whether there was any."""
+    options = plain.model_options["transformer_options"] = dict(plain.model_options["transformer_options"])
+    patches, replacements = dict(options.get("patches", {})), dict(options.get("patches_replace", {}))
+    found = [patches.pop(name, None) for name in ("attn1_patch", "attn1_output_patch")]
+    found.append(replacements.pop("attn1", None))
+    for name, kept in (("patches", patches), ("patches_replace", replacements)):
+        if name in options:
+            options[name] = kept
+    return any(found)
 
 
 def install_capture(model: Model, recorder: Recorder | TrajectoryRecorder) -> Model:
@@ -149,10 +162,16 @@ class _Fusion:
         sigma = sigma_of(options, args[1])
         if options.get(REPLAY) or sigma not in patch.window:
             return executor(*args, **kwargs)
-        views = _views(options.get(self.key, patch.bank), patch, executor, sigma, args)
+        run = options.get(self.key) or _Run(patch.bank)
+        views = _views(run.bank, patch, executor, sigma, args)
         moment = Moment(patch.progress(sigma), _noise_share(self.sampling, sigma))
-        with hooked(options, patch.handler(views, moment), resnet=patch.resnet_handler(views[0], moment)):
-            return executor(*args, **kwargs)
+        missed: list[LayerId] = []
+        handler, resnet = patch.handler(views, moment), patch.resnet_handler(views[0], moment)
+        with hooked(options, handler, resnet=resnet, missed=lambda site: missed.append(site.layer)):
+            out = executor(*args, **kwargs)
+        run.warn("replaces", replaced_layers(options, patch.layers))
+        run.warn("merges or tiles the tokens of", patch.layers.intersection(missed))
+        return out
 
     def outer_sample(self, executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """One sampling run: checked first."""
@@ -162,7 +181,7 @@ class _Fusion:
             logger.warning("FFA Model Patcher: %s", warning)
         # the guider's options live for this run alone
         options = guider.model_options["transformer_options"]
-        options[self.key] = _with_other_weights_recorded(guider, bank, self.patch)
+        options[self.key] = _Run(_with_other_weights_recorded(guider, bank, self.patch))
         return executor(*args, **kwargs)
 
     def calc_cond_batch(
@@ -196,6 +215,29 @@ class _Fusion:
     ) -> Any:
         """The host's reckoning of what a run needs."""
         return executor(patcher, _with_room(patcher, shape, self.room), *args, **kwargs)
+
+
+class _Run:
+    """What one sampling run of a patcher holds: its features, and what it has already warned of."""
+
+    def __init__(self, bank: FeatureBank) -> None:
+        self.bank = bank
+        self._warned: set[str] = set()
+
+    def __deepcopy__(self, memo: object) -> _Run:
+        return self
+
+    def warn(self, deed: str, layers: Collection[LayerId]) -> None:
+        """Say once a run in which layers another node leaves us nothing to fuse."""
+        if not layers or deed in self._warned:
+            return
+        self._warned.add(deed)
+        names = ", ".join(str(layer) for layer in sorted(layers))
+        logger.warning(
+            "FFA Model Patcher: another node %s the self-attention of %s; its result stands, nothing is fused there.",
+            deed,
+            names,
+        )
 
 
 def _options(args: tuple[Any, ...]) -> dict[str, Any]:
@@ -243,7 +285,7 @@ def _views(
     made: dict[int, StepView] = {}  # a picture that serves twice is replayed once
     for features, roles in patch.pictures(bank):
         if id(features) not in made and isinstance(features, Trajectory):
-            catcher = Catcher(patch.layers, roles)
+            catcher = Catcher(patch.layers, roles, features.header.grids)
             made[id(features)] = replay_view(executor, features, sigma, args[0], _options(args), catcher)
         elif id(features) not in made:
             made[id(features)] = _stored_view(features, sigma, patch, roles, args[0].device)
@@ -264,9 +306,13 @@ def _stored_view(
 def _with_other_weights_recorded(guider: Any, bank: FeatureBank, patch: FusionPatch) -> FeatureBank:
     """Trajectories of a model with other weights (a LoRA came later): their features, from that model, for this run."""
     running = weights_id(guider.model_patcher)
+    # weights that hooks schedule are in place for some model calls, those of a replay included
+    hooked_weights = any(cond.get("hooks") for conds in guider.conds.values() for cond in conds or ())
     replaced: dict[int, ImageFeatures] = {}
     for place, (features, roles) in enumerate(patch.pictures(bank)):
-        if isinstance(features, Trajectory) and features.source is not None and features.weights != running:
+        if not isinstance(features, Trajectory) or features.source is None:
+            continue
+        if hooked_weights or features.weights != running:
             logger.info("FFA Model Patcher: the sampling model has other weights than the inversion's; recording first")
             replaced[place] = record_trajectory(features, patch.layers, roles)
     return bank.with_features(replaced) if replaced else bank

@@ -6,7 +6,7 @@ guidance, and its features are let go when the step is done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from ..core.attention import Kernel
 from ..core.features import AttentionFeatures, Trajectory
 from ..core.layers import LayerId
+from ..core.regions import Grid, resample_tokens
 from .call_site import OVERRIDE, CallSite, hooked
 from .fusion_patch import StepView
 
@@ -26,8 +27,9 @@ ModelCall = Callable[..., Tensor]
 class Catcher:
     """Holds the self-attention features of one model call."""
 
-    def __init__(self, layers: Collection[LayerId], roles: str) -> None:
+    def __init__(self, layers: Collection[LayerId], roles: str, grids: Mapping[LayerId, Grid]) -> None:
         self._layers = layers
+        self._grids = grids
         self.roles = roles
         self.caught: dict[LayerId, AttentionFeatures] = {}
         self._resnet = AttentionFeatures()
@@ -35,7 +37,9 @@ class Catcher:
     def handle(self, site: CallSite, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Answer one attention call as the host would, holding on to the roles asked for."""
         if site.layer in self._layers:
-            held = {role: tensor for role, tensor in zip("qkv", (q, k, v), strict=True) if role in self.roles}
+            live = {role: tensor for role, tensor in zip("qkv", (q, k, v), strict=True) if role in self.roles}
+            kept = self._grids[site.layer]
+            held = {role: resample_tokens(tensor, site.grid, kept) for role, tensor in live.items()}
             self.caught[site.layer] = AttentionFeatures(**held)
         return kernel.call(q, k, v, None)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from .errors import MagicStyleError
 from .layers import LayerId, legal_range
 from .placement import Allocate, OnDisk, in_memory
-from .regions import Grid
+from .regions import Grid, resample_tokens
 
 ROLES = "qkvx"
 # the layer whose block DiffStyler copies: up_blocks[1].resnets[1] of diffusers
@@ -224,10 +224,13 @@ class FeatureWriter:
         return layer in self._layers
 
     def write(self, layer: LayerId, grid: Grid, step: int, features: AttentionFeatures) -> None:
-        """Keep one layer's features, each b n c, for one step; nothing of the given tensors stays referenced."""
-        self._grids[layer] = grid
+        """Keep one layer's features, each b n c, for one step; nothing of the given tensors stays referenced.
+
+        Steps that another node runs at another grid (Deep Shrink) are brought to the first one's.
+        """
+        kept = self._grids.setdefault(layer, grid)
         for role in self._roles.replace("x", ""):
-            self._keep(layer, role, step, getattr(features, role))
+            self._keep(layer, role, step, resample_tokens(getattr(features, role), grid, kept))
 
     @property
     def wants_resnet(self) -> bool:

@@ -106,3 +106,14 @@ def mask_to_tokens(mask: Tensor, grid: Grid) -> Tensor:
     """Resample a mask b h w to the token grid by area -> b n, so that a token's value is its covered share."""
     tokens = F.adaptive_avg_pool2d(mask.unsqueeze(1), grid)
     return rearrange(tokens, "b 1 h w -> b (h w)")
+
+
+def resample_tokens(tokens: Tensor, old: Grid, new: Grid) -> Tensor:
+    """Features b n c or masks b n of one token grid, brought to another one by linear interpolation between cells."""
+    if old == new:
+        return tokens
+    if tokens.ndim == 2:
+        return resample_tokens(tokens.unsqueeze(2), old, new).squeeze(2)
+    cells = rearrange(tokens, "b (h w) c -> b c h w", h=old[0])
+    cells = F.interpolate(cells, size=new, mode="bilinear", antialias=True)
+    return rearrange(cells, "b c h w -> b (h w) c")

@@ -34,6 +34,8 @@ from ..core.regions import Grid
 from .report import inversion_report, readable_bytes
 
 Latent = dict[str, Any]
+# what a conditioning may carry beside its text
+UNREPEATABLE = {"control": "a ControlNet", "hooks": "hooks"}
 KEEP = {"all": "qkv", "queries": "q", "keys and values": "kv", "all and ResNet": "qkvx"}
 
 
@@ -180,17 +182,17 @@ def free_memory() -> int:
 
 def _budget(storage: str, place: str, estimate: int, conditioning: list[Any]) -> Budget:
     """`features` while they fit half of the free memory, since two pictures come; else `latents`."""
-    controlled = "control" in conditioning[0][1]
-    if storage == "latents" and controlled:
+    carried = [name for key, name in UNREPEATABLE.items() if key in conditioning[0][1]]
+    if storage == "latents" and carried:
         raise MagicStyleError(
-            "conditioning carries a ControlNet, which a replay of latents cannot repeat: "
+            f"conditioning carries {' and '.join(carried)}, which a replay of latents cannot repeat: "
             "choose storage features, or invert with a plain prompt."
         )
     free = free_memory()
     sizes = f"features were estimated at {readable_bytes(estimate)}, {readable_bytes(free)} of memory were free"
     if storage == "auto":
         fits = place == "disk" or estimate <= free / 2
-        storage = "features" if controlled or fits else "latents"
+        storage = "features" if carried or fits else "latents"
     return Budget(storage, estimate, f"storage {storage}: {sizes}")
 
 

@@ -1,6 +1,7 @@
 """The checkout as package `magicstyle`, the host if there is one, and an honest last line about what was skipped."""
 
 import ast
+import json
 import shutil
 import sys
 import types
@@ -67,6 +68,36 @@ def pytest_collection_modifyitems(items):
 
 def pytest_report_header():
     return f"ComfyUI: {HOST or ADVICE}"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The composition matrix, a line a neighbour: what held, and what share of each effect alone was left."""
+    rows = composition_rows(terminalreporter.stats)
+    if rows:
+        terminalreporter.section(f"beside other nodes, in {HOST}")
+    for name, (promise, kept, outcomes) in rows.items():
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+        shares = [
+            f"{side} {min(values):.2f}-{max(values):.2f}"
+            for side, values in zip(("its effect", "ours"), zip(*kept, strict=True), strict=False)
+        ]
+        terminalreporter.write_line(f"{name:42} {promise}  [{'; '.join([counts, *shares])}]")
+
+
+def composition_rows(stats):
+    """Each neighbour's promise, the shares that were seen, and how its cells ended."""
+    rows = {}
+    for outcome in ("passed", "failed", "skipped"):
+        for report in stats.get(outcome, ()):
+            told = [value for key, value in getattr(report, "user_properties", ()) if key == "composition"]
+            if not told or (report.when != "call" and outcome == "passed"):
+                continue
+            name, _, promise, seen = json.loads(told[-1])
+            reason = f": {report.longrepr[2].removeprefix('Skipped: ')}" if outcome == "skipped" else ""
+            _, kept, outcomes = rows.setdefault(name, (promise, [], Counter()))
+            kept += [seen] if seen else []
+            outcomes[outcome + reason] += 1
+    return rows
 
 
 def pytest_unconfigure(config):

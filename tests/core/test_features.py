@@ -66,6 +66,15 @@ def test_writing_keeps_no_reference_to_the_activation():
     assert float(stored.at(LAYERS[0], 0).k.min()) == 1.0
 
 
+def test_steps_at_a_smaller_grid_are_brought_to_the_first_ones():
+    writer = FeatureWriter(LAYERS[:1], 2, "k")
+    writer.write(LAYERS[0], (4, 6), 0, AttentionFeatures(k=torch.ones(1, 24, 8)))
+    writer.write(LAYERS[0], (2, 3), 1, AttentionFeatures(k=torch.full((1, 6, 8), 3.0)))
+    stored = writer.close(header())
+    assert stored.header.grids[LAYERS[0]] == (4, 6)
+    assert torch.equal(stored.at(LAYERS[0], 1).k, torch.full((1, 24, 8), 3.0, dtype=torch.float16))
+
+
 @pytest.mark.parametrize("sigma, step", [(14.0, 0), (100.0, 0), (3.3, 1), (3.0, 2), (0.05, 4), (1e-6, 4), (0.0, 4)])
 def test_the_nearest_level_in_log_space_serves(sigma, step):
     assert features().nearest(sigma).step == step

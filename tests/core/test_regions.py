@@ -1,7 +1,7 @@
 import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.regions import Window, clean_mask, crop_tokens, mask_to_tokens
+from magicstyle.core.regions import Window, clean_mask, crop_tokens, mask_to_tokens, resample_tokens
 
 
 @pytest.mark.parametrize("grid", [(6, 10), (1, 7), (64, 48), (5, 3)])
@@ -88,3 +88,21 @@ def test_cropped_tokens_are_those_of_the_window():
     grid = torch.arange(2 * 3 * 5).reshape(2, 15, 1)
     assert crop_tokens(grid, (3, 5), Window(1, 2, 2, 2)).flatten(1).tolist() == [[7, 8, 12, 13], [22, 23, 27, 28]]
     assert crop_tokens(grid, (3, 5), Window(0, 0, 3, 5)) is grid
+
+
+@pytest.mark.parametrize("new", [(3, 4), (12, 16), (5, 8)])
+def test_resampled_tokens_keep_their_places(new):
+    """A ramp over the picture is a ramp on every grid, away from its edges."""
+
+    def ramp(grid):
+        rows, columns = ((torch.arange(side) + 0.5) / side for side in grid)
+        return torch.stack([rows[:, None].expand(grid), columns[None].expand(grid)], dim=-1).reshape(1, -1, 2)
+
+    result, expected = (
+        tokens.unflatten(1, new)[:, 1:-1, 1:-1] for tokens in (resample_tokens(ramp((6, 8)), (6, 8), new), ramp(new))
+    )
+    torch.testing.assert_close(result, expected, atol=0.02, rtol=0)  # smoothing bends the ends
+    assert torch.equal(resample_tokens(ramp((6, 8)), (6, 8), (6, 8)), ramp((6, 8)))
+    torch.testing.assert_close(
+        resample_tokens(ramp((6, 8))[..., 0], (6, 8), new), resample_tokens(ramp((6, 8)), (6, 8), new)[..., 0]
+    )

@@ -246,6 +246,11 @@ def test_replay_of_a_controlled_inversion_is_refused_and_auto_avoids_it(tiny_mod
     assert isinstance(inversion(tiny_model, picture(), "auto", conditioning=controlled).features, StoredFeatures)
 
 
+def test_replay_of_an_inversion_under_hooks_is_refused(tiny_model):
+    with pytest.raises(MagicStyleError, match="conditioning carries hooks, which a replay.*choose storage features"):
+        inversion(tiny_model, picture(), "latents", conditioning=[[tiny_conditioning()[0][0], {"hooks": object()}]])
+
+
 @pytest.mark.parametrize("storage", ["features", "latents"])
 @pytest.mark.parametrize("fails", [False, True])
 def test_nothing_of_a_run_outlives_it(tiny_model, storage, fails):

@@ -442,6 +442,18 @@ def test_guidance_on_the_inversion_model_is_left_out_and_reported(tiny_model):
     assert "left out" not in expected.report
 
 
+def test_self_attention_patches_on_the_inversion_model_are_left_out_and_reported(tiny_model):
+    expected = inversion(tiny_model, picture())
+    merging = tiny_model.clone()
+    merging.set_model_attn1_patch(lambda n, context, value, extra: (n[:, ::2], context, value))
+    merging.set_model_attn1_output_patch(lambda n, extra: n.repeat_interleave(2, dim=1))
+    merging.set_model_attn1_replace(lambda q, k, v, extra: v, "output", 7)
+    result = inversion(merging, picture())
+    assert torch.equal(result.noise["samples"], expected.noise["samples"])
+    assert "left out of the inversion: self-attention patches" in result.report
+    assert merging.model_options["transformer_options"]["patches"]["attn1_patch"]
+
+
 def test_the_report_is_worth_reading(tiny_model):
     report = inversion(tiny_model, picture()).report
     for part in ("5 steps, 6 model calls", "sigma 0.0413 to", "output.6-11", "12x8", "KiB in memory", "expected 1"):

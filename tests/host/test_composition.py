@@ -1,0 +1,125 @@
+"""Every cell of the composition matrix, against a real ComfyUI."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from magicstyle.tests.host.composition import (
+    BOTH_ACT,
+    ROWS,
+    SAME_PICTURE,
+    SHARES,
+    STORAGES,
+    Cell,
+    Verdict,
+    alone,
+    base,
+    both,
+    cells,
+    check_both_act,
+    distance,
+    effect,
+    neighbour_alone,
+    ours_alone,
+    verdict,
+)
+from magicstyle.tests.host.locate import PACK, find_host
+from safetensors import safe_open
+
+FLAGS = Path(__file__).with_name("flags.py")
+EXACT = 1e-3  # of an effect: what rounding may change
+
+
+def of(outcome):
+    return pytest.mark.parametrize("cell", [cell for cell in cells(ROWS) if cell.row.outcome == outcome], ids=str)
+
+
+@pytest.fixture
+def note(record_property):
+    """Tell the table at the end of the run about a cell, and how much of each effect was left."""
+
+    def tell(cell, seen=None):
+        record_property("composition", json.dumps([*cell.row.summary, seen]))
+
+    return tell
+
+
+@of(BOTH_ACT)
+def test_both_act(cell, note):
+    note(cell)
+    on, ours = cell.tried.on, ours_alone(cell.tried.on, cell.storage, cell.row.layers)
+    picture, warnings = both(cell)
+    seen = verdict(alone(on), neighbour_alone(cell.tried), ours, picture)
+    note(cell, seen)
+    check_both_act(seen)
+    check_warnings(warnings, cell.row.warns)
+    # neither the storage nor the order of the nodes makes a difference
+    assert distance(picture, both(Cell(cell.row, cell.tried))[0]) <= EXACT * effect(ours, alone(on))
+
+
+@of(SAME_PICTURE)
+def test_same_picture(cell, note):
+    note(cell)
+    on, row = cell.tried.on, cell.row
+    ours, neither = ours_alone(on, cell.storage, row.layers), alone(on)
+    small = EXACT * effect(ours, neither)
+    picture, warnings = both(cell)
+    assert row.witness is None or row.witness() > 0
+    assert distance(picture, ours) <= small and distance(neighbour_alone(cell.tried), neither) <= small
+    check_warnings(warnings, row.warns)
+
+
+@pytest.mark.parametrize("cell", [cell for cell in cells(ROWS) if cell.row.yields], ids=str)
+def test_ours_yields_where_the_neighbour_leaves_it_nothing(cell):
+    """Fused there alone, the picture is the neighbour's, to the bit; without it, ours would act."""
+    row, on = cell.row, cell.tried.on
+    picture, warnings = both(cell, row.yields)
+    assert torch.equal(picture, neighbour_alone(cell.tried))
+    assert effect(ours_alone(on, cell.storage, row.yields), alone(on))
+    check_warnings(warnings, row.warns or f"{row.yields}.0.0")
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.flag], ids=lambda row: row.name)
+def test_the_attention_that_a_flag_chooses_gives_the_same_picture(row, note, tmp_path):
+    note(Cell(row, None))
+    out = tmp_path / "pictures.safetensors"
+    command = [sys.executable, str(FLAGS), str(find_host()), str(out), row.name]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr
+    with safe_open(out, "pt") as pictures:
+        assert pictures.metadata()["attention"] == f"attention_{row.flag}"
+        small = EXACT * effect(ours_alone(base, "features", row.layers), alone(base))
+        assert distance(pictures.get_tensor("plain"), alone(base)) <= small
+        for storage in STORAGES:
+            assert distance(pictures.get_tensor(storage), ours_alone(base, "features", row.layers)) <= small
+
+
+def test_the_readme_lists_the_matrix_row_by_row():
+    text = (PACK / "README.md").read_text(encoding="utf-8")
+    table = text.split("| beside | tried | what holds |\n| --- | --- | --- |\n")[1].split("\n\n")[0]
+    assert table.splitlines() == [f"| {' | '.join(row.summary)} |" for row in ROWS]
+
+
+def check_warnings(warnings, layers):
+    assert len(warnings) == bool(layers), warnings
+    assert all(f" of {layers};" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("lost", ["neighbour", "ours"])
+def test_a_side_that_stops_acting_fails_its_cell(lost):
+    cell = next(cell for cell in cells(ROWS) if cell.row.name == "FreeU")
+    pictures = {
+        "neither": alone(cell.tried.on),
+        "neighbour": neighbour_alone(cell.tried),
+        "ours": ours_alone(cell.tried.on, cell.storage, cell.row.layers),
+    }
+    left = {"neighbour": "ours", "ours": "neighbour"}[lost]
+    with pytest.raises(AssertionError, match=f"of {lost}'s effect 0 times is left"):
+        check_both_act(verdict(**pictures, both=pictures[left]))
+    check_both_act(Verdict(1.0, 1.0))
+    for share in SHARES:
+        with pytest.raises(AssertionError):
+            check_both_act(Verdict(share * 1.01 if share > 1.0 else share * 0.99, 1.0))
