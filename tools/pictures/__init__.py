@@ -1,0 +1,1 @@
+"""Pictures for the README, the help pages and the template browser, all made by scripts."""

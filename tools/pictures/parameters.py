@@ -1,0 +1,191 @@
+"""Draw assets/parameters.png: what each setting of the FFA Model Patcher does to the demo portrait.
+
+    python -m tools.pictures.parameters [--steps 25]
+
+The demo model, its two pictures, the headless path; a minute or two on one core, the same picture every time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[2]
+if "magicstyle" not in sys.modules:  # the checkout as a package, also where it is not installed
+    sys.modules["magicstyle"] = types.ModuleType("magicstyle")
+    sys.modules["magicstyle"].__path__ = [str(ROOT)]
+
+from magicstyle.core.adain import adain_latents  # noqa: E402
+from magicstyle.core.features import FeatureBank, StyleEntry  # noqa: E402
+from magicstyle.core.fusion import FusionSettings  # noqa: E402
+from magicstyle.core.inversion import Denoiser, sample_ddim  # noqa: E402
+from magicstyle.core.schedule import noise_levels  # noqa: E402
+from magicstyle.core.weights import DEMO_CONTENT, DEMO_STYLE  # noqa: E402
+from magicstyle.headless.model import HeadlessModel, load_demo_model  # noqa: E402
+from magicstyle.headless.pictures import read_picture, to_images, to_tensor  # noqa: E402
+from magicstyle.headless.stylize import Inversion, Recipe, fused, invert, reconstruct  # noqa: E402
+
+PICTURE = ROOT / "assets" / "parameters.png"
+TILE, GAP, LABEL, MARGIN = 144, 8, 22, 172
+WHOLE = (0.0, 1.0)
+STYLE_WEIGHTS = (0.0, 0.02, 0.1, 1.0, 5.0)
+PRESERVATIONS = (0.0, 0.5, 0.75, 1.0)
+TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 3.0)
+LAYERS = ("output.3-5", "output.6-8", "output.9-11", "output.6-11", "output.3-11")
+RANGES = ((0.0, 0.3), (0.0, 0.6), (0.3, 1.0), (0.6, 1.0), WHOLE)
+KEPT = "output.3-11"
+
+
+class Cell(NamedTuple):
+    """A picture of the sheet and what is written above it; the default settings are marked."""
+
+    label: str
+    settings: FusionSettings
+    layers: str = Recipe().layers
+    span: tuple[float, float] = WHOLE
+
+    @property
+    def is_default(self) -> bool:
+        """Whether these are the settings of an untouched node."""
+        return (self.settings, self.layers, self.span) == (FusionSettings(), Recipe().layers, WHOLE)
+
+
+class Row(NamedTuple):
+    """Pictures side by side, with a name in front."""
+
+    name: str
+    cells: tuple[Cell, ...]
+
+
+def rows() -> tuple[Row, ...]:
+    """What is varied: two knobs against each other, then one at a time."""
+    table = tuple(
+        Row(
+            f"query_preservation\n{kept:g}",
+            tuple(
+                Cell(f"style_weight {weight:g}", FusionSettings(style_weight=weight, query_preservation=kept))
+                for weight in STYLE_WEIGHTS
+            ),
+        )
+        for kept in PRESERVATIONS
+    )
+    return (
+        *table,
+        Row("temperature", tuple(Cell(f"{value:g}", FusionSettings(temperature=value)) for value in TEMPERATURES)),
+        Row("layers", tuple(Cell(layers, FusionSettings(), layers) for layers in LAYERS)),
+        Row(
+            "start_percent,\nend_percent",
+            tuple(Cell(f"{span[0]:g} to {span[1]:g}", FusionSettings(), span=span) for span in RANGES),
+        ),
+    )
+
+
+def within(span: tuple[float, float], inside: Denoiser, outside: Denoiser) -> Denoiser:
+    """One denoiser in a part of the noise schedule, another elsewhere; the span is in percent as the node takes it."""
+    levels = noise_levels()
+    top, bottom = (float(levels[round((1.0 - percent) * (len(levels) - 1))]) for percent in span)
+
+    def denoised(x: Tensor, sigma: Tensor) -> Tensor:
+        return (inside if bottom <= float(sigma[0]) <= top else outside)(x, sigma)
+
+    return denoised
+
+
+class Studio:
+    """The demo's two pictures, inverted once."""
+
+    def __init__(self, steps: int) -> None:
+        self.model: HeadlessModel = load_demo_model()
+        self.recipe = Recipe(steps=steps, layers=KEPT)
+        side = self.model.native_size
+        self.pictures = [read_picture(path, (side, side)) for path in (DEMO_CONTENT, DEMO_STYLE)]
+        self.content, self.style = (self.invert(picture) for picture in self.pictures)
+        self.bank = FeatureBank(self.content.features, (StyleEntry(self.style.features),))
+
+    def invert(self, picture: Image.Image) -> Inversion:
+        """A picture's noise and features."""
+        return invert(self.model, self.model.encode(to_tensor(picture)), self.recipe)
+
+    def decode(self, latent: Tensor) -> Image.Image:
+        """A latent as a picture."""
+        return to_images(self.model.decode(latent))[0]
+
+    def reconstruction(self) -> Image.Image:
+        """The portrait sampled back from its noise."""
+        return self.decode(reconstruct(self.model, self.content, self.recipe))
+
+    @torch.inference_mode()
+    def paint(self, cell: Cell) -> Image.Image:
+        """The portrait with a cell's settings."""
+        recipe = Recipe(cell.settings, self.recipe.steps, cell.layers)
+        denoised = within(cell.span, fused(self.model, self.bank, recipe), self.model.denoised)
+        start = adain_latents(self.content.noise, self.style.noise, recipe.adain)
+        return self.decode(sample_ddim(denoised, start, recipe.sigmas))
+
+
+class Sheet:
+    """Labelled rows of tiles on white."""
+
+    def __init__(self, columns: int, lines: int) -> None:
+        size = (MARGIN + columns * (TILE + GAP), GAP + lines * (LABEL + TILE + GAP))
+        self.image = Image.new("RGB", size, "white")
+        self.draw = ImageDraw.Draw(self.image)
+        self.font = ImageFont.load_default(15)
+        self.y = GAP
+
+    def name(self, text: str) -> None:
+        """Write what a row is about in front of it."""
+        self.draw.multiline_text((GAP, self.y + LABEL + TILE / 2 - 16), text, fill="black", font=self.font, spacing=6)
+
+    def tile(self, column: int, label: str, picture: Image.Image, *, marked: bool = False) -> None:
+        """A picture under its label; the marked one in a frame."""
+        x, y = MARGIN + column * (TILE + GAP), self.y + LABEL
+        self.draw.text((x, self.y), label, fill="black", font=self.font)
+        if marked:
+            self.draw.rectangle([x - 4, y - 4, x + TILE + 3, y + TILE + 3], fill="#d02a4a")
+        self.image.paste(picture.resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y))
+
+    def end_row(self) -> None:
+        """Go to the next row."""
+        self.y += LABEL + TILE + GAP
+
+
+def draw(studio: Studio, progress: Callable[[str], None] = print) -> Image.Image:
+    """The whole sheet: the two pictures and the plain reconstruction, then a row per setting."""
+    table = rows()
+    sheet = Sheet(max(len(row.cells) for row in table), 1 + len(table))
+    sheet.name(f"demo model,\n{studio.recipe.steps} steps;\nframed: defaults")
+    first = ("content", "style", "reconstruction")
+    for column, (label, picture) in enumerate(zip(first, (*studio.pictures, studio.reconstruction()), strict=True)):
+        sheet.tile(column, label, picture)
+    sheet.end_row()
+    for row in table:
+        progress(row.name.replace("\n", " "))
+        sheet.name(row.name)
+        for column, cell in enumerate(row.cells):
+            sheet.tile(column, cell.label, studio.paint(cell), marked=cell.is_default)
+        sheet.end_row()
+    return sheet.image
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=25)
+    steps = parser.parse_args().steps
+    torch.set_num_threads(1)  # the same sums in the same order everywhere
+    picture = draw(Studio(steps)).quantize(256, kmeans=1, dither=Image.Dither.NONE)
+    picture.save(PICTURE, optimize=True)
+    print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size // 1000} kB, {picture.size}")
+
+
+if __name__ == "__main__":
+    main()
