@@ -69,6 +69,17 @@ def test_pictures_in_assets_are_small():
         assert path.stat().st_size < 300_000, path.name
 
 
+def test_every_workflow_has_a_small_square_thumbnail_beside_it():
+    workflows = sorted((PACK / "workflows").glob("*.json"))
+    assert workflows
+    for path in workflows:
+        thumbnail = path.with_suffix(".jpg")
+        assert thumbnail.stat().st_size < 60_000
+        with Image.open(thumbnail) as picture:
+            assert picture.width == picture.height >= 400
+    assert {path.stem for path in (PACK / "workflows").glob("*.jpg")} == {path.stem for path in workflows}
+
+
 @pytest.mark.parametrize("name", ["test", "publish"])
 def test_github_workflows_are_yaml_with_jobs(name):
     text = (PACK / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8")

@@ -7,12 +7,14 @@ import pytest
 from magicstyle.tests import photographs
 from magicstyle.tests.browser.chromium import FLAGS, find_chromium, obstacle
 from magicstyle.tests.browser.frontend import Frontend
+from magicstyle.tests.host.locate import PACK
 from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.provide import STYLE_LIBRARY, provide, save_a_style
 from PIL import Image
 
 SCREENSHOTS = Path(__file__).with_name("screenshots")  # not in git
-FOR_README = Path(__file__).resolve().parents[2] / "assets" / "screenshots"
+FOR_README = PACK / "assets" / "screenshots"
+FOR_HELP = PACK / "web" / "docs" / "pictures"
 SIZE = (512, 512)
 VIEWPORT = {"width": 1600, "height": 950}
 
@@ -58,14 +60,14 @@ def frontend(tab, request):
 
 @pytest.fixture(scope="session")
 def keep_picture(request):
-    """Keep a picture of a graph; with --write-screenshots also as one of the README's, in few colours."""
+    """Keep a picture of a graph; with --write-screenshots also among the README's or the help's, in few colours."""
 
-    def keep(name, png):
+    def keep(name, png, folder=FOR_README):
         SCREENSHOTS.mkdir(exist_ok=True)
         (SCREENSHOTS / f"graph-{name}.png").write_bytes(png)
         if request.config.getoption("--write-screenshots"):
-            FOR_README.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, kmeans=1)
-            picture.save(FOR_README / f"{name}.png", optimize=True)
+            picture.save(folder / f"{name}.png", optimize=True)
 
     return keep

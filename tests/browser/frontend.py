@@ -26,6 +26,32 @@ GRAPH = """() => {
 }"""
 SHOWN_OR_FAILED = """node => app.graph.getNodeById(node)?.imgs?.[0]?.naturalWidth > 0
     || document.querySelector('[data-testid=error-overlay-dismiss]')"""
+THUMBNAIL = """name => {
+    const card = document.querySelector(`[data-testid="template-workflow-${name}"]`);
+    const ours = [...card.querySelectorAll('img')].filter(image => !image.src.includes('default-template'));
+    return ours.length && ours[0].naturalWidth ? [ours[0].naturalWidth, ours[0].naturalHeight] : null;
+}"""
+PLACE_ALONE = """types => {
+    const gap = 60, widest = 400, columns = 4, boxes = {}, bottoms = Array(columns).fill(0);
+    app.graph.clear();
+    types.forEach((type, i) => {
+        const node = LiteGraph.createNode(type), column = i % columns;
+        app.graph.add(node);
+        const [width, height] = node.computeSize();
+        node.setSize([Math.max(width, 300), height]);
+        node.pos = [column * (widest + gap), bottoms[column] + gap];
+        bottoms[column] = node.pos[1] + height + gap;
+        boxes[type] = [...node.pos, ...node.size];
+    });
+    return boxes;
+}"""
+SELECT = "type => app.canvas.selectNode(app.graph.nodes.find(node => node.type === type))"
+HELP_PICTURES = """() => [...document.querySelectorAll('.node-help-content img')]
+    .map(image => [image.src, image.complete && image.naturalWidth])"""
+HELP_IS_SHOWN = """() => {
+    const images = [...document.querySelectorAll('.node-help-content img')];
+    return images.length && images.every(image => image.complete);
+}"""
 PICTURE_SIZES = "node => (app.graph.getNodeById(node).imgs ?? []).map(i => [i.naturalWidth, i.naturalHeight])"
 LOOK_AT = """([x, y, scale]) => {
     app.canvas.ds.scale = scale;
@@ -52,7 +78,7 @@ class Frontend:
             self.complaints.append(f"{message.type}: {message.text}")
 
     def _on_request(self, url: str, status: str | int) -> None:
-        ours = "magicstyle" in url.lower() and not url.endswith(".jpg")  # a template without a picture is no fault
+        ours = "magicstyle" in url.lower() and not url.endswith("/en.md")  # asked for before the page that we have
         if ours and (status == "failed" or int(status) >= 400):
             self.complaints.append(f"{status}: {url}")
 
@@ -90,11 +116,21 @@ class Frontend:
         self.evaluate("workflow => app.loadGraphData(workflow)", workflow)
         self.settle()
 
-    def open_template(self, name: str) -> Locator:
-        """Templates in the side bar, our pack under Extensions, a workflow's card; returns the dialog."""
+    def open_templates(self) -> Locator:
+        """Templates in the side bar, our pack under Extensions; returns the dialog."""
         self.page.get_by_role("button", name="Templates").first.click()
         dialog = self.page.get_by_role("dialog")
         dialog.get_by_text(PACK_FOLDER).first.click()
+        return dialog
+
+    def thumbnail(self, name: str) -> list[int]:
+        """Size of the picture on a workflow's card in the open dialog, as soon as its file has arrived."""
+        self.page.get_by_test_id(f"template-workflow-{name}").scroll_into_view_if_needed()
+        return self.page.wait_for_function(THUMBNAIL, arg=name, timeout=60_000).json_value()
+
+    def open_template(self, name: str) -> Locator:
+        """Click on a workflow's card among the templates; returns the dialog."""
+        dialog = self.open_templates()
         dialog.get_by_test_id(f"template-workflow-{name}").click()
         dialog.wait_for(state="hidden")
         self.settle()
@@ -133,6 +169,21 @@ class Frontend:
         """Sizes of the pictures that a node shows, as soon as it shows some or the frontend reports an error."""
         self.page.wait_for_function(SHOWN_OR_FAILED, arg=node, timeout=patience * 1000)
         return self.evaluate(PICTURE_SIZES, node)
+
+    def place_nodes(self, types: list[str]) -> dict[str, list[float]]:
+        """A new graph of unconnected nodes; their boxes without titles."""
+        return self.evaluate(PLACE_ALONE, types)
+
+    def open_help(self, node_type: str) -> list[tuple[str, int]]:
+        """Select a node, press the information button above it; addresses and widths of its page's pictures."""
+        self.evaluate(SELECT, node_type)
+        self.page.get_by_test_id("info-button").click()
+        self.page.wait_for_function(HELP_IS_SHOWN, timeout=60_000)
+        return self.evaluate(HELP_PICTURES)
+
+    def help_text(self) -> str:
+        """What the help panel says."""
+        return self.page.locator(".node-help-content").inner_text()
 
     def picture_of_graph(self, boxes: list[list[float]], scale: float = 0.6, margin: float = 30) -> bytes:
         """A PNG of the canvas alone, cut to the groups, drawn at a scale at which texts can be read."""

@@ -45,6 +45,14 @@ def test_workflow_opens_from_the_template_browser(frontend, name):
     check_opened(frontend, saved_workflow(name))
 
 
+def test_template_browser_shows_a_picture_for_every_workflow(frontend):
+    frontend.open_templates()
+    for name in graphs.NAMES:
+        width, height = frontend.thumbnail(name)
+        assert width == height >= 400
+    assert frontend.complaints == []
+
+
 def shrink(saved):
     """The same workflow with few steps at a small size."""
     for node in saved["nodes"]:

@@ -49,6 +49,15 @@ def test_help_pages_explain_every_input_by_its_name(nodes):
         assert page.startswith(f"# {info['display_name']}\n") and "## What goes wrong" in page
 
 
+def test_every_help_page_has_a_picture_of_its_node(nodes):
+    for name in nodes:
+        page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+        pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
+        assert f"pictures/{name}.png" in pictures
+        for picture in pictures:
+            assert 1000 < (DOCS / picture).stat().st_size < 60_000, picture
+
+
 def test_server_hands_out_help_pages(server, nodes):
     for name in nodes:
         answer = requests.get(f"{server.url}/extensions/{PACK_FOLDER}/docs/{name}.md", timeout=10)
