@@ -125,7 +125,6 @@ def report(result: Soak, host: str) -> str:
         f"| growth per run (least squares) | {result.slope * 1024:+.1f} KiB |",
         f"| open files at start and end | {samples[0].files}, {samples[-1].files} |",
         f"| threads at start and end | {samples[0].threads}, {samples[-1].threads} |",
-        f"| median run | {statistics.median(sample.seconds for sample in samples):.1f} s |",
         "",
     ]
     return "\n".join(lines)

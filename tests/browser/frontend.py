@@ -176,6 +176,7 @@ class Frontend:
 
     def open_help(self, node_type: str) -> list[tuple[str, int]]:
         """Select a node, press the information button above it; addresses and widths of its page's pictures."""
+        self.evaluate(LOOK_AT, [-500, -300, 1])  # clear of the bars, whose tabs would lie over the button
         self.evaluate(SELECT, node_type)
         self.page.get_by_test_id("info-button").click()
         self.page.wait_for_function(HELP_IS_SHOWN, timeout=60_000)

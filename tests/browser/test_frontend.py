@@ -83,8 +83,10 @@ def test_three_clicks_lead_to_a_picture_without_any_download(frontend, server):
     run_and_look(frontend, server, saved_workflow(DEMO))
 
 
-def test_run_button_stylizes_a_portrait_with_a_checkpoint(frontend, server):
-    saved = shrink(saved_workflow("portrait_stylization"))
+@pytest.mark.parametrize("name", [name for name in graphs.NAMES if name != DEMO])
+def test_run_button_gives_pictures_with_the_files_that_a_workflow_names(frontend, server, name):
+    """Generated ones under those names: the checkpoint, the LoRA, the pictures, the saved style."""
+    saved = shrink(saved_workflow(name))
     frontend.load(saved)
     run_and_look(frontend, server, saved)
 

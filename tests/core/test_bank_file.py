@@ -101,6 +101,22 @@ def test_a_save_that_fails_leaves_neither_half_a_file_nor_the_old_one_changed(pa
     assert isinstance(error, KeyboardInterrupt) or "Free some disk space" in str(caught.value)
 
 
+def test_a_disk_that_is_full_is_told_in_one_sentence_and_keeps_nothing(path):
+    """A process that may write 4 KiB to a file meets the same short write as one on a full disk."""
+    resource = pytest.importorskip("resource", reason="no limits for files on this system")
+    path.parent.mkdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(MagicStyleError) as caught:
+            save_bank(bank(), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(caught.value).startswith(f"The bank could not be saved as {path}: ")
+    assert str(caught.value).endswith("Free some disk space.") and "\n" not in str(caught.value)
+    assert list(path.parent.iterdir()) == []
+
+
 # --- hostile files -------------------------------------------------------------------------------------------------
 
 

@@ -2,8 +2,9 @@
 
     python -m tools.pictures.thumbnails
 
-Graphs come from assets/screenshots (`python -m pytest tests/browser --write-screenshots`). Below stands what the demo
-model makes of its two pictures, where that is what the workflow does; else the graph's own part in full size.
+Graphs come from assets/screenshots (`python -m pytest tests/browser --write-screenshots`). Below stands the strip of
+pictures in assets/examples (`python -m benchmarks.gallery`) where there is one, or what the demo model makes of its two
+pictures where that is what the workflow does, else the heart of the graph in full size.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from .parameters import ROOT, Cell, FusionSettings, Studio
 
-WORKFLOWS, SCREENSHOTS = ROOT / "workflows", ROOT / "assets" / "screenshots"
+WORKFLOWS, SCREENSHOTS, EXAMPLES = (ROOT / name for name in ("workflows", "assets/screenshots", "assets/examples"))
 SCALE, MARGIN = 0.6, 30  # as the browser tests draw graphs
 SIDE, GRAPH, TILE = 480, 260, 152
 GAP = (SIDE - 3 * TILE) // 4
@@ -60,6 +61,14 @@ def demo_row(pictures: list[Image.Image], size: tuple[int, int]) -> Image.Image:
     return row
 
 
+def strip(path: Path, size: tuple[int, int]) -> Image.Image:
+    """A strip of pictures across the width."""
+    row, pictures = Image.new("RGB", size, BACK), Image.open(path).convert("RGB")
+    pictures = ImageOps.contain(pictures, size, Image.Resampling.LANCZOS)
+    row.paste(pictures, ((size[0] - pictures.width) // 2, (size[1] - pictures.height) // 2))
+    return row
+
+
 def thumbnail(graph: Image.Image, below: Image.Image) -> Image.Image:
     """The whole graph over its detail."""
     image = Image.new("RGB", (SIDE, SIDE), BACK)
@@ -74,7 +83,10 @@ def draw(path: Path, studio: Studio) -> Path:
     workflow = json.loads(path.read_text(encoding="utf-8"))
     graph = Image.open(SCREENSHOTS / f"{path.stem}.png").convert("RGB")
     size = (SIDE, SIDE - GRAPH)
-    if path.stem in PAINTED:
+    example = EXAMPLES / f"{path.stem}.png"
+    if example.exists():
+        below = strip(example, size)
+    elif path.stem in PAINTED:
         below = demo_row([*studio.pictures, studio.paint(Cell("", PAINTED[path.stem]))], size)
     else:
         below = core_part(graph, workflow, size)
