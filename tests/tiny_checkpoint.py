@@ -4,11 +4,12 @@
 
 A .ckpt stays near 1 MB whatever the variant: torch.save keeps one copy of each storage, so every weight is an
 overlapping strided view of a few small random pools. A .safetensors file has no views and holds every element, about
-475 MB for full.
+475 MB for full; zeros are holes in it.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Iterator
@@ -34,21 +35,26 @@ class Variant(NamedTuple):
     context: int = 768
     linear: bool = False
     vector: int | None = None  # width of SDXL's pooled conditioning
-
-    @property
-    def complete(self) -> bool:
-        """Whether the file carries a text encoder and an autoencoder too."""
-        return self.context == 768
+    inputs: int = 4  # channels: an inpainting model takes a mask and the masked picture beside the latent
+    encoders: tuple[str, ...] = ()  # names of the text encoders, which come with an autoencoder
+    scale: float = 0.18215  # of latents
 
 
+L, G = "cond_stage_model.transformer.", "conditioner.embedders.1.model."
+L_OF_SDXL = "conditioner.embedders.0.transformer."
+FULL = Variant((1, 1, 1, 1), 2, (1, 1, 1, 0), 1, encoders=(L,))
+VEGA = Variant((1, 1, 1), 2, (0, 1, 2), 0, 2048, True, 2816)
 VARIANTS = {
-    "min": Variant((1,), 1, (1,), 1),
-    "full": Variant((1, 1, 1, 1), 2, (1, 1, 1, 0), 1),  # the block numbers of SD1.5, narrow throughout
-    "real": Variant((1, 2, 4, 4), 2, (1, 1, 1, 0), 1),  # the shapes of SD1.5
+    "min": Variant((1,), 1, (1,), 1, encoders=(L,)),
+    "full": FULL,  # the block numbers of SD1.5, narrow throughout
+    "real": FULL._replace(widths=(1, 2, 4, 4)),  # the shapes of SD1.5
+    "inpainting": FULL._replace(inputs=9),
     "sd2": Variant((1, 1, 1, 1), 2, (1, 1, 1, 0), 1, 1024, True),
-    "vega": Variant((1, 1, 1), 2, (0, 1, 2), 0, 2048, True, 2816),
-    "sdxl": Variant((1, 1, 1), 2, (0, 2, 10), 10, 2048, True, 2816),
-    "real_sdxl": Variant((1, 2, 4), 2, (0, 2, 10), 10, 2048, True, 2816),  # the shapes of SDXL
+    "vega": VEGA,
+    "sdxl": VEGA._replace(depths=(0, 2, 10), middle_depth=10),
+    "real_sdxl": VEGA._replace(widths=(1, 2, 4), depths=(0, 2, 10), middle_depth=10),  # the shapes of SDXL
+    # SDXL's host class, two text encoders and autoencoder, around the smallest UNet of the family
+    "sdxl_complete": VEGA._replace(encoders=(L_OF_SDXL, G), scale=0.13025),
 }
 
 
@@ -118,7 +124,7 @@ def embeddings(variant: Variant) -> Iterator[Entry]:
 
 def encoder(variant: Variant, skips: list[int]) -> Iterator[Entry]:
     """The way down; appends the channels of each skip connection to `skips`."""
-    yield from conv("input_blocks.0.0", WIDTH, 4)
+    yield from conv("input_blocks.0.0", WIDTH, variant.inputs)
     skips.append(WIDTH)
     for level, (multiple, depth) in enumerate(zip(variant.widths, variant.depths, strict=True)):
         if level > 0:
@@ -181,6 +187,38 @@ def text_encoder(width: int = 768, layers: int = 12, vocabulary: int = 49408, po
     yield from norm("text_model.final_layer_norm", width)
 
 
+def large_text_encoder(width: int = 1280, layers: int = 32) -> Iterator[Entry]:
+    """All weights of CLIP-G under the names of SDXL's files."""
+    yield "token_embedding.weight", (49408, width)
+    yield "positional_embedding", (77, width)
+    for i in range(layers):
+        name = f"transformer.resblocks.{i}"
+        yield from norm(f"{name}.ln_1", width)
+        yield from norm(f"{name}.ln_2", width)
+        yield f"{name}.attn.in_proj_weight", (3 * width, width)
+        yield f"{name}.attn.in_proj_bias", (3 * width,)
+        yield from linear(f"{name}.attn.out_proj", width, width)
+        yield from linear(f"{name}.mlp.c_fc", 4 * width, width)
+        yield from linear(f"{name}.mlp.c_proj", width, 4 * width)
+    yield from norm("ln_final", width)
+    yield "text_projection", (width, width)
+
+
+def control_net(variant: Variant, hint: int = 3) -> Iterator[Entry]:
+    """All weights of a ControlNet: the way down and the middle, the picture's way in, and each block's way out."""
+    skips: list[int] = []
+    yield from embeddings(variant)
+    yield from encoder(variant, skips)
+    yield from middle(variant, skips[-1])
+    before = hint
+    for i, width in enumerate((16, 16, 32, 32, 96, 96, 256, WIDTH)):
+        yield from conv(f"input_hint_block.{2 * i}", width, before)
+        before = width
+    for i, channels in enumerate(skips):
+        yield from conv(f"zero_convs.{i}.0", channels, channels, 1)
+    yield from conv("middle_block_out.0", skips[-1], skips[-1], 1)
+
+
 class Pool:
     """Random numbers that many weights share: a weight is a window, each of its rows a few numbers further on."""
 
@@ -229,8 +267,8 @@ class Autoencoder:
     CHANNELS = 64
     LUMA = (0.299, 0.587, 0.114)
 
-    def __init__(self) -> None:
-        self.weights: dict[str, Tensor] = {"vae_scale": torch.tensor(0.18215), "vae_shift": torch.tensor(0.0)}
+    def __init__(self, scale: float) -> None:
+        self.weights: dict[str, Tensor] = {"vae_scale": torch.tensor(scale), "vae_shift": torch.tensor(0.0)}
         self.zero = torch.zeros(1, dtype=HALF)
 
     def conv(self, name: str, wide: int, narrow: int, *, bias: float | None = 0.0, biased: int | None = None) -> Tensor:
@@ -300,22 +338,48 @@ def tiny_checkpoint(
     """
     shape, pool = VARIANTS[variant], Pool(seed)
     weights = prefixed("model.diffusion_model.", fill(unet(shape), pool, eps_gain=eps_gain, qk_gain=qk_gain))
-    if shape.complete:
-        weights |= prefixed("cond_stage_model.transformer.", fill(text_encoder(), pool))
-        weights |= prefixed("first_stage_model.", Autoencoder().build())
+    for name in shape.encoders:
+        weights |= prefixed(name, zeros(large_text_encoder()) if name == G else fill(text_encoder(), pool))
+    if shape.encoders:
+        weights |= prefixed("first_stage_model.", Autoencoder(shape.scale).build())
     return weights
+
+
+def zeros(entries: Iterator[Entry]) -> dict[str, Tensor]:
+    """Weights that take no room."""
+    return {name: torch.zeros(1, dtype=HALF).expand(shape) for name, shape in entries}
 
 
 def save_tiny_checkpoint(path: Path, variant: str = "full", *, seed: int = 0) -> Path:
     """Write a checkpoint file in the format that its name asks for."""
     weights = tiny_checkpoint(variant, seed=seed)
     if path.suffix == ".safetensors":
-        from safetensors.torch import save_file
-
-        save_file({name: weight.clone(memory_format=torch.contiguous_format) for name, weight in weights.items()}, path)
+        save_safetensors(path, weights)
     else:
         torch.save({"state_dict": weights}, path)
     return path
+
+
+def save_tiny_control_net(path: Path, variant: str = "full", *, seed: int = 1) -> Path:
+    """Write a ControlNet as .safetensors."""
+    save_safetensors(path, fill(control_net(VARIANTS[variant]), Pool(seed)))
+    return path
+
+
+def save_safetensors(path: Path, weights: dict[str, Tensor]) -> None:
+    """Write every element, except that what is all one zero is left out: a hole in the file, which reads as zeros."""
+    names, header, end = {torch.float16: "F16", torch.float32: "F32"}, {}, 0
+    for name, weight in weights.items():
+        start, end = end, end + weight.numel() * weight.element_size()
+        header[name] = {"dtype": names[weight.dtype], "shape": list(weight.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, weight in weights.items():
+            file.seek(8 + len(text) + header[name]["data_offsets"][0])
+            if weight.untyped_storage().nbytes() > weight.element_size() or bool(weight.flatten()[0]):
+                file.write(weight.contiguous().numpy().tobytes())
+        file.truncate(8 + len(text) + end)
 
 
 if __name__ == "__main__":

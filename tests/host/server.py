@@ -17,7 +17,7 @@ import numpy as np
 import requests
 import torch
 from magicstyle.tests.host.locate import PACK
-from magicstyle.tests.tiny_checkpoint import save_tiny_checkpoint
+from magicstyle.tests.tiny_checkpoint import save_tiny_checkpoint, save_tiny_control_net
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -97,7 +97,16 @@ class Server:
         self.log_path = folder / "server.log"
         self.url = ""
         self.process: subprocess.Popen[bytes] | None = None
-        for name in ("models/checkpoints", "models/loras", "custom_nodes", "input", "output", "temp", "user"):
+        for name in (
+            "models/checkpoints",
+            "models/loras",
+            "models/controlnet",
+            "custom_nodes",
+            "input",
+            "output",
+            "temp",
+            "user",
+        ):
             (folder / name).mkdir(parents=True, exist_ok=True)
         if pack is not None:
             (folder / "custom_nodes" / "comfyui-magicstyle").symlink_to(pack, target_is_directory=True)
@@ -189,6 +198,13 @@ class Server:
         path = self.folder / "models" / "loras" / name
         if not path.exists():
             save_random_lora(path, strength)
+        return name
+
+    def add_control_net(self, name: str) -> str:
+        """Put a random ControlNet for the checkpoint `full` among the models, once."""
+        path = self.folder / "models" / "controlnet" / name
+        if not path.exists():
+            save_tiny_control_net(path)
         return name
 
     def queue(self, graph: Graph) -> str:

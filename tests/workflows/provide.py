@@ -9,6 +9,8 @@ from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.graphs import Graph
 
 STYLE_LIBRARY = "style_library_save"
+# the kind of checkpoint that lies under a public name; SD1.5 under all others
+VARIANTS = {"sd_xl_base_1.0.safetensors": "sdxl_complete", "sd-v1-5-inpainting.safetensors": "inpainting"}
 
 
 def draws_mask(graph: Graph, picture: str) -> bool:
@@ -33,13 +35,15 @@ def save_a_style(server: Server) -> None:
 
 
 def provide(server: Server, graph: Graph, size: tuple[int, int], *, saved_style: bool = True) -> None:
-    """Checkpoints, pictures, LoRAs and saved banks under the names that the graph has for them."""
+    """Checkpoints, pictures, LoRAs, ControlNets and saved banks under the names that the graph has for them."""
     for checkpoint in graphs.literals(graph, "CheckpointLoaderSimple", "ckpt_name"):
-        server.add_checkpoint(checkpoint, "full")
+        server.add_checkpoint(checkpoint, VARIANTS.get(checkpoint, "full"))
     for picture in graphs.literals(graph, "LoadImage", "image"):
         image = (photographs.style if "style" in picture else photographs.portrait)(size)
         server.upload(picture, painted(image) if draws_mask(graph, picture) else image)
     for lora in graphs.literals(graph, "LoraLoaderModelOnly", "lora_name"):
         server.add_lora(lora)
+    for control_net in graphs.literals(graph, "ControlNetLoader", "control_net_name"):
+        server.add_control_net(control_net)
     if saved_style and graphs.literals(graph, "MagicStyleLoadFeatureBank", "bank_name"):
         save_a_style(server)

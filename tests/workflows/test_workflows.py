@@ -67,12 +67,18 @@ def test_a_note_says_what_to_change_first(saved):
     assert any("What to change first" in note for note in notes)
 
 
+FOLDERS = {"CheckpointLoaderSimple": "checkpoints", "ControlNetLoader": "controlnet", "LoraLoaderModelOnly": "loras"}
+YOUR_OWN = {"style_lora.safetensors"}  # what the user has trained or chosen
+
+
 def test_loaders_say_where_to_fetch_their_model(saved):
     for node in saved["nodes"]:
-        if node["type"] == "CheckpointLoaderSimple":
+        if node["type"] in FOLDERS and node["widgets_values"][0] not in YOUR_OWN:
             (model,) = node["properties"]["models"]
             assert model["name"] == node["widgets_values"][0] == model["url"].rpartition("/")[2]
-            assert model["directory"] == "checkpoints"
+            assert model["directory"] == FOLDERS[node["type"]]
+            # the frontend offers nothing from elsewhere, and nothing that could run code
+            assert model["url"].startswith("https://huggingface.co/") and model["url"].endswith(".safetensors")
 
 
 def test_saved_workflow_and_api_twin_say_the_same(saved, name):

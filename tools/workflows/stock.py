@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from .describe import Group, Node, Out
 
-CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
-ARCHIVE = "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main"
+HUB = "https://huggingface.co"
+SD15 = f"{HUB}/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors"
+SD15_INPAINTING = f"{HUB}/webui/stable-diffusion-inpainting/resolve/main/sd-v1-5-inpainting.safetensors"
+SDXL = f"{HUB}/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/sd_xl_base_1.0.safetensors"
 
 
-def load_checkpoint(key: str = "checkpoint") -> Node:
-    """The SD1.5 checkpoint, with the address from which the frontend offers to fetch it."""
-    model = {"name": CHECKPOINT, "url": f"{ARCHIVE}/{CHECKPOINT}", "directory": "checkpoints"}
-    return Node(key, "CheckpointLoaderSimple", {"ckpt_name": CHECKPOINT}, models=(model,))
+def file_name(url: str) -> str:
+    """The name under which a downloaded model lies in its folder."""
+    return url.rpartition("/")[2]
+
+
+def download(url: str, directory: str) -> tuple[dict[str, str]]:
+    """The address from which the frontend offers to fetch a loader's model, and the folder it goes to."""
+    return ({"name": file_name(url), "url": url, "directory": directory},)
+
+
+def load_checkpoint(key: str = "checkpoint", url: str = SD15) -> Node:
+    """A public checkpoint."""
+    inputs = {"ckpt_name": file_name(url)}
+    return Node(key, "CheckpointLoaderSimple", inputs, models=download(url, "checkpoints"))
 
 
 def prompt(key: str = "prompt", text: str = "", title: str = "Empty prompt") -> Node:
