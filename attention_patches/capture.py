@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..core.attention import Kernel
 from ..core.features import AttentionFeatures, FeatureHeader, FeatureWriter, StoredFeatures, Trajectory
+from ..core.placement import narrowed
 from .call_site import CallSite, ResNetHandler
 
 
@@ -63,9 +64,10 @@ class TrajectoryRecorder:
     @contextmanager
     def recording(self, step: int, x: Tensor) -> Iterator[None]:
         """The `record` of core.inversion."""
-        self._latents[step] = x.detach().to("cpu", self._dtype, copy=True)
+        self._latents[step] = x.detach().to("cpu", torch.float32, copy=True)
         yield
 
     def close(self, header: FeatureHeader, noise: Tensor, source: object, weights: str) -> Trajectory:
         """The finished trajectory."""
-        return Trajectory(header, torch.stack(self._latents), self.inputs, noise, source=source, weights=weights)
+        latents = narrowed(torch.stack(self._latents), self._dtype)
+        return Trajectory(header, latents, self.inputs, noise, source=source, weights=weights)

@@ -29,7 +29,7 @@ from ..core.errors import MagicStyleError
 from ..core.features import RESNET, FeatureHeader, FeatureWriter, ImageFeatures, feature_bytes
 from ..core.inversion import Record, sample_ddim_inversion, sampling_grid
 from ..core.layers import LayerId, select_layers
-from ..core.placement import PRECISIONS, Allocate, OnDisk, in_memory, page_locked, settle_place
+from ..core.placement import PRECISIONS, Allocate, OnDisk, in_memory, narrowed, page_locked, settle_place
 from ..core.regions import Grid
 from .report import inversion_report, readable_bytes
 
@@ -132,7 +132,7 @@ def invert(
             "model gave NaN or infinite values during the inversion: its weights overflow in half precision; "
             "start ComfyUI with --force-fp32, or load another checkpoint."
         )
-    features = recorder.close(header, noise.to(latent_precision(dtype)), plain, weights_id(plain))
+    features = recorder.close(header, narrowed(noise, latent_precision(dtype)), plain, weights_id(plain))
     report = inversion_report(
         role, features, sampler.clean, sampler.noise, seconds, [budget.reason, *_left_out(removed)]
     )
