@@ -7,6 +7,7 @@ Four pictures a cell: neither node, the neighbour alone, ours alone, both. Where
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,10 +46,10 @@ GRID, LARGE = (8, 12), (16, 16)
 STYLE_GRIDS = {GRID: (10, 7), LARGE: (16, 12)}
 STRONG = 14.0 / 0.18215  # latents so large that the random network's prediction is a smooth function of them
 LAYERS = "output.6-11"
-FLOOR = 1e-3  # a node that moves a picture by less does nothing
+FLOOR = 3e-4  # of a picture: a node that moves it by less does nothing, rounding moves it by 1e-6
 SHARES = (0.1, 10.0)  # of a node's effect alone, what its effect beside the other may be
 BOTH_ACT, SAME_PICTURE = "both act", "ours acts, same picture as without it"
-STORAGES = ("features", "latents")
+STORAGES, ONE_STORAGE = ("features", "latents"), ("features",)
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,13 @@ def sampler_object(name: str) -> Any:
     return stock("comfy_extras.nodes_custom_sampler.KSamplerSelect", sampler_name=name)[0]
 
 
-def sampler_custom(graph: Graph) -> Tensor:
-    """SamplerCustom, without noise of its own."""
+def sampler_custom(graph: Graph, *, add_noise: bool = False) -> Tensor:
+    """SamplerCustom; by default without noise of its own."""
     return stock(
         "comfy_extras.nodes_custom_sampler.SamplerCustom",
         model=graph.model,
-        add_noise=False,
-        noise_seed=0,
+        add_noise=add_noise,
+        noise_seed=3,
         cfg=graph.cfg,
         positive=graph.positive,
         negative=graph.negative,
@@ -109,24 +110,32 @@ def sampler_custom(graph: Graph) -> Tensor:
     )[0]["samples"]
 
 
-def ksampler_advanced(graph: Graph) -> Tensor:
-    """KSamplerAdvanced, without noise of its own."""
-    return stock(
-        "nodes.KSamplerAdvanced",
-        model=graph.model,
-        add_noise="disable",
-        noise_seed=0,
-        steps=STEPS,
-        cfg=graph.cfg,
-        sampler_name=graph.sampler,
-        scheduler=SCHEDULER,
-        positive=graph.positive,
-        negative=graph.negative,
-        latent_image=graph.latent,
-        start_at_step=0,
-        end_at_step=10000,
-        return_with_leftover_noise="disable",
-    )[0]["samples"]
+def noisy_sampler_custom(graph: Graph) -> Tensor:
+    """SamplerCustom with noise of its own, from the portrait."""
+    return sampler_custom(graph.but(samples=portrait(graph.portraits)), add_noise=True)
+
+
+def ksampler_advanced(graph: Graph, split: int = STEPS) -> Tensor:
+    """KSamplerAdvanced without noise of its own, in one go or handing over after some steps."""
+    latent = graph.latent
+    for start, end in itertools.pairwise(sorted({0, split, STEPS})):
+        latent = stock(
+            "nodes.KSamplerAdvanced",
+            model=graph.model,
+            add_noise="disable",
+            noise_seed=0,
+            steps=STEPS,
+            cfg=graph.cfg,
+            sampler_name=graph.sampler,
+            scheduler=SCHEDULER,
+            positive=graph.positive,
+            negative=graph.negative,
+            latent_image=latent,
+            start_at_step=start,
+            end_at_step=end,
+            return_with_leftover_noise="enable" if end < STEPS else "disable",
+        )[0]
+    return latent["samples"]
 
 
 def ksampler(denoise: float) -> Callable[[Graph], Tensor]:
@@ -266,7 +275,7 @@ class Row:
     outcome: str = BOTH_ACT
     after: bool = False  # whether it is also tried behind our node: it patches the model
     inverts: bool = False  # whether the inversion's model has it, too
-    storages: tuple[str, ...] = ("features",)
+    storages: tuple[str, ...] = STORAGES
     layers: str = LAYERS
     warns: str = ""  # the layers that the one warning names
     yields: str = ""  # layers in which the neighbour leaves us nothing
@@ -279,7 +288,7 @@ class Row:
         """The row as users read it: the neighbour, what was tried, what holds."""
         tried = self.note or ", ".join(tried.name for tried in self.tried)
         tried += "; before and after ours" if self.after else ""
-        tried += "; both storages" if len(self.storages) > 1 else ""
+        tried += "; stored features" if len(self.storages) == 1 and self.tried else ""
         warned = f"; ours yields in {self.yields}, one warning" if self.yields else ""
         warned = warned or (f"; one warning names {self.warns}" if self.warns else "")
         return self.name, tried, self.outcome + warned
@@ -679,16 +688,10 @@ ROWS = (
             Tried("part of the steps", with_controlnet(start=0.2, end=0.7)),
             Tried("batch of three", with_controlnet(), three),
         ),
-        storages=STORAGES,
     ),
-    Row("T2I-adapter", (Tried("both prompts", with_adapter, guided),), storages=STORAGES),
-    Row(
-        "LoRA",
-        (Tried("one portrait", lora_loader), Tried("three portraits", lora_loader, three)),
-        after=True,
-        storages=STORAGES,
-    ),
-    Row("LoRA on the inversion's model, too", (Tried("one portrait", lora_loader),), inverts=True, storages=STORAGES),
+    Row("T2I-adapter", (Tried("both prompts", with_adapter, guided),)),
+    Row("LoRA", (Tried("one portrait", lora_loader), Tried("three portraits", lora_loader, three)), after=True),
+    Row("LoRA on the inversion's model, too", (Tried("one portrait", lora_loader),), inverts=True),
     Row("LoRA on the text encoder", (Tried("LoraLoader", lora_on_text, prompted),)),
     Row(
         "hook LoRA, scheduled",
@@ -696,13 +699,11 @@ ROWS = (
             Tried("both prompts", hook_lora(((0.0, 0.3), (0.5, 1.0))), guided),
             Tried("positive prompt only", hook_lora(((0.0, 1.0), (0.5, 0.0)), positive_only=True), guided),
         ),
-        storages=STORAGES,
     ),
     Row(
         "attn2_replace, as IPAdapter sets it",
         (Tried("cfg 1", image_prompt), Tried("cfg 3", image_prompt, guided)),
         after=True,
-        storages=STORAGES,
     ),
     Row(
         "attn1_replace",
@@ -739,7 +740,6 @@ ROWS = (
             Tried("FreeU_V2", patched("comfy_extras.nodes_freelunch.FreeU_V2", b1=1.3, b2=1.4, s1=0.9, s2=0.2)),
         ),
         after=True,
-        storages=STORAGES,
     ),
     Row(
         "HyperTile",
@@ -759,17 +759,39 @@ ROWS = (
         "PatchModelAddDownscale (Deep Shrink)",
         (Tried("half", patched("comfy_extras.nodes_model_downscale.PatchModelAddDownscale", **DEEP_SHRINK), large),),
         after=True,
-        storages=STORAGES,
     ),
     Row(
         "Deep Shrink on the inversion's model, too",
         (Tried("half", patched("comfy_extras.nodes_model_downscale.PatchModelAddDownscale", **DEEP_SHRINK), large),),
         inverts=True,
-        storages=STORAGES,
     ),
     Row(
         "RescaleCFG",
-        (Tried("0.7", patched("comfy_extras.nodes_model_advanced.RescaleCFG", multiplier=0.7), guided),),
+        (Tried("multiplier 1", patched("comfy_extras.nodes_model_advanced.RescaleCFG", multiplier=1.0), guided),),
+        after=True,
+    ),
+    Row(
+        "APG, TCFG, Mahiro, FreSca",
+        (
+            Tried("APG", patched("comfy_extras.nodes_apg.APG", eta=0.5, norm_threshold=0.0, momentum=0.3), guided),
+            Tried("TCFG", patched("comfy_extras.nodes_tcfg.TCFG"), guided),
+            Tried("Mahiro", patched("comfy_extras.nodes_mahiro.Mahiro"), guided),
+            Tried(
+                "FreSca",
+                patched("comfy_extras.nodes_fresca.FreSca", scale_low=1.0, scale_high=3.0, freq_cutoff=1),
+                guided,
+            ),
+        ),
+    ),
+    Row(
+        "NAG",
+        (
+            Tried(
+                "scale 5, in ComfyUI 0.33",
+                patched("comfy_extras.nodes_nag.NAGuidance", nag_scale=5.0, nag_alpha=0.5, nag_tau=1.5),
+                guided,
+            ),
+        ),
         after=True,
     ),
     Row(
@@ -823,17 +845,35 @@ ROWS = (
     ),
     Row("ConditioningSetArea", (Tried("cfg 1", area_prompt), Tried("cfg 3", area_prompt, guided))),
     Row("ConditioningSetTimestepRange", (Tried("two prompts in turn", prompts_in_turn),)),
-    Row("attention override", (Tried("assigned", override),), after=True, storages=STORAGES),
+    Row("attention override", (Tried("assigned", override),), after=True),
     Row("inpainting mask", (Tried("SetLatentNoiseMask", inpainted), Tried("DifferentialDiffusion", soft_inpainted))),
-    Row("denoise below 1", (Tried("0.6", sampled_by(ksampler(0.6)), noisy),), storages=STORAGES),
-    Row("deterministic samplers", tuple(by(name) for name in DETERMINISTIC), note="each of the host's"),
-    Row("second-order samplers", tuple(by(name) for name in SECOND_ORDER), note="each of the host's"),
-    Row("ancestral and SDE samplers", tuple(by(name) for name in RANDOM), note="each of the host's"),
-    Row("euler_ancestral", (by("euler_ancestral"),), storages=STORAGES),
+    Row("SamplerCustom, noise of its own", (Tried("add_noise on", sampled_by(noisy_sampler_custom)),)),
+    Row("KSampler, noise of its own", (Tried("from the portrait", sampled_by(ksampler(1.0))),)),
+    Row("KSampler, denoise below 1", (Tried("denoise 0.6", sampled_by(ksampler(0.6)), noisy),)),
+    Row(
+        "deterministic samplers",
+        tuple(by(name) for name in DETERMINISTIC),
+        note="each of the host's",
+        storages=ONE_STORAGE,
+    ),
+    Row(
+        "second-order samplers",
+        tuple(by(name) for name in SECOND_ORDER),
+        note="each of the host's",
+        storages=ONE_STORAGE,
+    ),
+    Row(
+        "ancestral and SDE samplers",
+        tuple(by(name) for name in RANDOM),
+        note="each of the host's",
+        storages=ONE_STORAGE,
+    ),
+    Row("euler_ancestral", (by("euler_ancestral"),)),
     Row(
         "schedulers",
         tuple(scheduled(name) for name in comfy.samplers.SCHEDULER_NAMES if name != SCHEDULER),
         note="each of the host's",
+        storages=ONE_STORAGE,
     ),
     Row("euler", (by("euler"),), SAME_PICTURE),
     Row(
@@ -843,7 +883,6 @@ ROWS = (
             Tried("RepeatLatentBatch", lambda graph: first_of(graph.but(samples=repeated(graph)))),
         ),
         SAME_PICTURE,
-        storages=STORAGES,
     ),
     Row(
         "tiled VAE",
@@ -861,10 +900,8 @@ ROWS = (
         storages=STORAGES,
         witness=lambda: runs_layer_by_layer[0],
     ),
-    Row("--use-split-cross-attention", (), SAME_PICTURE, note="in a process of its own; both storages", flag="split"),
-    Row(
-        "--use-pytorch-cross-attention", (), SAME_PICTURE, note="in a process of its own; both storages", flag="pytorch"
-    ),
+    Row("--use-split-cross-attention", (), SAME_PICTURE, note="in a process of its own", flag="split"),
+    Row("--use-pytorch-cross-attention", (), SAME_PICTURE, note="in a process of its own", flag="pytorch"),
     Row(
         "TorchCompileModel",
         (
@@ -875,9 +912,17 @@ ROWS = (
         ),
         SAME_PICTURE,
         after=True,
+        storages=ONE_STORAGE,
         witness=lambda: torch._dynamo.utils.counters["stats"]["unique_graphs"],
     ),
-    Row("KSamplerAdvanced", (Tried("in the place of SamplerCustom", sampled_by(ksampler_advanced)),), SAME_PICTURE),
+    Row(
+        "KSamplerAdvanced",
+        (
+            Tried("in one go", sampled_by(ksampler_advanced)),
+            Tried("in two halves", sampled_by(lambda graph: ksampler_advanced(graph, STEPS // 2))),
+        ),
+        SAME_PICTURE,
+    ),
     Row(
         "SamplerCustomAdvanced",
         (

@@ -84,11 +84,13 @@ def clip() -> comfy.sd.CLIP:
     return made
 
 
+LORAS = tempfile.TemporaryDirectory(prefix="magicstyle-loras-")  # gone when the process ends
+
+
 @functools.lru_cache(maxsize=1)
 def lora_name(strength: float = 1.0) -> str:
     """The name, as loader nodes know it, of a LoRA file for the miniature model and its text encoder."""
-    folder = Path(tempfile.mkdtemp(prefix="magicstyle-loras-"))
-    folder_paths.add_model_folder_path("loras", str(folder))
+    folder_paths.add_model_folder_path("loras", LORAS.name)
     generator, weights = torch.Generator().manual_seed(7), {}
     blocks = [(f"lora_unet_output_blocks_{number}_1_transformer_blocks_0_attn1", 2 * WIDTH) for number in (3, 4, 5)]
     blocks += [(f"lora_unet_output_blocks_{number}_1_transformer_blocks_0_attn1", WIDTH) for number in range(6, 12)]
@@ -99,7 +101,7 @@ def lora_name(strength: float = 1.0) -> str:
     for name, width in names:
         weights[f"{name}.lora_up.weight"] = strength * torch.randn(width, 4, generator=generator) / 2
         weights[f"{name}.lora_down.weight"] = torch.randn(4, width, generator=generator) / width**0.5
-    save_file(weights, str(folder / "magicstyle_tiny.safetensors"))
+    save_file(weights, str(Path(LORAS.name) / "magicstyle_tiny.safetensors"))
     return "magicstyle_tiny.safetensors"
 
 
