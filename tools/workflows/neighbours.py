@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .describe import Group, Node, Note, Out, Workflow
 from .portrait_stylization import content_lane, fusion, inversion, inversion_below, sampling, style_lane
-from .regions import GOLD, PURPLE, painted_mask, start, styles
+from .regions import GOLD, painted_mask, start, styles
+from .regions import fusion as region_fusion
 from .stock import HUB, SD15_INPAINTING, SDXL, download, file_name, load_checkpoint, picture, prompt, result
 
 CANNY = f"{HUB}/comfyanonymous/ControlNet-v1-1_fp16_safetensors/resolve/main/control_v11p_sd15_canny_fp16.safetensors"
@@ -57,7 +58,7 @@ An inpainting checkpoint paints the region anew, in the style; the rest of the p
 
 - Too little style: lower `query_preservation` in *FFA Model Patcher*.
 - A seam: put *Grow Mask* or *Feather Mask* before *ImageCompositeMasked*.
-- A whole checkpoint without inpainting: use *portrait_keep_background*.
+- No inpainting checkpoint at hand: *portrait_keep_background* does it with any.
 
 The portrait is inverted as it is sampled: with the mask and the masked picture that *InpaintModelConditioning* adds
 to the prompt.
@@ -195,7 +196,7 @@ INPAINT_REGION = Workflow(
             "Phase 1: content inversion",
         ),
         inversion_below(*styles("style"), inversion("style", "Style"), "Phase 1: style inversion"),
-        (_changed(Group("Phase 2: feature fusion", fusion().stacks, PURPLE), "bank", region=Out("mask", "MASK")),),
+        (region_fusion({"region": Out("mask", "MASK")}),),
         (
             _changed(sampling(), "sample", positive=Out("masked", "positive"), negative=Out("masked", "negative")),
             composite(),
