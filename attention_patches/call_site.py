@@ -18,7 +18,7 @@ from ..core.regions import Grid, Window
 OVERRIDE = "optimized_attention_override"
 # holds the one handler that may answer; while a handler delegates, none may: a fused call is not fused again
 ONLY = "magicstyle_only"
-# the uuids of the negative prompts' conds: an index in cond_or_uncond means something else to each guider
+# the indices in cond_or_uncond that are negative prompts: they mean something else to each guider
 NEGATIVE = "magicstyle_negative"
 # uuid -> Window of the latent: the conds that are limited to an area, of which the model sees nothing else
 AREAS = "magicstyle_areas"
@@ -47,11 +47,12 @@ class CallSite(NamedTuple):
             return None
         layer = LayerId(block[0], block[1], options.get("block_index", 0))
         uuids, negative, areas = options.get("uuids", ()), options.get(NEGATIVE, ()), options.get(AREAS)
-        flags = tuple(uuid in negative for uuid in uuids) if negative else ()
+        chunks = options.get("cond_or_uncond", (0,))
+        flags = tuple(index in negative for index in chunks) if negative else ()
         windows = tuple(areas.get(uuid) for uuid in uuids) if areas else ()
         whole = options.get("original_shape")
         latent = None if whole is None else (whole[2], whole[3])
-        return cls(layer, (shape[2], shape[3]), len(options.get("cond_or_uncond", (0,))), flags, windows, latent)
+        return cls(layer, (shape[2], shape[3]), len(chunks), flags, windows, latent)
 
     def matches(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
         """Whether q, k and v hold one token per grid cell; token-merging and tiling patches change that."""

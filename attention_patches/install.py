@@ -45,6 +45,8 @@ from .word_reader import WordReader
 
 logger = logging.getLogger("magicstyle")
 KEY = "magicstyle"
+# from a guider's prediction to its batches: (is negative, uuids of its conds) for each prompt
+PROMPTS = "magicstyle_prompts"
 # guidance that adds passes or bends the prediction has no place in an inversion
 GUIDANCE = {
     "sampler_cfg_function": "CFG function",
@@ -195,8 +197,8 @@ class _Fusion:
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        """The model's answers to lists of conds: says which of them see a part of the latent alone."""
-        return executor(model, conds, x, timestep, _with_areas_named(model_options, conds, x), *args, **kwargs)
+        """The model's answers to lists of conds: says which lists are negative, and which conds see a part alone."""
+        return executor(model, conds, x, timestep, _with_conds_named(model_options, conds, x), *args, **kwargs)
 
     def predict_noise(
         self,
@@ -207,8 +209,8 @@ class _Fusion:
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
-        """One prediction of a guider: says which of its prompts are negative."""
-        return executor(x, timestep, _with_negative_named(model_options, executor.class_obj), *args, **kwargs)
+        """One prediction of a guider: says what its prompts are."""
+        return executor(x, timestep, _with_prompts_named(model_options, executor.class_obj), *args, **kwargs)
 
     def prepare_sampling(
         self, executor: Callable[..., Any], patcher: Model, shape: Sequence[int], *args: Any, **kwargs: Any
@@ -254,22 +256,38 @@ def _noise_share(sampling: Any, sigma: float) -> float:
     return float(sampling.timestep(torch.tensor([sigma]))) / steps
 
 
-def _with_negative_named(model_options: dict[str, Any], guider: Any) -> dict[str, Any]:
-    """The options of one prediction, saying which conds are the guider's negative ones."""
-    conds = [cond for name, conds in guider.conds.items() if "negative" in name for cond in conds or ()]
-    named = {**model_options["transformer_options"], NEGATIVE: frozenset(cond["uuid"] for cond in conds)}
-    return {**model_options, "transformer_options": named}
+def _with_prompts_named(model_options: dict[str, Any], guider: Any) -> dict[str, Any]:
+    """The options of one prediction, saying whether each of the guider's prompts is negative, and its conds' uuids."""
+    prompts = tuple(("negative" in name, _uuids(conds)) for name, conds in guider.conds.items())
+    return {**model_options, "transformer_options": {**model_options["transformer_options"], PROMPTS: prompts}}
 
 
-def _with_areas_named(model_options: dict[str, Any], conds: Sequence[Any], x: Tensor) -> dict[str, Any]:
-    """The options of one prediction, saying which window of the latent x, b c h w, a cond is limited to."""
-    size = tuple(x.shape[2:])
+def _uuids(conds: Sequence[Any] | None) -> frozenset[Any]:
+    return frozenset(cond["uuid"] for cond in conds or ())
+
+
+def _with_conds_named(model_options: dict[str, Any], conds: Sequence[Any], x: Tensor) -> dict[str, Any]:
+    """The options of one batch: which lists of conds are negative, and each cond's window of the latent x, b c h w."""
+    size, options = tuple(x.shape[2:]), model_options.get("transformer_options", {})
     areas = {cond["uuid"]: _window(cond["area"], size) for listed in conds for cond in listed or () if "area" in cond}
-    if not areas:
-        return model_options
+    prompts = options.get(PROMPTS, ())
+    named = {NEGATIVE: frozenset(i for i, listed in enumerate(conds) if _is_negative(_uuids(listed), prompts))}
     # no dict: the host would merge it with those of earlier calls
-    options = {**model_options.get("transformer_options", {}), AREAS: MappingProxyType(areas)}
-    return {**model_options, "transformer_options": options}
+    named |= {AREAS: MappingProxyType(areas)} if areas else {}
+    return {**model_options, "transformer_options": {**options, **named}}
+
+
+def _is_negative(uuids: frozenset[Any], prompts: Sequence[tuple[bool, frozenset[Any]]]) -> bool:
+    """Whether a list of conds is a negative prompt, or a part of one.
+
+    For an area the host copies a cond to the other prompts, its uuid included: what a negative prompt shares with
+    others tells nothing.
+    """
+    same = {negative for negative, own in prompts if own == uuids}
+    if len(same) == 1:
+        return same.pop()
+    mine, others = (frozenset().union(*(own for flag, own in prompts if flag is kind)) for kind in (True, False))
+    return bool(uuids & (mine - others))
 
 
 def _window(area: Sequence[int], size: Sequence[int]) -> Window:

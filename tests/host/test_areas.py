@@ -162,6 +162,21 @@ def test_a_region_is_cropped_too(tiny_model):
         assert difference(answers["region"], answers[other]) > 1e-3
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["beside the whole picture", "alone"])
+def test_rsa_tells_the_negative_prompts_rows_of_an_area_from_the_positive_ones(tiny_model, whole):
+    """For an area the host copies the prompt that it limits, its identity included, to the other list of prompts."""
+    size, one, _ = EVEN
+    content, bank = scene(tiny_model, size)
+    positive, negative = one.limit(tiny_conditioning(seed=6)), tiny_conditioning(seed=4)
+    positive = positive + tiny_conditioning(seed=5) if whole else positive
+    asked = []
+    for x, prompt, answer in first_calls(patch(tiny_model, bank, method="rsa"), content, positive, negative):
+        plain = tiny_model.model.apply_model(x, content.sigmas[:1], c_crossattn=prompt, transformer_options={})
+        asked.append(torch.equal(prompt, negative[0][0]))
+        assert (difference(answer - x, plain - x) < 1e-5) == asked[-1]
+    assert {True, False} == set(asked)
+
+
 @pytest.mark.parametrize(
     "limit, named",
     [
