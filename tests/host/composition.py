@@ -378,6 +378,7 @@ def warnings_of_ours() -> Iterator[list[str]]:
     """The pack's warnings about other nodes, as they come."""
     messages: list[str] = []
     handler = logging.Handler(logging.WARNING)
+    handler.addFilter(lambda record: "another node" in record.getMessage())
     handler.emit = lambda record: messages.append(record.getMessage())
     logger = logging.getLogger("magicstyle")
     logger.addHandler(handler)
@@ -385,7 +386,6 @@ def warnings_of_ours() -> Iterator[list[str]]:
         yield messages
     finally:
         logger.removeHandler(handler)
-        messages[:] = [message for message in messages if "another node" in message]
 
 
 def distance(a: Tensor, b: Tensor) -> float:
