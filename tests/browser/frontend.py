@@ -45,6 +45,7 @@ PLACE_ALONE = """types => {
     });
     return boxes;
 }"""
+NODE_ERRORS = "() => JSON.stringify(app.lastNodeErrors)"
 SELECT = "type => app.canvas.selectNode(app.graph.nodes.find(node => node.type === type))"
 HELP_PICTURES = """() => [...document.querySelectorAll('.node-help-content img')]
     .map(image => [image.src, image.complete && image.naturalWidth])"""
@@ -148,6 +149,11 @@ class Frontend:
         """The text of the error overlay, empty when all is well."""
         buttons = self.page.get_by_test_id("error-overlay-dismiss")
         return buttons.first.locator("xpath=../..").inner_text() if buttons.count() else ""
+
+    def wait_for_errors(self) -> str:
+        """What the frontend says against the run, in its overlay and in the panel behind it."""
+        self.page.get_by_test_id("error-overlay-dismiss").first.wait_for(timeout=60_000)
+        return f"{self.error_panel()} {self.evaluate(NODE_ERRORS)}"
 
     def command(self, name: str) -> None:
         """A command of the frontend's menus and shortcuts."""

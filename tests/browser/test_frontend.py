@@ -91,5 +91,31 @@ def test_run_button_gives_pictures_with_the_files_that_a_workflow_names(frontend
     run_and_look(frontend, server, saved)
 
 
+OLD_WIDGETS = 4  # steps, scheduler, layers, storage
+
+
+def test_a_workflow_saved_before_the_newest_widgets_opens_with_their_defaults(frontend):
+    saved = saved_workflow(DEMO)
+    for node in saved["nodes"]:
+        if node["type"].startswith("MagicStyleInvert"):
+            newer = [entry["name"] for entry in node["inputs"] if "widget" in entry][OLD_WIDGETS:]
+            assert newer
+            node["inputs"] = [entry for entry in node["inputs"] if entry["name"] not in newer]
+            node["widgets_values"] = node["widgets_values"][:OLD_WIDGETS]
+    frontend.load(saved)
+    assert without_titles(frontend.api()) == graphs.api(DEMO)
+    assert frontend.complaints == []
+
+
+def test_a_saved_choice_that_is_gone_is_named_when_run_is_pressed(frontend):
+    saved = saved_workflow(DEMO)
+    (patcher,) = (node for node in saved["nodes"] if node["type"] == "MagicStylePatchFFA")
+    patcher["widgets_values"][0] = "of_the_past"
+    frontend.load(saved)
+    frontend.run()
+    text = frontend.wait_for_errors()
+    assert "method" in text and "of_the_past" in text
+
+
 def test_template_browser_names_the_pack(server):
     assert sorted(server.get("workflow_templates")[PACK_FOLDER]) == graphs.NAMES
