@@ -123,11 +123,11 @@ class Studio:
         return self.decode(reconstruct(self.model, self.content, self.recipe))
 
     @torch.inference_mode()
-    def paint(self, cell: Cell) -> Image.Image:
-        """The portrait with a cell's settings."""
+    def paint(self, cell: Cell, adain: float = 1.0) -> Image.Image:
+        """The portrait with a cell's settings, from an initial latent of some strength."""
         recipe = Recipe(cell.settings, self.recipe.steps, cell.layers)
         denoised = within(cell.span, fused(self.model, self.bank, recipe), self.model.denoised)
-        start = adain_latents(self.content.noise, self.style.noise, recipe.adain)
+        start = adain_latents(self.content.noise, self.style.noise, adain)
         return self.decode(sample_ddim(denoised, start, recipe.sigmas))
 
 
