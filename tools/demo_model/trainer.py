@@ -114,7 +114,8 @@ class Trainer:
         for name, p in self.named.items():
             state[f"model.{name}"], state[f"average.{name}"] = p.detach().contiguous(), self.average[name].contiguous()
             for key in MOMENTS:
-                state[f"{key}.{name}"] = self.optimizer.state[p][key].contiguous()
+                moment = self.optimizer.state[p].get(key)  # none before the first step
+                state[f"{key}.{name}"] = torch.zeros_like(p) if moment is None else moment.contiguous()
         fresh = self.path.with_suffix(".part")
         save_file(state, fresh, {"step": str(self.step), "seconds": str(self.seconds)})
         fresh.replace(self.path)
