@@ -233,11 +233,14 @@ def _check_conditioning(conditioning: list[Any]) -> None:
             f"conditioning holds {len(conditioning)} prompts, but an inversion follows one: "
             "connect a single CLIPTextEncode, usually with an empty text."
         )
-    limits = [name for key, name in (("area", "an area"), ("mask", "a mask")) if key in conditioning[0][1]]
+    carried = conditioning[0][1]
+    limits = [name for key, name in (("area", "an area"), ("mask", "a mask")) if key in carried]
+    if carried.get("start_percent", 0.0) > 0.0 or carried.get("end_percent", 1.0) < 1.0:
+        limits.append("a part of the steps")
     if limits:
         raise MagicStyleError(
-            f"conditioning is limited to {' and '.join(limits)}, but an inversion follows the whole picture: "
-            "connect the prompt from before the node that limits it; the sampler may have the limited one."
+            f"conditioning is limited to {' and '.join(limits)}, but an inversion follows the whole picture at every "
+            "step: connect the prompt from before the node that limits it; the sampler may have the limited one."
         )
 
 

@@ -11,7 +11,12 @@ from magicstyle.tests.host.fusion_oracle import DECODER, RULES, invert
 from magicstyle.tests.host.test_stylization import SCALE, difference, inversion, patch, picture, sample
 from magicstyle.tests.host.tiny import tiny_conditioning, tiny_sigmas
 
-from nodes import ConditioningSetArea, ConditioningSetAreaPercentage, ConditioningSetMask
+from nodes import (
+    ConditioningSetArea,
+    ConditioningSetAreaPercentage,
+    ConditioningSetMask,
+    ConditioningSetTimestepRange,
+)
 
 STEPS = 3
 
@@ -182,10 +187,11 @@ def test_rsa_tells_the_negative_prompts_rows_of_an_area_from_the_positive_ones(t
     [
         (lambda prompt: ConditioningSetArea().append(prompt, 64, 64, 0, 0, 1.0)[0], "an area"),
         (lambda prompt: ConditioningSetMask().append(prompt, torch.ones(1, 8, 12), "default", 1.0)[0], "a mask"),
+        (lambda prompt: ConditioningSetTimestepRange().set_range(prompt, 0.0, 0.5)[0], "a part of the steps"),
     ],
-    ids=["area", "mask"],
+    ids=["area", "mask", "steps"],
 )
 def test_an_inversion_of_a_part_is_refused(tiny_model, limit, named):
-    """Outside of it the model would not be asked, and the noise be empty."""
+    """Outside of it the model would not be asked, and the noise mean nothing."""
     with pytest.raises(MagicStyleError, match=f"conditioning is limited to {named}.*whole picture"):
         inversion(tiny_model, picture(), conditioning=limit(tiny_conditioning()))
