@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from magicstyle.attention_patches.call_site import OVERRIDE, CallSite, hooked, sigma_of
+from magicstyle.attention_patches.call_site import OVERRIDE, CallSite, hooked, replaced_layers, sigma_of
 from magicstyle.core.layers import LayerId
 
 HEADS, GRID = 2, (7, 11)
@@ -86,11 +86,22 @@ def test_after_a_replaced_attn1_the_cross_attention_is_not_mistaken():
 
 
 @pytest.mark.parametrize("self_tokens", [(50, N), (N, 50), (50, 50)])
-def test_merged_or_tiled_tokens_pass_by(self_tokens):
-    live, handler = options(), Handler(answer=5.0)
-    with hooked(live, handler):
+def test_merged_or_tiled_tokens_pass_by_and_are_told_of(self_tokens):
+    live, handler, missed = options(), Handler(answer=5.0), []
+    with hooked(live, handler, missed=missed.append):
         block(live, self_tokens=self_tokens)
-    assert handler.sites == []
+        assert [site.layer for site in missed] == [LayerId("output", 9, 1)]
+        block(live)
+    assert len(missed) == len(handler.sites) == 1
+
+
+def test_replaced_layers_are_known_by_block_or_by_transformer():
+    layers = [LayerId("output", 9, 0), LayerId("output", 9, 1), LayerId("middle", 0, 0), LayerId("output", 3, 0)]
+    live = options(
+        patches_replace={"attn1": {("output", 9, 1): len, ("middle", 0): len}, "attn2": {("output", 3): len}}
+    )
+    assert replaced_layers(live, layers) == layers[1:3]
+    assert replaced_layers(options(), layers) == []
 
 
 @pytest.mark.parametrize("extra", [{"mask": torch.zeros(1, N, N)}, {"skip_reshape": True}])
