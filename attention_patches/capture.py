@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..core.attention import Kernel
 from ..core.features import AttentionFeatures, FeatureHeader, FeatureWriter, StoredFeatures, Trajectory
+from ..core.inversion import Steps
 from ..core.placement import narrowed
 from .call_site import CallSite, ResNetHandler
 
@@ -19,27 +20,34 @@ class Recorder:
 
     def __init__(self, writer: FeatureWriter) -> None:
         self._writer = writer
-        self.step: int | None = None
+        self._steps: tuple[int, ...] = ()
 
     @contextmanager
-    def recording(self, step: int, x: Tensor) -> Iterator[None]:
+    def recording(self, step: Steps, x: Tensor) -> Iterator[None]:
         """The `record` of core.inversion: model calls inside belong to `step`."""
-        self.step = step
+        self._steps = as_tuple(step)
         try:
             yield
         finally:
-            self.step = None
+            self._steps = ()
 
     def close(
-        self, header: FeatureHeader, noise: Tensor | None = None, source: object = None, weights: str = ""
+        self,
+        header: FeatureHeader,
+        noise: Tensor | None = None,
+        companion: Tensor | None = None,
+        source: object = None,
+        weights: str = "",
     ) -> StoredFeatures:
         """The finished features; they do not need the model any more."""
-        return self._writer.close(header, noise)
+        return self._writer.close(header, noise, companion)
 
     def handle(self, site: CallSite, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Answer one attention call as the host would, keeping a copy of q, k and v."""
-        if self.step is not None and site.layer in self._writer:
-            self._writer.write(site.layer, site.grid, self.step, AttentionFeatures(q, k, v))
+        if self._steps and site.layer in self._writer:
+            rows = (tensor.chunk(len(self._steps)) for tensor in (q, k, v))
+            for step, own in zip(self._steps, zip(*rows, strict=True), strict=True):
+                self._writer.write(site.layer, site.grid, step, AttentionFeatures(*own))
         return kernel.call(q, k, v, None)
 
     @property
@@ -48,8 +56,8 @@ class Recorder:
         return self._see_resnet if self._writer.wants_resnet else None
 
     def _see_resnet(self, site: CallSite, x: Tensor) -> Tensor:
-        if self.step is not None:
-            self._writer.write_resnet(self.step, x)
+        for step, own in zip(self._steps, x.chunk(max(len(self._steps), 1)), strict=False):
+            self._writer.write_resnet(step, own)
         return x
 
 
@@ -59,15 +67,31 @@ class TrajectoryRecorder:
     def __init__(self, steps: int, dtype: torch.dtype) -> None:
         self._latents: list[Tensor | None] = [None] * steps
         self._dtype = dtype
+        self._together = 1
         self.inputs: Mapping[str, Tensor] = {}
 
     @contextmanager
-    def recording(self, step: int, x: Tensor) -> Iterator[None]:
+    def recording(self, step: Steps, x: Tensor) -> Iterator[None]:
         """The `record` of core.inversion."""
-        self._latents[step] = x.detach().to("cpu", torch.float32, copy=True)
+        steps = as_tuple(step)
+        for place, own in zip(steps, x.chunk(len(steps)), strict=True):
+            self._latents[place] = own.detach().to("cpu", torch.float32, copy=True)
+        self._together = len(steps)
         yield
 
-    def close(self, header: FeatureHeader, noise: Tensor, source: object, weights: str) -> Trajectory:
+    def see_inputs(self, inputs: Mapping[str, Tensor]) -> None:
+        """Keep the model's other inputs of the first call, those of one step."""
+        if not self.inputs:
+            self.inputs = {name: tensor.chunk(self._together)[0].clone() for name, tensor in inputs.items()}
+
+    def close(
+        self, header: FeatureHeader, noise: Tensor, companion: Tensor | None, source: object, weights: str
+    ) -> Trajectory:
         """The finished trajectory."""
         latents = narrowed(torch.stack(self._latents), self._dtype)
-        return Trajectory(header, latents, self.inputs, noise, source=source, weights=weights)
+        return Trajectory(header, latents, self.inputs, noise, companion, source=source, weights=weights)
+
+
+def as_tuple(step: Steps) -> tuple[int, ...]:
+    """The steps that a model call belongs to."""
+    return step if isinstance(step, tuple) else (step,)

@@ -97,18 +97,24 @@ def _without_self_attention_patches(plain: Model) -> bool:
     return any(found)
 
 
-def install_capture(model: Model, recorder: Recorder | TrajectoryRecorder) -> Model:
-    """A clone of the model that shows the recorder what passes by."""
+def install_capture(model: Model, recorder: Recorder | TrajectoryRecorder, *, together: int = 1) -> Model:
+    """A clone of the model that shows the recorder what passes by, in calls of `together` steps."""
 
     def apply_model(executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         if isinstance(recorder, TrajectoryRecorder):
-            recorder.inputs = recorder.inputs or model_inputs(args, kwargs)
+            recorder.see_inputs(model_inputs(args, kwargs))
             return executor(*args, **kwargs)
         with hooked(_options(args), recorder.handle, resnet=recorder.resnet):
             return executor(*args, **kwargs)
 
+    def prepare_sampling(
+        executor: Callable[..., Any], patcher: Model, shape: Sequence[int], *args: Any, **kw: Any
+    ) -> Any:
+        return executor(patcher, [shape[0] * together, *shape[1:]], *args, **kw)
+
     captured = model.clone()
     captured.add_wrapper_with_key(WrappersMP.APPLY_MODEL, f"{KEY}.capture", apply_model)
+    captured.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, f"{KEY}.capture", prepare_sampling)
     return captured
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from einops import rearrange, reduce
@@ -52,6 +53,18 @@ def adain_latents(
     Inside a `region` (b h w in [0, 1], any resolution) its own moments become the style's, and the rest stays; of the
     style's latent only what `style_mask` (likewise) covers counts.
     """
+    return adain_map(content, style, strength, region=region, style_mask=style_mask)(content)
+
+
+def adain_map(
+    content: Tensor,
+    style: Tensor,
+    strength: float = 1.0,
+    *,
+    region: Tensor | None = None,
+    style_mask: Tensor | None = None,
+) -> Callable[[Tensor], Tensor]:
+    """What `adain_latents` does to the content, as an affine map that other latents b c h w can go through too."""
     if content.shape[1] != style.shape[1]:
         raise MagicStyleError(
             f"The content latent has {content.shape[1]} channels and the style latent {style.shape[1]}: "
@@ -62,11 +75,16 @@ def adain_latents(
             f"The style latent holds {style.shape[0]} pictures and the content latent {content.shape[0]}: "
             "give one style picture, or as many as content pictures."
         )
-    x, inside = _tokens(content, region)
-    own, (mean, std) = Moments.of_tokens(x, inside), Moments.of_tokens(*_tokens(style.to(content), style_mask))
+    tokens, inside = _tokens(content, region)
+    own, (mean, std) = Moments.of_tokens(tokens, inside), Moments.of_tokens(*_tokens(style.to(content), style_mask))
     amount = strength if inside is None else strength * inside.unsqueeze(2)
-    moved = x + amount * ((x - own.mean) / own.std * std + mean - x)
-    return rearrange(moved, "b (h w) c -> b c h w", h=content.shape[2])
+
+    def moved(latent: Tensor) -> Tensor:
+        x, _ = _tokens(latent, None)
+        x = x + amount * ((x - own.mean) / own.std * std + mean - x)
+        return rearrange(x, "b (h w) c -> b c h w", h=content.shape[2])
+
+    return moved
 
 
 def _tokens(latent: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:

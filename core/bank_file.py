@@ -161,15 +161,22 @@ def _trajectory(file: Any, names: set[str], place: int, header: FeatureHeader) -
     _require(tuple(latents.shape) == (len(header.sigmas), *header.latent_shape), "latents")
     prefix = f"{place}.inputs."
     inputs = {name.removeprefix(prefix): _tensor(file, name) for name in sorted(names) if name.startswith(prefix)}
-    return Trajectory(header, latents, inputs, _noise(file, names, place, header))
+    return Trajectory(header, latents, inputs, *_ends(file, names, place, header))
 
 
-def _noise(file: Any, names: set[str], place: int, header: FeatureHeader) -> Tensor | None:
-    if f"{place}.noise" not in names:
+def _ends(file: Any, names: set[str], place: int, header: FeatureHeader) -> tuple[Tensor | None, Tensor | None]:
+    """Noise and companion; files of before either existed lack them."""
+    noise, companion = (_end(file, names, f"{place}.{name}", header) for name in ("noise", "companion"))
+    _require(companion is None or noise is not None, "companion")
+    return noise, companion
+
+
+def _end(file: Any, names: set[str], name: str, header: FeatureHeader) -> Tensor | None:
+    if name not in names:
         return None
-    noise = _tensor(file, f"{place}.noise")
-    _require(tuple(noise.shape) == header.latent_shape, "noise")
-    return noise
+    latent = _tensor(file, name)
+    _require(tuple(latent.shape) == header.latent_shape, name)
+    return latent
 
 
 def _stored_features(file: Any, names: set[str], place: int, header: FeatureHeader) -> StoredFeatures:
@@ -182,7 +189,7 @@ def _stored_features(file: Any, names: set[str], place: int, header: FeatureHead
                 expected = (len(header.sigmas), header.batch, h * w)
                 _require(stack.ndim == 4 and tuple(stack.shape[:3]) == expected, name)
     _require({layer for layer, _ in stacks} == set(header.grids), "layers")
-    return StoredFeatures(header, stacks, _noise(file, names, place, header))
+    return StoredFeatures(header, stacks, *_ends(file, names, place, header))
 
 
 def _style(

@@ -84,14 +84,15 @@ class ImageFeatures(ABC):
     """The features of one inverted picture (or batch of pictures), looked up by noise level and layer.
 
     `noise` is the inverted latent b c h w in the host's LATENT convention, for an initial latent; a saved style has it
-    with it.
+    with it. `companion` is the other end of a reversible inversion, likewise.
     """
 
     representation: str
 
-    def __init__(self, header: FeatureHeader, noise: Tensor | None = None) -> None:
+    def __init__(self, header: FeatureHeader, noise: Tensor | None = None, companion: Tensor | None = None) -> None:
         self.header = header
         self.noise = noise
+        self.companion = companion
 
     @property
     @abstractmethod
@@ -103,8 +104,9 @@ class ImageFeatures(ABC):
         """Bytes of memory that the tensors hold, the noise included."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
 
-    def _noise_tensor(self) -> dict[str, Tensor]:
-        return {} if self.noise is None else {"noise": self.noise}
+    def _ends(self) -> dict[str, Tensor]:
+        ends = {"noise": self.noise, "companion": self.companion}
+        return {name: tensor for name, tensor in ends.items() if tensor is not None}
 
     def nearest(self, sigma: float) -> Nearest:
         """The stored noise level nearest to `sigma` in log space."""
@@ -138,16 +140,17 @@ class StoredFeatures(ImageFeatures):
         header: FeatureHeader,
         stacks: Mapping[tuple[LayerId, str], Tensor],
         noise: Tensor | None = None,
+        companion: Tensor | None = None,
         *,
         disk: OnDisk | None = None,
     ) -> None:
-        super().__init__(header, noise)
+        super().__init__(header, noise, companion)
         self.disk = disk  # the files behind the stacks live as long as this
         self._stacks = MappingProxyType(dict(stacks))  # (layer, role) -> steps b n c
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        return {f"{layer}.{role}": stack for (layer, role), stack in self._stacks.items()} | self._noise_tensor()
+        return {f"{layer}.{role}": stack for (layer, role), stack in self._stacks.items()} | self._ends()
 
     def _comfy_cache_tensors(self) -> list[Tensor]:
         # mapped files are not memory that a cache could win back
@@ -185,11 +188,12 @@ class Trajectory(ImageFeatures):
         latents: Tensor,  # steps b c h w
         inputs: Mapping[str, Tensor],
         noise: Tensor | None = None,
+        companion: Tensor | None = None,
         *,
         source: Any = None,
         weights: str = "",
     ) -> None:
-        super().__init__(header, noise)
+        super().__init__(header, noise, companion)
         self.latents = latents
         self.inputs = MappingProxyType(dict(inputs))
         self.source = source
@@ -198,7 +202,7 @@ class Trajectory(ImageFeatures):
     @property
     def tensors(self) -> Mapping[str, Tensor]:
         inputs = {f"inputs.{name}": tensor for name, tensor in self.inputs.items()}
-        return {"latents": self.latents, **inputs, **self._noise_tensor()}
+        return {"latents": self.latents, **inputs, **self._ends()}
 
 
 class FeatureWriter:
@@ -247,7 +251,9 @@ class FeatureWriter:
             self._stacks[key] = self._allocate(f"{layer}.{role}", (self._steps, *tensor.shape), self._dtype)
         self._stacks[key][step].copy_(_representable(tensor.detach(), self._dtype))
 
-    def close(self, header: FeatureHeader, noise: Tensor | None = None) -> StoredFeatures:
+    def close(
+        self, header: FeatureHeader, noise: Tensor | None = None, companion: Tensor | None = None
+    ) -> StoredFeatures:
         """The finished features; the header's grids give way to those that were seen."""
         missing = [layer for layer in self._layers if layer not in self._grids]
         if missing:
@@ -257,7 +263,7 @@ class FeatureWriter:
             )
         grids = {layer: self._grids[layer] for layer in self._layers}
         disk = self._allocate if isinstance(self._allocate, OnDisk) else None
-        return StoredFeatures(replace(header, grids=MappingProxyType(grids)), self._stacks, noise, disk=disk)
+        return StoredFeatures(replace(header, grids=MappingProxyType(grids)), self._stacks, noise, companion, disk=disk)
 
 
 def _representable(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,5 +1,8 @@
 """DDIM in both directions: from an image latent to its noise, and from the noise back to the image latent.
 
+Of the ways to the noise, `sample_ddim_inversion` is the plain one, `sample_fixed_point_inversion` looks for the latents
+that sampling would come from, and `sample_noising` inverts nothing. The way that loses nothing is in `reversible`.
+
 Everything is in the variance-exploding form of k-diffusion, x = x0 + sigma eps, in which a DDIM step is exactly an
 Euler step of the probability-flow ODE (Song et al. 2021; Karras et al. 2022).
 """
@@ -8,15 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 Denoiser = Callable[..., Tensor]
-Record = Callable[[int, Tensor], AbstractContextManager[Any]]
+Steps = int | tuple[int, ...]  # of several steps, x holds the rows of the first, then those of the second, ..
+Record = Callable[[Steps, Tensor], AbstractContextManager[Any]]
+CONVERGED = 1e-5  # of a latent's norm: what a fixed-point iteration may leave
+NOISE_SEED = 0
+ROWS_AT_ONCE = 4  # rows of one model call where steps are independent
 
 
-def no_record(step: int, x: Tensor) -> AbstractContextManager[Any]:
+def no_record(step: Steps, x: Tensor) -> AbstractContextManager[Any]:
     """The `record` that keeps nothing."""
     return nullcontext()
 
@@ -45,17 +53,128 @@ def sample_ddim_inversion(
     """
     grid = sampling_grid(sigmas)
     last = len(grid) - 1
-    eps = _noise(model, x, grid[last], extra_args)
+    eps = predicted_noise(model, x, grid[last], extra_args)
     x = x + grid[last] * eps
     for step in range(last, -1, -1):
         with record(step, x):
-            eps = _noise(model, x, grid[step], extra_args)
+            eps = predicted_noise(model, x, grid[step], extra_args)
         if callback is not None:
             denoised = x - grid[step] * eps
             callback({"i": last - step, "x": x, "sigma": grid[step], "sigma_hat": grid[step], "denoised": denoised})
         if step > 0:
             x = x + (grid[step - 1] - grid[step]) * eps
     return x
+
+
+class _Iterate(NamedTuple):
+    """A guess at the latent of a step, the noise predicted on it, and by how much it misses the equation."""
+
+    x: Tensor  # b c h w
+    eps: Tensor  # b c h w
+    residual: Tensor  # b 1 1 1, of the norm of the latent below
+
+    @property
+    def converged(self) -> Tensor:
+        """Which pictures need no better guess: b 1 1 1."""
+        return self.residual <= CONVERGED
+
+    def or_better(self, other: _Iterate) -> _Iterate:
+        """Picture by picture the one that misses by less."""
+        better = other.residual < self.residual
+        return _Iterate(*(torch.where(better, new, old) for old, new in zip(self, other, strict=True)))
+
+
+def sample_fixed_point_inversion(
+    model: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: dict[str, Any] | None = None,
+    callback: Callable[[dict[str, Any]], None] | None = None,
+    disable: bool | None = None,
+    *,
+    corrections: int = 2,
+    record: Record = no_record,
+) -> Tensor:
+    """DDIM inversion in which every step undoes the DDIM step that sampling will take: b c h w.
+
+    Sampling goes from x to y = x - dt eps(x, sigma), so x is looked for with x = y + dt eps(x, sigma), by fixed-point
+    iteration (AIDI, Pan et al. 2023; ReNoise, Garibi et al. 2024) from plain inversion's guess. Iteration may diverge:
+    each picture keeps the iterate that misses by least. Recorded at each level: the evaluation on the kept iterate.
+    At most corrections + 1 calls a level, one more where the last iterate is not the kept one; fewer where all pictures
+    have converged.
+    """
+    grid, below, eps = sampling_grid(sigmas), 0.0, None
+    last = len(grid) - 1
+    for step in range(last, -1, -1):
+        sigma, dt = grid[step], grid[step] - below
+
+        def evaluate(guess: Tensor, y: Tensor = x, step: int = step, dt: Tensor = dt) -> _Iterate:
+            with record(step, guess):
+                found = predicted_noise(model, guess, grid[step], extra_args)
+            return _Iterate(guess, found, _norm(y + dt * found - guess) / _norm(y).clamp(min=1e-9))
+
+        kept = _solve(evaluate, x, dt, x if eps is None else x + dt * eps, corrections)
+        if callback is not None:
+            denoised = kept.x - sigma * kept.eps
+            callback({"i": last - step, "x": kept.x, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
+        x, eps, below = kept.x, kept.eps, sigma
+    return x
+
+
+def _solve(evaluate: Callable[[Tensor], _Iterate], y: Tensor, dt: Tensor, x: Tensor, corrections: int) -> _Iterate:
+    """The best of the first iterates of x = y + dt eps(x), evaluated last."""
+    best = latest = evaluate(x)
+    for _ in range(corrections):
+        if bool(best.converged.all()):
+            break
+        # a picture that has converged stays, so that its neighbours in the batch do not change it
+        latest = evaluate(torch.where(best.converged, best.x, y + dt * latest.eps))
+        best = best.or_better(latest)
+    return latest if torch.equal(best.x, latest.x) else evaluate(best.x)
+
+
+def _norm(x: Tensor) -> Tensor:
+    return x.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+def steps_together(batch: int, levels: int) -> int:
+    """How many independent steps share a model call."""
+    return min(max(ROWS_AT_ONCE // batch, 1), levels)
+
+
+def fixed_noise(x: Tensor) -> Tensor:
+    """White noise of one fixed seed, the same for every picture: 1 c h w."""
+    generator = torch.Generator().manual_seed(NOISE_SEED)
+    return torch.randn((1, *x.shape[1:]), generator=generator).to(x)
+
+
+def sample_noising(
+    model: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: dict[str, Any] | None = None,
+    callback: Callable[[dict[str, Any]], None] | None = None,
+    disable: bool | None = None,
+    *,
+    record: Record = no_record,
+) -> Tensor:
+    """No inversion: the clean latent with one fixed noise at the level of every step (after ZePo, 2408.05492): b c h w.
+
+    What comes back does not sample into the picture again. One call a level; levels are independent and share model
+    calls of up to ROWS_AT_ONCE rows. `record` gets the tuple of steps of a call and their rows.
+    """
+    grid, noise, batch = sampling_grid(sigmas), fixed_noise(x), x.shape[0]
+    together = steps_together(batch, len(grid))
+    for done in range(0, len(grid), together):
+        steps = tuple(range(done, min(done + together, len(grid))))
+        levels = grid[done : done + together].repeat_interleave(batch)
+        rows = x.repeat(len(steps), 1, 1, 1) + levels.view(-1, 1, 1, 1) * noise
+        with record(steps, rows):
+            denoised = model(rows, levels, **(extra_args or {}))
+        for step, noised, clean in zip(steps, rows.split(batch), denoised.split(batch), strict=True):
+            if callback is not None:
+                callback({"i": step, "x": noised, "sigma": grid[step], "sigma_hat": grid[step], "denoised": clean})
+    return x + grid[0] * noise
 
 
 def sample_ddim(
@@ -68,7 +187,7 @@ def sample_ddim(
 ) -> Tensor:
     """Deterministic DDIM sampling (Song et al. 2021, eq. 12) down a descending schedule to its last level: b c h w."""
     for step in range(len(sigmas) - 1):
-        eps = _noise(model, x, sigmas[step], extra_args)
+        eps = predicted_noise(model, x, sigmas[step], extra_args)
         if callback is not None:
             denoised = x - sigmas[step] * eps
             callback({"i": step, "x": x, "sigma": sigmas[step], "sigma_hat": sigmas[step], "denoised": denoised})
@@ -76,6 +195,7 @@ def sample_ddim(
     return x
 
 
-def _noise(model: Denoiser, x: Tensor, sigma: Tensor, extra_args: dict[str, Any] | None) -> Tensor:
+def predicted_noise(model: Denoiser, x: Tensor, sigma: Tensor, extra_args: dict[str, Any] | None) -> Tensor:
+    """eps of x = x0 + sigma eps, one sigma for all rows: b c h w."""
     denoised = model(x, sigma * x.new_ones(x.shape[0]), **(extra_args or {}))
     return (x - denoised) / sigma

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import MagicStyleError
 from ..core.fusion import METHODS, FusionSettings
+from ..core.inversion_methods import METHODS as INVERSIONS
+from ..core.inversion_methods import InversionSettings
 from ..core.weights import DEMO_CONTENT, DEMO_MODEL, DEMO_STYLE
 from .pictures import Size, pictures_in
 
@@ -58,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--size", help="working size, 512 or 384x512 (default: 128 demo model, 512 checkpoint)")
     found.add_argument("--steps", type=int, default=50, help="of inversion and sampling (default: %(default)s)")
     found.add_argument("--layers", default="output.6-11", help="where features are fused (default: %(default)s)")
+    _add_inversion(found.add_argument_group("inversion"))
     _add_knobs(found.add_argument_group("fusion"))
     found.add_argument("--device", help="such as cpu or cuda (default: cuda where there is one)")
     found.add_argument("--overwrite", action="store_true", help="make finished pictures again")
@@ -79,6 +82,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def _add_inversion(group: argparse._ArgumentGroup) -> None:
+    default = InversionSettings()
+    group.add_argument(
+        "--inversion",
+        choices=list(INVERSIONS),
+        default=default.method,
+        help="ddim: plain; fixed_point: samples back closer; exact: samples back to the same picture; noising: none, "
+        "fast (default: %(default)s)",
+    )
+    group.add_argument(
+        "--corrections",
+        type=int,
+        default=default.corrections,
+        help="of each step of fixed_point, a model call each (default: %(default)s)",
+    )
+
+
 def _add_knobs(group: argparse._ArgumentGroup) -> None:
     default = FusionSettings()
     group.add_argument("--method", choices=list(METHODS), default=default.method, help="default: %(default)s")
@@ -94,6 +114,7 @@ def _stylize(given: argparse.Namespace) -> int:
     """Check every argument before anything slow is imported, then make all pairs."""
     size = parse_size(given.size, DEMO_SIZE if given.checkpoint is None else SD15_SIZE)
     settings = FusionSettings(given.method, *(getattr(given, name) for name in KNOBS))
+    inversion = InversionSettings(given.inversion, given.corrections)
     contents, styles = chosen_pictures(given.content, given.style)
     _check_numbers(given)
     from .jobs import Order, plan_pairs, run  # diffusers takes seconds to import
@@ -101,7 +122,7 @@ def _stylize(given: argparse.Namespace) -> int:
     from .stylize import Recipe
 
     pairs = plan_pairs(contents, styles, given.out, sheet=given.sheet)
-    recipe = Recipe(settings, given.steps, given.layers, given.adain)
+    recipe = Recipe(settings, given.steps, given.layers, given.adain, inversion)
     checkpoint = DEMO_MODEL if given.checkpoint is None else given.checkpoint
     order = Order(recipe, size, _identity(checkpoint), given.overwrite, given.quiet)
     return _report(run(pairs, order, partial(load_model, given.checkpoint, _device(given.device))))

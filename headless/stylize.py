@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..core.adain import adain_latents
+from ..core.adain import adain_map
 from ..core.attention import Kernel
 from ..core.features import AttentionFeatures, FeatureBank, FeatureHeader, FeatureWriter, StoredFeatures, StyleEntry
 from ..core.fusion import FusionSettings, Moment, Scene, StyleFeatures, content_roles, fuse, style_roles
-from ..core.inversion import Denoiser, sample_ddim, sample_ddim_inversion, sampling_grid
+from ..core.inversion import Denoiser, Steps, sampling_grid
+from ..core.inversion_methods import InversionSettings, invert_latent, sample_back
 from ..core.layers import LayerId, select_layers
 from ..core.regions import Grid, mask_to_tokens
 from ..core.schedule import LEVELS, ddim_uniform, noise_levels
@@ -32,6 +33,7 @@ class Recipe:
     steps: int = 50
     layers: str = "output.6-11"
     adain: float = 1.0  # strength of the initial latent's AdaIN
+    inversion: InversionSettings = field(default_factory=InversionSettings)
 
     @property
     def sigmas(self) -> Tensor:
@@ -44,6 +46,7 @@ class Inversion(NamedTuple):
 
     noise: Tensor  # b c h w, in the model's scale
     features: StoredFeatures
+    companion: Tensor | None = None  # of the exact method
 
 
 @torch.inference_mode()
@@ -62,12 +65,13 @@ def invert(
     writer = FeatureWriter(select_layers(recipe.layers, model.layers), len(grid), roles, dtype)
 
     @contextmanager
-    def record(step: int, x: Tensor) -> Iterator[None]:
-        with model.hooks.answered_by(_capture(writer, step)):
+    def record(step: Steps, x: Tensor) -> Iterator[None]:
+        with model.hooks.answered_by(_capture(writer, step if isinstance(step, tuple) else (step,))):
             yield
 
-    noise = sample_ddim_inversion(model.denoised, latent, sigmas, callback=callback, record=record)
-    return Inversion(noise, writer.close(FeatureHeader(model.id, "ddim", grid, tuple(latent.shape), {})))
+    found = invert_latent(model.denoised, latent, sigmas, recipe.inversion, callback=callback, record=record)
+    header = FeatureHeader(model.id, recipe.inversion.method, grid, tuple(latent.shape), {})
+    return Inversion(found.noise, writer.close(header), found.companion)
 
 
 @torch.inference_mode()
@@ -76,22 +80,33 @@ def stylize(
 ) -> Tensor:
     """The content latent painted with the style's features: b c h w."""
     bank = FeatureBank(content.features, (StyleEntry(style.features),))
-    return paint(model, bank, adain_latents(content.noise, style.noise, recipe.adain), recipe, callback)
+    moved = adain_map(content.noise, style.noise, recipe.adain)
+    companion = None if content.companion is None else moved(content.companion)
+    return paint(model, bank, moved(content.noise), recipe, callback, companion=companion)
 
 
 @torch.inference_mode()
 def paint(
-    model: HeadlessModel, bank: FeatureBank, start: Tensor, recipe: Recipe, callback: Callback | None = None
+    model: HeadlessModel,
+    bank: FeatureBank,
+    start: Tensor,
+    recipe: Recipe,
+    callback: Callback | None = None,
+    *,
+    companion: Tensor | None = None,
 ) -> Tensor:
-    """An initial latent b c h w sampled with a bank's features: any number of styles, with regions and masks."""
-    return sample_ddim(fused(model, bank, recipe), start, recipe.sigmas.to(start.device), callback=callback)
+    """An initial latent b c h w sampled with a bank's features: any number of styles, with regions and masks.
+
+    `companion` is the other end of an exact inversion, gone through the same changes.
+    """
+    return sample_back(fused(model, bank, recipe), start, companion, recipe.sigmas.to(start.device), callback)
 
 
 @torch.inference_mode()
 def reconstruct(model: HeadlessModel, content: Inversion, recipe: Recipe, callback: Callback | None = None) -> Tensor:
     """The content latent sampled back from its noise without any fusion: b c h w."""
-    noise = content.noise
-    return sample_ddim(model.denoised, noise, recipe.sigmas.to(noise.device), callback=callback)
+    sigmas = recipe.sigmas.to(content.noise.device)
+    return sample_back(model.denoised, content.noise, content.companion, sigmas, callback)
 
 
 def fused(model: HeadlessModel, bank: FeatureBank, recipe: Recipe) -> Denoiser:
@@ -106,10 +121,12 @@ def fused(model: HeadlessModel, bank: FeatureBank, recipe: Recipe) -> Denoiser:
     return denoised
 
 
-def _capture(writer: FeatureWriter, step: int) -> Handler:
+def _capture(writer: FeatureWriter, steps: tuple[int, ...]) -> Handler:
     def handle(layer: LayerId, grid: Grid, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if layer in writer:
-            writer.write(layer, grid, step, AttentionFeatures(q, k, v))
+            rows = zip(*(tensor.chunk(len(steps)) for tensor in (q, k, v)), strict=True)
+            for step, own in zip(steps, rows, strict=True):
+                writer.write(layer, grid, step, AttentionFeatures(*own))
         return kernel.call(q, k, v, None)
 
     return handle

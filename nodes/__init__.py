@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .bank import AddStyle, FeatureBankNode
 from .demo_model import DemoModel
+from .exact_sampler import ExactSampler
 from .files import LoadFeatureBank, SaveFeatureBank, register_folder
 from .initial_latent import InitialLatent
 from .inversion import InvertContent, InvertStyle
@@ -25,6 +26,7 @@ NODES: list[type[io.ComfyNode]] = [
     AddStyle,
     FeaturePreview,
     RegionsFromWords,
+    ExactSampler,
 ]
 
 

@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from ..core.bank_file import load_bank, save_bank
 from ..core.errors import MagicStyleError
 from ..core.features import FeatureBank, ImageFeatures
+from .latent_pair import Latent, noise_latent
 from .report import bank_summary
 from .schema import check_choices, search_aliases
 from .sockets import CATEGORY, Bank, Features
@@ -129,6 +130,13 @@ class LoadFeatureBank(io.ComfyNode):
                 f"bank_name '{bank_name}' is not in the magicstyle folders: refresh and choose again."
             )
         bank = load_bank(Path(path), content)
-        noise = bank.styles[0].features.noise
-        latent = None if noise is None else {"samples": noise.float()}
-        return io.NodeOutput(bank, latent, bank_summary(bank))
+        return io.NodeOutput(bank, _stored_noise(bank), bank_summary(bank))
+
+
+def _stored_noise(bank: FeatureBank) -> Latent | None:
+    """The first style's noise, with its pair after an exact inversion."""
+    style = bank.styles[0].features
+    if style.noise is None:
+        return None
+    companion = None if style.companion is None else style.companion.float()
+    return noise_latent(style.noise.float(), companion, style.header.sigmas)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..core.adain import adain_latents
+from ..core.adain import adain_map
 from ..core.regions import region_mask
 from ..core.regions import style_mask as checked_style_mask
+from .latent_pair import Latent, mapped
 from .schema import check_choices, search_aliases
 from .sockets import CATEGORY
-
-Latent = dict[str, Any]
-
 
 MODES = ["adain", "content"]
 
@@ -79,11 +75,11 @@ class InitialLatent(io.ComfyNode):
         region: Tensor | None = None,
         style_mask: Tensor | None = None,
     ) -> io.NodeOutput:
-        """Blend towards the style's statistics; other entries of the content latent pass through."""
+        """Blend towards the style's statistics, both ends of an exact inversion alike; other entries pass through."""
         samples, source = content["samples"], style["samples"]
         if mode == "content":
             return io.NodeOutput(content)
         region = None if region is None else region_mask(region, samples.shape[0])
         mask = None if style_mask is None else checked_style_mask(style_mask, samples.shape[0])
-        moved = adain_latents(samples, source, strength, region=region, style_mask=mask)
-        return io.NodeOutput({**content, "samples": moved})
+        moved = adain_map(samples, source, strength, region=region, style_mask=mask)
+        return io.NodeOutput(mapped(content, moved))

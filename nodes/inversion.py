@@ -7,6 +7,7 @@ from typing import Any
 import comfy.samplers
 from comfy_api.latest import io
 
+from ..core.inversion_methods import METHODS, MOST_CORRECTIONS, InversionSettings
 from ..core.placement import PLACES, PRECISIONS
 from .invert import KEEP, invert
 from .schema import check_choices, search_aliases
@@ -19,6 +20,7 @@ CHOICES = {
     "precision": PRECISIONS,
     "place": PLACES,
     "keep": KEEP,
+    "method": METHODS,
 }
 
 
@@ -84,7 +86,34 @@ def _inputs(picture: str) -> list[Any]:
             tooltip="Which features are kept. To save memory with styleid: queries of the portrait, keys and "
             "values of the style are all it reads. all and ResNet: for the portrait with method diffstyler.",
         ),
+        io.Combo.Input(
+            "method",
+            options=list(METHODS),
+            default=InversionSettings.method,
+            optional=True,
+            tooltip="ddim: plain. fixed_point: samples back much closer, for more model calls. exact: samples back to "
+            "the same picture with Exact Sampler (reversible). noising: no inversion, for models of 4 to 8 steps.",
+        ),
+        io.Int.Input(
+            "corrections",
+            default=InversionSettings.corrections,
+            min=0,
+            max=MOST_CORRECTIONS,
+            optional=True,
+            tooltip="For method fixed_point: how often each step is corrected, a model call each.",
+        ),
+        io.Boolean.Input(
+            "measure",
+            default=False,
+            optional=True,
+            tooltip="Sample the noise back at once, without fusion, and say in the report how much of the "
+            "picture returned. Takes as long as a sampling run.",
+        ),
     ]
+
+
+def _check(**chosen: str | None) -> bool | str:
+    return check_choices(**{name: (value, CHOICES[name]) for name, value in chosen.items()})
 
 
 def _outputs(picture: str) -> list[Any]:
@@ -123,10 +152,10 @@ class InvertContent(io.ComfyNode):
         precision: str | None = None,
         place: str | None = None,
         keep: str | None = None,
+        method: str | None = None,
     ) -> bool | str:
         """Name a choice that is gone."""
-        chosen = {"scheduler": scheduler, "storage": storage, "precision": precision, "place": place, "keep": keep}
-        return check_choices(**{name: (value, CHOICES[name]) for name, value in chosen.items()})
+        return _check(scheduler=scheduler, storage=storage, precision=precision, place=place, keep=keep, method=method)
 
     @classmethod
     def execute(cls, **inputs: Any) -> io.NodeOutput:
@@ -159,10 +188,10 @@ class InvertStyle(io.ComfyNode):
         precision: str | None = None,
         place: str | None = None,
         keep: str | None = None,
+        method: str | None = None,
     ) -> bool | str:
         """Name a choice that is gone."""
-        chosen = {"scheduler": scheduler, "storage": storage, "precision": precision, "place": place, "keep": keep}
-        return check_choices(**{name: (value, CHOICES[name]) for name, value in chosen.items()})
+        return _check(scheduler=scheduler, storage=storage, precision=precision, place=place, keep=keep, method=method)
 
     @classmethod
     def execute(cls, **inputs: Any) -> io.NodeOutput:

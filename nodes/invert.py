@@ -27,13 +27,15 @@ from ..attention_patches.model_facts import (
 )
 from ..core.errors import MagicStyleError
 from ..core.features import RESNET, FeatureHeader, FeatureWriter, ImageFeatures, feature_bytes
-from ..core.inversion import Record, sample_ddim_inversion, sampling_grid
+from ..core.inversion import Record, sampling_grid, steps_together
+from ..core.inversion_methods import InversionSettings, Inverted, RoundTrip, invert_latent
 from ..core.layers import LayerId, select_layers
 from ..core.placement import PRECISIONS, Allocate, OnDisk, in_memory, narrowed, page_locked, settle_place
 from ..core.regions import Grid
-from .report import inversion_report, readable_bytes
+from .exact_sampler import exact_sampler
+from .latent_pair import Latent, noise_latent, required_pair
+from .report import Walk, inversion_report, readable_bytes
 
-Latent = dict[str, Any]
 # what a conditioning may carry beside its text
 UNREPEATABLE = {"control": "a ControlNet", "hooks": "hooks"}
 KEEP = {"all": "qkv", "queries": "q", "keys and values": "kv", "all and ResNet": "qkvx"}
@@ -49,12 +51,14 @@ class Inversion(NamedTuple):
 
 
 class InversionSampler(comfy.samplers.Sampler):
-    """The host's Sampler around `sample_ddim_inversion`; unlike KSAMPLER it adds no noise to what it is given."""
+    """The host's Sampler around `invert_latent`; unlike KSAMPLER it adds no noise to what it is given."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, settings: InversionSettings, record: Record) -> None:
+        self._settings = settings
         self._record = record
         self.clean: Tensor | None = None
-        self.noise: Tensor | None = None
+        self.inverted: Inverted | None = None
+        self.companion: Tensor | None = None  # in the host's LATENT convention
 
     def sample(
         self,
@@ -75,10 +79,12 @@ class InversionSampler(comfy.samplers.Sampler):
                 callback(state["i"], state["denoised"], state["x"], total)
 
         self.clean = latent_image
-        self.noise = sample_ddim_inversion(
-            model_wrap, latent_image, sigmas, extra_args, report_step, disable_pbar, record=self._record
+        self.inverted = invert_latent(
+            model_wrap, latent_image, sigmas, self._settings, extra_args, report_step, record=self._record
         )
-        return self.noise
+        if self.inverted.companion is not None:
+            self.companion = model_wrap.inner_model.process_latent_out(self.inverted.companion.float())
+        return self.inverted.noise
 
 
 class Budget(NamedTuple):
@@ -102,8 +108,12 @@ def invert(
     precision: str = "auto",
     place: str = "auto",
     keep: str = "all",
+    method: str = "ddim",
+    corrections: int = InversionSettings.corrections,
+    measure: bool = False,
 ) -> Inversion:
     """Invert a LATENT; keep the self-attention features that pass by, or the trajectory that can replay them."""
+    settings = InversionSettings(method, corrections)
     check_model(model)
     samples = _check_latent(model, latent)
     _check_conditioning(conditioning)
@@ -117,26 +127,48 @@ def invert(
     budget = _budget(storage, place, estimate, conditioning)
     plain, removed = plain_model(model)
     heads = {layer: count for layer, count in self_attention_heads(model).items() if layer in grids}
-    header = FeatureHeader(model_id(model), "ddim", levels, tuple(samples.shape), grids, heads)
+    header = FeatureHeader(model_id(model), method, levels, tuple(samples.shape), grids, heads)
     recorder = (
         Recorder(FeatureWriter(tuple(grids), len(levels), roles, dtype, allocator(place, model, estimate)))
         if budget.storage == "features"
         else TrajectoryRecorder(len(levels), latent_precision(dtype))
     )
-    sampler = InversionSampler(recorder.recording)
+    sampler = InversionSampler(settings, recorder.recording)
+    together = steps_together(samples.shape[0], len(levels)) if method == "noising" else 1
     started = time.perf_counter()
-    noise = _walk(install_capture(plain, recorder), sampler, samples, conditioning, sigmas)
+    noise = _walk(install_capture(plain, recorder, together=together), sampler, samples, conditioning, sigmas)
     seconds = time.perf_counter() - started
+    _check_finite(noise)
+    # a reversible pair is worth what its digits are worth
+    kept = latent_precision(dtype) if sampler.companion is None else torch.float32
+    ends = (None if end is None else narrowed(end, kept) for end in (noise, sampler.companion))
+    features = recorder.close(header, *ends, source=plain, weights=weights_id(plain))
+    result = noise_latent(noise, None if sampler.companion is None else sampler.companion.to(noise.device), levels)
+    trip = _round_trip(plain, method, result, samples, conditioning, sigmas) if measure else None
+    walk = Walk(method, sampler.inverted, sampler.clean, seconds, trip)
+    report = inversion_report(role, features, walk, [budget.reason, *_left_out(removed)])
+    return Inversion(result, features, sigmas, report)
+
+
+def _round_trip(
+    model: Model, method: str, noise: Latent, clean: Tensor, conditioning: list[Any], sigmas: Tensor
+) -> RoundTrip | None:
+    """Sample the noise back with what belongs to the method, nothing fused; None where nothing was inverted."""
+    if method == "noising":
+        return None
+    exact = method == "exact"
+    sampler = exact_sampler(required_pair(noise)) if exact else comfy.samplers.sampler_object("ddim")
+    schedule = torch.cat([sampling_grid(sigmas), sigmas.new_zeros(1)])
+    back = _walk(model, sampler, noise["samples"], conditioning, schedule)
+    return RoundTrip.between(back, clean)
+
+
+def _check_finite(noise: Tensor) -> None:
     if not bool(torch.isfinite(noise).all()):
         raise MagicStyleError(
             "model gave NaN or infinite values during the inversion: its weights overflow in half precision; "
             "start ComfyUI with --force-fp32, or load another checkpoint."
         )
-    features = recorder.close(header, narrowed(noise, latent_precision(dtype)), plain, weights_id(plain))
-    report = inversion_report(
-        role, features, sampler.clean, sampler.noise, seconds, [budget.reason, *_left_out(removed)]
-    )
-    return Inversion({"samples": noise}, features, sigmas, report)
 
 
 def _check_resnet(roles: str, grids: dict[LayerId, Grid], layers: str) -> None:
@@ -196,7 +228,9 @@ def _budget(storage: str, place: str, estimate: int, conditioning: list[Any]) ->
     return Budget(storage, estimate, f"storage {storage}: {sizes}")
 
 
-def _walk(model: Model, sampler: InversionSampler, samples: Tensor, conditioning: list[Any], sigmas: Tensor) -> Tensor:
+def _walk(
+    model: Model, sampler: comfy.samplers.Sampler, samples: Tensor, conditioning: list[Any], sigmas: Tensor
+) -> Tensor:
     callback = latent_preview.prepare_callback(model, len(sigmas) - 1)
     return comfy.sample.sample_custom(
         model,

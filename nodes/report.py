@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import Tensor
 
 from ..core.features import FeatureBank, FeatureHeader, ImageFeatures, StoredFeatures, StyleEntry
+from ..core.inversion_methods import Inverted, RoundTrip
 from ..core.layers import legal_range
 
+TITLES = {
+    "ddim": "DDIM inversion",
+    "fixed_point": "Fixed-point inversion",
+    "exact": "Exact inversion",
+    "noising": "Noising",
+}
+APART = 0.2
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -19,19 +29,47 @@ def readable_bytes(count: float) -> str:
     raise AssertionError
 
 
-def inversion_report(
-    role: str, features: ImageFeatures, clean: Tensor, noise: Tensor, seconds: float, notes: list[str]
-) -> str:
+class Walk(NamedTuple):
+    """An inversion as it went, in the model's scale."""
+
+    method: str
+    inverted: Inverted
+    clean: Tensor  # b c h w
+    seconds: float
+    round_trip: RoundTrip | None = None
+
+
+def inversion_report(role: str, features: ImageFeatures, walk: Walk, notes: list[str]) -> str:
     """The report output of an inversion node."""
-    header = features.header
+    header, calls = features.header, walk.inverted.calls
     lines = [
-        f"DDIM inversion of the {role}: {len(header.sigmas)} steps, {len(header.sigmas) + 1} model calls "
-        f"in {seconds:.1f} s ({seconds / (len(header.sigmas) + 1):.2f} s each)",
+        f"{TITLES[walk.method]} of the {role}: {len(header.sigmas)} steps, {calls} model calls "
+        f"in {walk.seconds:.1f} s ({walk.seconds / calls:.2f} s each)",
         f"sigma {header.sigmas[-1]:.4f} to {header.sigmas[0]:.4f}",
         describe(features),
-        _noise_statistics(clean, noise, header.sigmas[0]),
+        _noise_statistics(walk.clean, walk.inverted.noise, header.sigmas[0]),
     ]
+    lines += [] if walk.inverted.companion is None else [_disagreement(walk.inverted)]
+    lines += [] if walk.round_trip is None else [_measured(walk)]
     return "\n".join([*lines, *notes])
+
+
+def _disagreement(inverted: Inverted) -> str:
+    """How far the two ends of a reversible inversion are apart, which grows where steps are too few."""
+    share = float((inverted.companion - inverted.noise).norm() / inverted.noise.norm())
+    text = f"the two end latents differ by {100 * share:.1f} % of the noise"
+    return f"{text}; far apart: use more steps" if share > APART else text
+
+
+def _measured(walk: Walk) -> str:
+    trip = walk.round_trip
+    found = f"round trip: relative error {trip.relative:.2g} of the latent, PSNR {trip.psnr:.1f} dB"
+    if not trip.poor:
+        return (
+            f"{found}; where the picture still differs, look for an fp16 VAE, cfg other than 1 or a stochastic sampler"
+        )
+    better = "more steps" if walk.method == "exact" else "more steps, or method fixed_point or exact"
+    return f"{found}; poor: use {better}, an empty prompt and the VAE of this checkpoint"
 
 
 def bank_summary(bank: FeatureBank) -> str:

@@ -193,6 +193,18 @@ def test_the_record_says_how_a_picture_was_made(tmp_path, pictures):
     assert '"method": "styleid"' in record and '"steps": 2' in record and str(tmp_path) not in record
 
 
+def test_the_inversion_is_chosen_and_recorded(tmp_path, pictures, capsys):
+    pictures("a.png", "x.png")
+    command = ("a.png", "x.png", "-o", "r.png")
+    assert stylize(*command) == cli.OK
+    plain = np.asarray(Image.open(tmp_path / "r.png"))
+    assert stylize(*command, "--inversion", "fixed_point", "--corrections", "1") == cli.OK
+    assert '"inversion": {"corrections": 1, "method": "fixed_point"}' in read_record(tmp_path / "r.png")
+    assert not np.array_equal(plain, np.asarray(Image.open(tmp_path / "r.png")))
+    assert stylize(*command, "--inversion", "fixed_point", "--corrections", "99") == cli.UNUSABLE
+    assert "corrections is 99: choose a number from 0 to 20" in capsys.readouterr().err
+
+
 def test_other_sizes_and_aspects_work(tmp_path, pictures):
     pictures("a.png", "x.png")
     arguments = ["stylize", "a.png", "x.png", "-o", "r.png", "--steps", "2", "--quiet", "--size", "72x104"]

@@ -9,6 +9,8 @@ from diffusers import UNet2DConditionModel
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures, FeatureBank, StyleEntry
 from magicstyle.core.fusion import METHODS, FusionSettings
+from magicstyle.core.inversion_methods import METHODS as INVERSIONS
+from magicstyle.core.inversion_methods import InversionSettings
 from magicstyle.core.layers import LayerId, legal_range, select_layers
 from magicstyle.core.schedule import noise_levels
 from magicstyle.core.weights import DEMO_MODEL, read_demo_file, under
@@ -239,3 +241,16 @@ def test_fusion_is_the_oracles(model, inverted, w_s, w_c, g, tau):
     finally:
         del model.hooks.answered_by
     assert len(errors) == len(model.layers) and max(errors) < 1e-5
+
+
+@pytest.mark.parametrize("method", INVERSIONS)
+def test_every_inversion_method_stylizes_and_samples_back_as_well_as_it_promises(model, method):
+    recipe = Recipe(steps=10, inversion=InversionSettings(method))
+    latent = model.encode(pictures(height=64, width=64))
+    content = invert(model, latent, recipe)
+    assert content.features.header.method == method
+    back = reconstruct(model, content, recipe)
+    bound = {"exact": 1e-4, "fixed_point": 0.5, "ddim": 1.0}.get(method, math.inf)
+    assert float((back - latent).norm() / latent.norm()) <= bound
+    result = stylize(model, content, invert(model, latent[:1], recipe, roles="kv"), recipe)
+    assert torch.isfinite(result).all() and float((result - back).norm() / back.norm()) > 1e-3
