@@ -33,7 +33,7 @@ from ..core.layers import LayerId, select_layers
 from ..core.placement import PRECISIONS, Allocate, OnDisk, in_memory, narrowed, page_locked, settle_place
 from ..core.regions import Grid
 from .exact_sampler import exact_sampler
-from .latent_pair import Latent, noise_latent, required_pair
+from .latent_pair import KEY, Latent, noise_latent, required_pair
 from .report import Walk, inversion_report, readable_bytes
 
 # what a conditioning may carry beside its text
@@ -128,26 +128,31 @@ def invert(
     plain, removed = plain_model(model)
     heads = {layer: count for layer, count in self_attention_heads(model).items() if layer in grids}
     header = FeatureHeader(model_id(model), method, levels, tuple(samples.shape), grids, heads)
-    recorder = (
-        Recorder(FeatureWriter(tuple(grids), len(levels), roles, dtype, allocator(place, model, estimate)))
-        if budget.storage == "features"
-        else TrajectoryRecorder(len(levels), latent_precision(dtype))
-    )
+    kept = latent_precision(dtype)
+    recorder: Recorder | TrajectoryRecorder = TrajectoryRecorder(len(levels), kept)
+    if budget.storage == "features":
+        writer = FeatureWriter(tuple(grids), len(levels), roles, dtype, allocator(place, model, estimate))
+        recorder = Recorder(writer)
     sampler = InversionSampler(settings, recorder.recording)
     together = steps_together(samples.shape[0], len(levels)) if method == "noising" else 1
     started = time.perf_counter()
     noise = _walk(install_capture(plain, recorder, together=together), sampler, samples, conditioning, sigmas)
     seconds = time.perf_counter() - started
     _check_finite(noise)
-    # a reversible pair is worth what its digits are worth
-    kept = latent_precision(dtype) if sampler.companion is None else torch.float32
-    ends = (None if end is None else narrowed(end, kept) for end in (noise, sampler.companion))
-    features = recorder.close(header, *ends, source=plain, weights=weights_id(plain))
-    result = noise_latent(noise, None if sampler.companion is None else sampler.companion.to(noise.device), levels)
+    result = noise_latent(noise, sampler.companion, levels)
+    features = recorder.close(header, *_kept_ends(result, kept), source=plain, weights=weights_id(plain))
     trip = _round_trip(plain, method, result, samples, conditioning, sigmas) if measure else None
     walk = Walk(method, sampler.inverted, sampler.clean, seconds, trip)
     report = inversion_report(role, features, walk, [budget.reason, *_left_out(removed)])
     return Inversion(result, features, sigmas, report)
+
+
+def _kept_ends(noise: Latent, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """Noise and companion as a bank keeps them: a reversible pair is worth no more than its digits."""
+    pair = noise.get(KEY)
+    if pair is None:
+        return narrowed(noise["samples"], dtype), None
+    return pair.noise.float(), pair.companion.float()
 
 
 def _round_trip(

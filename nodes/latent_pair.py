@@ -28,7 +28,7 @@ class LatentPair(NamedTuple):
 
 def noise_latent(noise: Tensor, companion: Tensor | None, sigmas: tuple[float, ...]) -> Latent:
     """A LATENT of inverted noise, with its pair where it has one."""
-    pair = {} if companion is None else {KEY: LatentPair(noise, companion, sigmas)}
+    pair = {} if companion is None else {KEY: LatentPair(noise, companion.to(noise.device), sigmas)}
     return {"samples": noise, **pair}
 
 
