@@ -1,6 +1,7 @@
 import json
 import pickle
 import struct
+from dataclasses import replace
 
 import pytest
 import torch
@@ -213,4 +214,24 @@ def test_other_peoples_safetensors_and_missing_files_are_named(path):
         load_bank(path)
     path.unlink()
     with pytest.raises(MagicStyleError, match="style.safetensors is gone"):
+        load_bank(path)
+
+
+def reversible(companion):
+    plain = trajectory()
+    header = replace(plain.header, method="exact")
+    return Trajectory(header, plain.latents, plain.inputs, torch.ones(1, 4, 6, 10), companion)
+
+
+def test_a_reversible_picture_keeps_its_method_and_both_ends_in_full_precision(path):
+    save_bank(FeatureBank(features(), (StyleEntry(reversible(torch.full((1, 4, 6, 10), 1 / 3))),)), path)
+    loaded = load_bank(path).styles[0].features
+    assert loaded.header.method == "exact"
+    assert torch.equal(loaded.companion, torch.full((1, 4, 6, 10), 1 / 3)) and loaded.companion.dtype == torch.float32
+    same(loaded, reversible(loaded.companion))
+
+
+def test_a_companion_of_another_shape_is_refused(path):
+    save_bank(FeatureBank(features(), (StyleEntry(reversible(torch.ones(1, 4, 6, 11))),)), path)
+    with pytest.raises(MagicStyleError, match="damaged or no MagicStyle bank.*companion"):
         load_bank(path)
