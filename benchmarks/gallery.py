@@ -46,10 +46,10 @@ EXAMPLES = (
     Example("styleid", 1_000_103, (Style(1_000_114),), STYLEID),
     Example(
         "two_styles_by_mask",
-        3_000_001,
-        (Style(4_000_001, ("hair",)), Style(5_000_001, ("face", "clothes", "background"))),
+        3_000_003,
+        (Style(4_000_003, ("hair",)), Style(5_000_003, ("face", "clothes", "background"))),
     ),
-    Example("portrait_keep_background", 3_000_002, (Style(5_000_003, ("hair", "face", "clothes")),)),
+    Example("portrait_keep_background", 3_000_000, (Style(5_000_000, ("hair", "face", "clothes")),)),
 )
 
 
