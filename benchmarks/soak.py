@@ -51,6 +51,7 @@ class Soak(NamedTuple):
 
     idle: float  # MiB
     samples: list[Sample]
+    cached: float = 0.0  # MiB per run in which nothing is computed: what the host keeps of every run
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -62,8 +63,12 @@ class Soak(NamedTuple):
     @property
     def slope(self) -> float:
         """Growth per run by least squares, in MiB."""
-        rss = [sample.rss for sample in self.samples]
-        return float(np.polyfit(range(len(rss)), rss, 1)[0])
+        return growth([sample.rss for sample in self.samples])
+
+
+def growth(rss: list[float]) -> float:
+    """Slope of a straight line through the values."""
+    return float(np.polyfit(range(len(rss)), rss, 1)[0])
 
 
 def variant(run: int) -> dict[str, Any]:
@@ -104,6 +109,21 @@ def soak(server: Server, runs: int, warm_up: int = WARM_UP) -> Soak:
     return Soak(idle, samples[warm_up:])
 
 
+def cached_growth(server: Server, runs: int) -> float:
+    """Growth per run in MiB when one graph is queued again and again, so that everything comes from the cache."""
+    from magicstyle.tests.workflows import graphs
+
+    process, graph = (
+        psutil.Process(server.process.pid),
+        graphs.substituted(graphs.api("demo_no_download"), **variant(0)),
+    )
+    rss = []
+    for _ in range(runs):
+        server.wait(server.queue(graph))
+        rss.append(process.memory_info().rss / MIB)
+    return growth(rss[runs // 10 :])
+
+
 def report(result: Soak, host: str) -> str:
     """The result in Markdown."""
     (start, end), samples = result.ends, result.samples
@@ -123,6 +143,7 @@ def report(result: Soak, host: str) -> str:
         f"| difference | {end - start:+.1f} MiB |",
         f"| least and most after a run | {min(rss):.1f} and {max(rss):.1f} MiB |",
         f"| growth per run (least squares) | {result.slope * 1024:+.1f} KiB |",
+        f"| growth per run that comes from the cache alone: the host's history | {result.cached * 1024:+.1f} KiB |",
         f"| open files at start and end | {samples[0].files}, {samples[-1].files} |",
         f"| threads at start and end | {samples[0].threads}, {samples[-1].threads} |",
         "",
@@ -143,7 +164,8 @@ def main() -> None:
         raise SystemExit(ADVICE)
     with tempfile.TemporaryDirectory() as folder, Server(host, Path(folder)) as server:
         version = server.get("system_stats")["system"]["comfyui_version"]
-        text = report(soak(server, runs), f"ComfyUI {version}")
+        result = soak(server, runs)._replace(cached=cached_growth(server, runs))
+        text = report(result, f"ComfyUI {version}")
     RESULT.write_text(text, encoding="utf-8")
     print(text)
 
