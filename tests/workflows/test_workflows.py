@@ -68,7 +68,8 @@ def test_a_note_says_what_to_change_first(saved):
 
 
 FOLDERS = {"CheckpointLoaderSimple": "checkpoints", "ControlNetLoader": "controlnet", "LoraLoaderModelOnly": "loras"}
-YOUR_OWN = {"style_lora.safetensors"}  # what the user has trained or chosen
+# what the user has trained or chosen, or has to save under another name than its address has
+YOUR_OWN = {"style_lora.safetensors", "lcm-lora-sdv1-5.safetensors"}
 
 
 def test_loaders_say_where_to_fetch_their_model(saved):
