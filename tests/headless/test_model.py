@@ -10,10 +10,10 @@ from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures, FeatureBank, StyleEntry
 from magicstyle.core.fusion import METHODS, FusionSettings
 from magicstyle.core.inversion_methods import METHODS as INVERSIONS
-from magicstyle.core.inversion_methods import InversionSettings
+from magicstyle.core.inversion_methods import InversionSettings, invert_latent, sample_back
 from magicstyle.core.layers import LayerId, legal_range, select_layers
 from magicstyle.core.schedule import noise_levels
-from magicstyle.core.weights import DEMO_MODEL, read_demo_file, under
+from magicstyle.core.weights import DEMO_CONTENT, DEMO_MODEL, read_demo_file, under
 from magicstyle.headless.attention import Hooks, halved
 from magicstyle.headless.model import (
     SD15_AUTOENCODER,
@@ -26,6 +26,7 @@ from magicstyle.headless.model import (
     load_unet,
     unet_config,
 )
+from magicstyle.headless.pictures import read_picture, to_tensor
 from magicstyle.headless.stylize import Recipe, fused, invert, reconstruct, stylize
 from magicstyle.tests.core.oracle import dense_attention
 from magicstyle.tests.tiny_checkpoint import VARIANTS, Pool, fill, prefixed, save_tiny_checkpoint, text_encoder, unet
@@ -254,3 +255,17 @@ def test_every_inversion_method_stylizes_and_samples_back_as_well_as_it_promises
     assert float((back - latent).norm() / latent.norm()) <= bound
     result = stylize(model, content, invert(model, latent[:1], recipe, roles="kv"), recipe)
     assert torch.isfinite(result).all() and float((result - back).norm() / back.norm()) > 1e-3
+
+
+@pytest.mark.parametrize("plain, corrected", [(20, 6), (50, 16)])
+def test_fixed_point_halves_the_round_trips_error_at_the_same_model_calls(model, plain, corrected):
+    latent = model.encode(to_tensor(read_picture(DEMO_CONTENT, (128, 128))))
+    calls, errors = [], []
+    for method, steps in (("ddim", plain), ("fixed_point", corrected)):
+        sigmas = Recipe(steps=steps).sigmas
+        found = invert_latent(model.denoised, latent, sigmas, InversionSettings(method))
+        calls.append(found.calls)
+        back = sample_back(model.denoised, found.noise, found.companion, sigmas)
+        errors.append(float((back - latent).norm() / latent.norm()))
+    assert calls[1] <= calls[0] + 1, calls
+    assert errors[1] < errors[0] / 2, errors
