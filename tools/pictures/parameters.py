@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=25)
     steps = parser.parse_args().steps
     torch.set_num_threads(1)  # the same sums in the same order everywhere
-    picture = draw(Studio(steps)).quantize(256, kmeans=1, dither=Image.Dither.NONE)
+    picture = draw(Studio(steps)).quantize(192, kmeans=1, dither=Image.Dither.NONE)
     picture.save(PICTURE, optimize=True)
     print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size // 1000} kB, {picture.size}")
 
