@@ -37,7 +37,7 @@ from magicstyle.tests.host.neighbours import (
     values_alone,
 )
 from magicstyle.tests.host.tiny import tiny_conditioning, tiny_latent, tiny_model, tiny_sigmas
-from magicstyle.tests.tiny_checkpoint import Autoencoder
+from magicstyle.tests.tiny_checkpoint import VARIANTS, Autoencoder
 from torch import Tensor
 
 STEPS = 4
@@ -647,7 +647,8 @@ def layer_by_layer(graph: Graph) -> Tensor:
 @functools.cache
 def vae() -> Any:
     """The tests' own autoencoder, which counts its tiled decodings."""
-    made = comfy.sd.VAE(sd={name: weight.float() for name, weight in Autoencoder().build().items()})
+    weights = Autoencoder(VARIANTS["full"].scale).build()
+    made = comfy.sd.VAE(sd={name: weight.float() for name, weight in weights.items()})
     tiled = made.decode_tiled_
 
     def counted(*args: Any, **kwargs: Any) -> Tensor:
