@@ -38,11 +38,11 @@ TABLE, SHEET, SWEEP = (Path(__file__).with_name(name) for name in ("quality.md",
 STYLEID = FusionSettings("styleid", style_weight=1.0, query_preservation=0.75, temperature=1.5)
 FFA = FusionSettings()
 SWEEP_FFA = {
-    "query_preservation": (0.25, 0.5, 0.75),
-    "content_weight": (0.05, 0.1, 0.2, 0.3),
+    "query_preservation": (0.5, 0.75),
+    "content_weight": (0.01, 0.02, 0.03, 0.05, 0.1),
     "temperature": (1.25, 1.5, 2.0),
 }
-SWEEP_STYLEID = {"query_preservation": (0.0, 0.25, 0.5, 0.75), "temperature": (1.0, 1.25, 1.5, 2.0)}
+SWEEP_STYLEID = {"query_preservation": (0.25, 0.5, 0.75, 1.0), "temperature": (1.25, 1.5, 2.0)}
 
 
 class Row(NamedTuple):

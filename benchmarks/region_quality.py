@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,10 +51,11 @@ ROWS = (
     Row("ffa, regions", FFA),
     Row("ffa, regions, content's initial latent", FFA, adain=False),
     Row("ffa, regions and style masks", FFA, style_masks=True),
+    Row("the same at temperature 1", replace(FFA, temperature=1.0), style_masks=True),
     Row("styleid, regions and style masks", STYLEID, style_masks=True),
 )
 LABELS = ("content", "hair like", "background like", "reconstruction", "everywhere", "regions", "no AdaIN",
-          "and style masks", "styleid")  # fmt: skip
+          "and style masks", "temperature 1", "styleid")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,8 @@ class FusionSettings:
 
     method: str = "ffa"
     style_weight: float = 1.0
-    content_weight: float = 0.05
-    query_preservation: float = 0.75
+    content_weight: float = 0.1
+    query_preservation: float = 0.5
     temperature: float = 1.5
 
     def __post_init__(self) -> None:
