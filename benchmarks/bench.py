@@ -179,7 +179,8 @@ class Lab:
         recorder = TrajectoryRecorder(1, torch.float32)
         with recorder.recording(0, latent):
             self.call(install_capture(self.model, recorder), latent)
-        return recorder.close(self.header(latent, layers), latent, self.model, weights_id(self.model))
+        source = {"source": self.model, "weights": weights_id(self.model)}
+        return recorder.close(self.header(latent, layers), latent, None, **source)
 
     def header(self, latent: Any, layers: str) -> Any:
         """Facts about one picture at one noise level."""

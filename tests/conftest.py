@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parent
+RUN_IN_BROWSER = "test_run_button_gives_pictures_with_the_files_that_a_workflow_names"
 NEED_HOST = (TESTS / "host", TESTS / "browser")  # their modules import the host: without one they are not imported
 
 pack = types.ModuleType("magicstyle")  # the checkout as a package, without running its __init__.py
 pack.__path__ = [str(TESTS.parent)]
 sys.modules["magicstyle"] = pack
 
+from magicstyle.tests.browser.chromium import find_chromium  # noqa: E402
 from magicstyle.tests.host.locate import ADVICE, find_host  # noqa: E402
 
 HOST = find_host()
@@ -56,7 +58,7 @@ def pytest_pycollect_makemodule(module_path, parent):
     return None
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     for item in items:
         if needs_host(item.path):
             item.add_marker("host")
@@ -64,6 +66,23 @@ def pytest_collection_modifyitems(items):
             item.add_marker("browser")
         if "server" in getattr(item, "fixturenames", ()):
             item.add_marker("server")
+    if find_chromium() is not None:
+        leave_to_the_browser(config, items)
+
+
+def leave_to_the_browser(config, items):
+    """Workflows that the browser tier runs in this session need no second run of the same graph by its twin."""
+    tests = {(getattr(item, "originalname", ""), workflow(item)): item for item in items}
+    twice = [
+        item for (test, name), item in tests.items() if test == "test_api_twin_runs" and (RUN_IN_BROWSER, name) in tests
+    ]
+    config.hook.pytest_deselected(items=twice)
+    items[:] = [item for item in items if item not in twice]
+
+
+def workflow(item):
+    call = getattr(item, "callspec", None)
+    return call.params.get("name") if call else None
 
 
 def pytest_report_header():
