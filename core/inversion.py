@@ -59,8 +59,7 @@ def sample_ddim_inversion(
         with record(step, x):
             eps = predicted_noise(model, x, grid[step], extra_args)
         if callback is not None:
-            denoised = x - grid[step] * eps
-            callback({"i": last - step, "x": x, "sigma": grid[step], "sigma_hat": grid[step], "denoised": denoised})
+            callback(step_state(last - step, x, grid[step], eps))
         if step > 0:
             x = x + (grid[step - 1] - grid[step]) * eps
     return x
@@ -115,8 +114,7 @@ def sample_fixed_point_inversion(
 
         kept = _solve(evaluate, x, dt, x if eps is None else x + dt * eps, corrections)
         if callback is not None:
-            denoised = kept.x - sigma * kept.eps
-            callback({"i": last - step, "x": kept.x, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
+            callback(step_state(last - step, kept.x, sigma, kept.eps))
         x, eps, below = kept.x, kept.eps, sigma
     return x
 
@@ -189,8 +187,7 @@ def sample_ddim(
     for step in range(len(sigmas) - 1):
         eps = predicted_noise(model, x, sigmas[step], extra_args)
         if callback is not None:
-            denoised = x - sigmas[step] * eps
-            callback({"i": step, "x": x, "sigma": sigmas[step], "sigma_hat": sigmas[step], "denoised": denoised})
+            callback(step_state(step, x, sigmas[step], eps))
         x = x + (sigmas[step + 1] - sigmas[step]) * eps
     return x
 
@@ -199,3 +196,8 @@ def predicted_noise(model: Denoiser, x: Tensor, sigma: Tensor, extra_args: dict[
     """eps of x = x0 + sigma eps, one sigma for all rows: b c h w."""
     denoised = model(x, sigma * x.new_ones(x.shape[0]), **(extra_args or {}))
     return (x - denoised) / sigma
+
+
+def step_state(i: int, x: Tensor, sigma: Tensor, eps: Tensor) -> dict[str, Any]:
+    """What k-diffusion's samplers tell their callback after step i."""
+    return {"i": i, "x": x, "sigma": sigma, "sigma_hat": sigma, "denoised": x - sigma * eps}

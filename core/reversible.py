@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .inversion import Denoiser, Record, no_record, predicted_noise, sampling_grid
+from .inversion import Denoiser, Record, no_record, predicted_noise, sampling_grid, step_state
 
 GROWTH = 30.0
 # gamma of step i from the levels, descending, the final zero among them
@@ -78,7 +78,7 @@ def sample_exact_inversion(
         with record(step, x):
             eps = predicted_noise(model, x, levels[step], extra_args)
         if callback is not None:
-            callback(_state(last - step, x, levels[step], eps))
+            callback(step_state(last - step, x, levels[step], eps))
         missed = below - (x - (levels[step] - levels[step + 1]) * eps)
         if step == 0:
             return NoisePair(x, x + missed)
@@ -102,7 +102,7 @@ def sample_exact(
     for step in range(len(sigmas) - 1):
         eps = predicted_noise(model, x, sigmas[step], extra_args)
         if callback is not None:
-            callback(_state(step, x, sigmas[step], eps))
+            callback(step_state(step, x, sigmas[step], eps))
         down = (sigmas[step + 1] - sigmas[step]) * eps
         if above is None:
             above, x = x, (x if companion is None else companion) + down
@@ -114,7 +114,3 @@ def sample_exact(
 
 def _with_zero(sigmas: Tensor) -> Tensor:
     return torch.cat([sampling_grid(sigmas), sigmas.new_zeros(1)])
-
-
-def _state(i: int, x: Tensor, sigma: Tensor, eps: Tensor) -> dict[str, Any]:
-    return {"i": i, "x": x, "sigma": sigma, "sigma_hat": sigma, "denoised": x - sigma * eps}
