@@ -9,10 +9,10 @@ from .demo_model import DemoModel
 from .exact_sampler import ExactSampler
 from .files import LoadFeatureBank, SaveFeatureBank, register_folder
 from .initial_latent import InitialLatent
-from .inversion import InvertContent, InvertStyle
+from .inversion_nodes import InvertContent, InvertStyle
 from .patcher import PatchFFA
 from .preview import FeaturePreview
-from .word_regions import RegionsFromWords
+from .regions_from_words import RegionsFromWords
 
 NODES: list[type[io.ComfyNode]] = [
     InvertContent,

@@ -23,7 +23,7 @@ import torch._dynamo
 from magicstyle.attention_patches.install import install_fusion
 from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
-from magicstyle.nodes.invert import Inversion, invert
+from magicstyle.nodes.inversion_run import Inversion, invert
 from magicstyle.tests.host.neighbours import (
     PIXELS,
     HalvedQueries,

@@ -12,7 +12,7 @@ from magicstyle.nodes import demo_model as node_module
 from magicstyle.nodes.bank import FeatureBankNode
 from magicstyle.nodes.demo_model import DemoModel
 from magicstyle.nodes.initial_latent import InitialLatent
-from magicstyle.nodes.inversion import InvertContent, InvertStyle
+from magicstyle.nodes.inversion_nodes import InvertContent, InvertStyle
 from magicstyle.nodes.patcher import PatchFFA
 
 from nodes import VAEDecode, VAEEncode  # the host's

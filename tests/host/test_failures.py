@@ -10,9 +10,9 @@ from magicstyle.attention_patches.install import install_fusion
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
-from magicstyle.nodes import invert as invert_module
+from magicstyle.nodes import inversion_run
 from magicstyle.nodes.bank import FeatureBankNode
-from magicstyle.nodes.invert import invert
+from magicstyle.nodes.inversion_run import invert
 from magicstyle.tests import photographs
 from magicstyle.tests.attention_patches.test_patches import GRID, STYLE_GRID, answer, live
 from magicstyle.tests.attention_patches.test_patches import picture as stored
@@ -138,7 +138,7 @@ def test_a_picture_of_a_few_pixels_is_stylized(tiny_model):
 
 def test_a_huge_picture_keeps_latents_instead_of_features_when_they_would_not_fit(tiny_model, monkeypatch):
     """640x384 pixels on a machine with a megabyte: what 4096x4096 is on a large one."""
-    monkeypatch.setattr(invert_module, "free_memory", lambda: 1_000_000)
+    monkeypatch.setattr(inversion_run, "free_memory", lambda: 1_000_000)
     content = inversion(tiny_model, picture(48, 80), steps=1)
     assert content.features.representation == "latents"
     assert "storage latents: features were estimated at" in content.report

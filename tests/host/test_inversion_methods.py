@@ -15,7 +15,7 @@ from magicstyle.nodes.demo_model import DEMO_CONTENT, host_model, host_vae, read
 from magicstyle.nodes.exact_sampler import ExactSampler
 from magicstyle.nodes.files import _stored_noise
 from magicstyle.nodes.initial_latent import InitialLatent
-from magicstyle.nodes.invert import invert
+from magicstyle.nodes.inversion_run import invert
 from magicstyle.nodes.latent_pair import KEY
 from magicstyle.tests.host.test_storage import inversion
 from magicstyle.tests.host.test_stylization import difference, patch, picture, sample

@@ -12,8 +12,8 @@ from magicstyle.attention_patches.model_facts import self_attention_grids, self_
 from magicstyle.core import placement
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureBank, StoredFeatures, StyleEntry, Trajectory
-from magicstyle.nodes import invert as invert_module
-from magicstyle.nodes.invert import invert
+from magicstyle.nodes import inversion_run
+from magicstyle.nodes.inversion_run import invert
 from magicstyle.nodes.report import bank_summary
 from magicstyle.tests.host.test_stylization import difference, patch, picture, sample
 from magicstyle.tests.host.tiny import tiny_conditioning, tiny_model
@@ -169,7 +169,7 @@ def test_content_queries_and_style_keys_and_values_are_all_that_styleid_reads(ti
 
 
 def test_features_on_disk_are_the_same_and_their_files_go_with_the_bank(tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(invert_module.folder_paths, "get_temp_directory", lambda: str(tmp_path / "temp"))
+    monkeypatch.setattr(inversion_run.folder_paths, "get_temp_directory", lambda: str(tmp_path / "temp"))
     content, memory = scene(tiny_model, "features")
     disk = scene(tiny_model, "features", place="disk")[1]
     files = list((tmp_path / "temp").rglob("*.safetensors"))
@@ -225,14 +225,14 @@ def test_the_estimate_and_the_grids_are_known_before_the_run(tiny_model, layers,
     assert dict(result.features.header.grids) == {layer: every[layer] for layer in result.features.header.layers}
     grids, widths = result.features.header.grids, self_attention_widths(tiny_model)
     assert (
-        invert_module.feature_bytes(grids, widths, 5, 1, "qkv", torch.float16)
+        inversion_run.feature_bytes(grids, widths, 5, 1, "qkv", torch.float16)
         == result.features.nbytes - result.features.noise.nbytes
     )
 
 
 def test_auto_takes_features_while_they_fit_and_says_why(tiny_model, monkeypatch):
     assert isinstance(inversion(tiny_model, picture(), "auto").features, StoredFeatures)
-    monkeypatch.setattr(invert_module, "free_memory", lambda: 100_000)
+    monkeypatch.setattr(inversion_run, "free_memory", lambda: 100_000)
     result = inversion(tiny_model, picture(), "auto")
     assert isinstance(result.features, Trajectory)
     assert "storage latents: features were estimated at 675.0 KiB, 97.7 KiB of memory were free" in result.report
@@ -242,7 +242,7 @@ def test_replay_of_a_controlled_inversion_is_refused_and_auto_avoids_it(tiny_mod
     controlled = [[tiny_conditioning()[0][0], {"control": Control(), "control_apply_to_uncond": False}]]
     with pytest.raises(MagicStyleError, match="conditioning carries a ControlNet.*choose storage features"):
         inversion(tiny_model, picture(), "latents", conditioning=controlled)
-    monkeypatch.setattr(invert_module, "free_memory", lambda: 1)
+    monkeypatch.setattr(inversion_run, "free_memory", lambda: 1)
     assert isinstance(inversion(tiny_model, picture(), "auto", conditioning=controlled).features, StoredFeatures)
 
 

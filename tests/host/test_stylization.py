@@ -14,8 +14,8 @@ from magicstyle.attention_patches.install import install_fusion
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
-from magicstyle.nodes import invert as invert_module
-from magicstyle.nodes.invert import invert
+from magicstyle.nodes import inversion_run
+from magicstyle.nodes.inversion_run import invert
 from magicstyle.tests.host.fusion_oracle import styleid, stylize
 from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning, tiny_latent, tiny_sigmas
 
@@ -134,7 +134,7 @@ def test_capture_is_invisible(tiny_model):
 
 def test_an_interrupted_inversion_leaves_the_model_clean_and_runs_again(tiny_model, monkeypatch):
     expected = inversion(tiny_model, picture())
-    prepare = invert_module.latent_preview.prepare_callback
+    prepare = inversion_run.latent_preview.prepare_callback
 
     def interrupting(model, steps, *args):
         def callback(step, *_):
@@ -143,10 +143,10 @@ def test_an_interrupted_inversion_leaves_the_model_clean_and_runs_again(tiny_mod
 
         return callback
 
-    monkeypatch.setattr(invert_module.latent_preview, "prepare_callback", interrupting)
+    monkeypatch.setattr(inversion_run.latent_preview, "prepare_callback", interrupting)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         inversion(tiny_model, picture())
-    monkeypatch.setattr(invert_module.latent_preview, "prepare_callback", prepare)
+    monkeypatch.setattr(inversion_run.latent_preview, "prepare_callback", prepare)
     assert torch.equal(inversion(tiny_model, picture()).noise["samples"], expected.noise["samples"])
 
 
@@ -358,7 +358,7 @@ def sigmas_of(*values):
     ],
 )
 def test_bad_inversion_input_is_refused_in_one_sentence_before_the_model_runs(tiny_model, monkeypatch, change, message):
-    monkeypatch.setattr(invert_module, "_walk", lambda *_: pytest.fail("sampling began"))
+    monkeypatch.setattr(inversion_run, "_walk", lambda *_: pytest.fail("sampling began"))
     arguments = {"samples": picture(), **change}
     with pytest.raises(MagicStyleError, match=message) as error:
         inversion(tiny_model, **arguments)

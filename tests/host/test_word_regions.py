@@ -5,8 +5,8 @@ import comfy.sd
 import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.nodes.look import PromptTokens, look
-from magicstyle.nodes.word_regions import RegionsFromWords
+from magicstyle.nodes.attention_look import PromptTokens, look
+from magicstyle.nodes.regions_from_words import RegionsFromWords
 from magicstyle.tests.host.fusion_oracle import attention, heads_first
 from magicstyle.tests.host.test_stylization import SCALE, picture
 from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning, tiny_sigmas

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..core.inversion_methods import METHODS, MOST_CORRECTIONS, InversionSettings
 from ..core.placement import PLACES, PRECISIONS
-from .invert import KEEP, invert
+from .inversion_run import KEEP, invert
 from .schema import check_choices, search_aliases
 from .sockets import CATEGORY, Features
 

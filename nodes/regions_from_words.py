@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .look import regions_from_words
+from .attention_look import regions_from_words
 from .schema import search_aliases
 from .sockets import CATEGORY
 
