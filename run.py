@@ -3,9 +3,9 @@
     python run.py demo     makes an environment, paints the shipped pair, ends with the picture's path
     python run.py test     makes an environment, checks the code, runs every test that this machine allows
 
-What follows `demo` goes to `magicstyle stylize`, what follows `test` to pytest alone. Each environment (.venv-demo and .venv
-beside this file) is made once and completed when its requirements change. Environment variables for `test`: VENV names
-another folder, COMFYUI_PATH the ComfyUI to test against, COMFYUI_PATH_2 a second one.
+What follows `demo` goes to `magicstyle stylize`, what follows `test` to pytest alone. Each environment (.venv-demo and
+.venv beside this file) is made once and completed when its requirements change. Environment variables for `test`: VENV
+names another folder, COMFYUI_PATH the ComfyUI to test against, COMFYUI_PATH_2 a second one.
 """
 
 from __future__ import annotations
