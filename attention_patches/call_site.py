@@ -75,11 +75,6 @@ def replaced_layers(options: Mapping[str, Any], layers: Iterable[LayerId]) -> li
     return [layer for layer in layers if tuple(layer) in replacements or layer[:2] in replacements]
 
 
-def sigma_of(options: Mapping[str, Any], timestep: Tensor) -> float:
-    """The noise level of a model call. A device synchronisation: ask once per call."""
-    return float(options.get("sigmas", timestep).flatten()[0])
-
-
 @contextmanager
 def hooked(
     options: dict[str, Any],

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..core.attention import Kernel
@@ -80,11 +79,3 @@ def replay_options(trajectory: Trajectory, options: dict[str, Any], level: Tenso
             own.pop(key, None)
             own.update({key: kept[key]} if key in kept else {})
     return own
-
-
-def model_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors that apply_model(x, t, c_concat, c_crossattn, control, options, ..) got besides x and t."""
-    named = {"c_concat": args[2], "c_crossattn": args[3], **kwargs}
-    return {
-        name: value.detach().to("cpu", copy=True) for name, value in named.items() if isinstance(value, torch.Tensor)
-    }

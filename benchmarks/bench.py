@@ -160,7 +160,7 @@ class Lab:
     def capture(self, latent: Any, layers: str, roles: str = "qkv") -> Any:
         """The stored features of one model call."""
         from magicstyle.attention_patches.capture import Recorder
-        from magicstyle.attention_patches.install import install_capture
+        from magicstyle.attention_patches.host import install_capture
         from magicstyle.attention_patches.model_facts import self_attention_widths
         from magicstyle.core.features import FeatureWriter
         from magicstyle.core.layers import select_layers
@@ -174,7 +174,7 @@ class Lab:
         """The same moment as a trajectory of one step, to be replayed."""
         import torch
         from magicstyle.attention_patches.capture import TrajectoryRecorder
-        from magicstyle.attention_patches.install import install_capture, weights_id
+        from magicstyle.attention_patches.host import install_capture, weights_id
 
         recorder = TrajectoryRecorder(1, torch.float32)
         with recorder.recording(0, latent):
@@ -194,7 +194,7 @@ class Lab:
 
     def fused(self, bank: Any, latent: Any, start: float = 0.0, **knobs: Any) -> Callable[[], object]:
         """A model call with fusion in the network's layers."""
-        from magicstyle.attention_patches.install import install_fusion
+        from magicstyle.attention_patches.host import install_fusion
         from magicstyle.core.fusion import FusionSettings
 
         patched = install_fusion(self.model, bank, FusionSettings(**knobs), self.network.layers, start, 1.0)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..attention_patches.capture import Recorder, TrajectoryRecorder
-from ..attention_patches.install import check_model, install_capture, plain_model, weights_id
+from ..attention_patches.host import check_model, install_capture, plain_model, weights_id
 from ..attention_patches.model_facts import (
     Model,
     model_id,

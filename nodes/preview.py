@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io, ui
 
-from ..attention_patches.install import features_at
+from ..attention_patches.host import features_at
 from ..core.errors import MagicStyleError
 from ..core.features import FeatureBank
 from ..core.layers import select_layers

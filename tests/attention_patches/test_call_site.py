@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from magicstyle.attention_patches.call_site import OVERRIDE, CallSite, hooked, replaced_layers, sigma_of
+from magicstyle.attention_patches.call_site import OVERRIDE, CallSite, hooked, replaced_layers
 from magicstyle.core.layers import LayerId
 
 HEADS, GRID = 2, (7, 11)
@@ -180,8 +180,3 @@ def test_a_call_without_block_or_grid_passes_by():
     with hooked(live, handler):
         block(live)
     assert handler.sites == []
-
-
-def test_the_noise_level_is_read_once_from_the_options():
-    assert sigma_of(options(), torch.tensor([9.0])) == 3.5
-    assert sigma_of({}, torch.tensor([9.0])) == 9.0

@@ -20,7 +20,7 @@ import comfy.samplers
 import comfy.sd
 import torch
 import torch._dynamo
-from magicstyle.attention_patches.install import install_fusion
+from magicstyle.attention_patches.host import install_fusion
 from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.nodes.inversion_run import Inversion, invert

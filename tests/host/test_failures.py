@@ -6,7 +6,7 @@ import time
 
 import pytest
 import torch
-from magicstyle.attention_patches.install import install_fusion
+from magicstyle.attention_patches.host import install_fusion
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings

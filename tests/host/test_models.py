@@ -9,7 +9,7 @@ import comfy.supported_models
 import pytest
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete, RescaleCFG
-from magicstyle.attention_patches.install import install_fusion
+from magicstyle.attention_patches.host import install_fusion
 from magicstyle.attention_patches.model_facts import self_attention_grids, self_attention_widths
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureBank, StyleEntry

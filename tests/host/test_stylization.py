@@ -10,7 +10,7 @@ import comfy.model_management
 import comfy.samplers
 import pytest
 import torch
-from magicstyle.attention_patches.install import install_fusion
+from magicstyle.attention_patches.host import install_fusion
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings

@@ -1,0 +1,20 @@
+"""Where the patches meet the host: always a clone of the model, always the host's own wrappers, nothing global.
+
+The only folder of attention_patches that imports the host.
+"""
+
+from .capture import install_capture, install_word_reader
+from .fusion import install_fusion
+from .models import check_model, plain_model, weights_id
+from .walks import features_at, record_trajectory
+
+__all__ = [
+    "check_model",
+    "features_at",
+    "install_capture",
+    "install_fusion",
+    "install_word_reader",
+    "plain_model",
+    "record_trajectory",
+    "weights_id",
+]

@@ -1,0 +1,49 @@
+"""Recording: clones of the model that show what passes by to a recorder or a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ..call_site import hooked
+from ..capture import Recorder, TrajectoryRecorder
+from ..model_facts import Model
+from ..word_reader import WordReader
+from .model_call import ModelCall
+from .models import KEY
+
+
+def install_capture(model: Model, recorder: Recorder | TrajectoryRecorder, *, together: int = 1) -> Model:
+    """A clone of the model that shows the recorder what passes by, in calls of `together` steps."""
+
+    def apply_model(executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        if isinstance(recorder, TrajectoryRecorder):
+            recorder.see_inputs(ModelCall.read(args, kwargs).tensors)
+            return executor(*args, **kwargs)
+        with hooked(ModelCall.read(args, kwargs).options, recorder.handle, resnet=recorder.resnet):
+            return executor(*args, **kwargs)
+
+    def prepare_sampling(
+        executor: Callable[..., Any], patcher: Model, shape: Sequence[int], *args: Any, **kw: Any
+    ) -> Any:
+        return executor(patcher, [shape[0] * together, *shape[1:]], *args, **kw)
+
+    captured = model.clone()
+    captured.add_wrapper_with_key(WrappersMP.APPLY_MODEL, f"{KEY}.capture", apply_model)
+    captured.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, f"{KEY}.capture", prepare_sampling)
+    return captured
+
+
+def install_word_reader(model: Model, reader: WordReader) -> Model:
+    """A clone of the model that shows the reader its self- and cross-attention."""
+
+    def apply_model(executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        with hooked(ModelCall.read(args, kwargs).options, reader.see_self, cross=reader.see_cross):
+            return executor(*args, **kwargs)
+
+    reading = model.clone()
+    reading.add_wrapper_with_key(WrappersMP.APPLY_MODEL, f"{KEY}.words", apply_model)
+    return reading

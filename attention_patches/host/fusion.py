@@ -1,0 +1,191 @@
+"""Fusing: a clone of the model whose chosen self-attention layers fuse a bank's features.
+
+The override is put in place late, inside an APPLY_MODEL wrapper and for one model call only: whatever override other
+nodes have set by then (Sage, KJ and others simply assign) is called from ours, so the nodes' order does not matter.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import torch
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ...core.features import FeatureBank, StoredFeatures, Trajectory
+from ...core.fusion import METHODS, FusionSettings, Moment
+from ...core.layers import LayerId
+from ..call_site import hooked, replaced_layers
+from ..checks import check_bank, check_roles, check_run, stored_layers
+from ..fusion_patch import FusionPatch, SigmaWindow, StepView, coverage_warning, nearest_view
+from ..model_facts import Model, self_attention_widths
+from ..prefetch import CudaLane, prefetched
+from ..replay import REPLAY, Catcher, replay_view
+from .conds import with_conds_named, with_prompts_named
+from .model_call import ModelCall
+from .models import KEY, check_model
+from .walks import with_other_weights_recorded
+
+logger = logging.getLogger("magicstyle")
+
+
+def install_fusion(
+    model: Model, bank: FeatureBank, settings: FusionSettings, layers: str, start_percent: float, end_percent: float
+) -> Model:
+    """A clone of the model whose chosen self-attention layers fuse the bank's features."""
+    check_model(model)
+    check_bank(model, bank)
+    sampling = model.get_model_object("model_sampling")
+    window = SigmaWindow(sampling.percent_to_sigma(start_percent), sampling.percent_to_sigma(end_percent))
+    patch = FusionPatch(bank, settings, stored_layers(model, bank, layers), window)
+    check_roles(patch.pictures(bank), settings.method)
+    fusion = _Fusion(patch, sampling, patch.extra_bytes(self_attention_widths(model)))
+    patched = model.clone()
+    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, fusion.key, fusion.apply_model)
+    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, fusion.key, fusion.calc_cond_batch)
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, fusion.key, fusion.outer_sample)
+    patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, fusion.key, fusion.prepare_sampling)
+    if METHODS[settings.method].conditional:
+        patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, fusion.key, fusion.predict_noise)
+    return patched
+
+
+class _Fusion:
+    """The host's wrappers of one FFA Model Patcher; shared by threads and runs, hence never changed."""
+
+    def __init__(self, patch: FusionPatch, sampling: Any, room: int) -> None:
+        self.patch = patch
+        self.sampling = sampling
+        self.room = room
+        # a key of its own: two patchers in one graph both stay
+        self.key = f"{KEY}.fusion.{uuid.uuid4().hex}"
+
+    def __deepcopy__(self, memo: object) -> _Fusion:
+        return self
+
+    def apply_model(self, executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """One model call: with the fusion inside the window, as it is outside and for replays."""
+        call, patch = ModelCall.read(args, kwargs), self.patch
+        options, sigma = call.options, call.sigma
+        if options.get(REPLAY) or sigma not in patch.window:
+            return executor(*args, **kwargs)
+        run = options.get(self.key) or _Run(patch.bank)
+        views = _views(run.bank, patch, executor, sigma, call)
+        moment = Moment(patch.progress(sigma), _noise_share(self.sampling, sigma))
+        missed: list[LayerId] = []
+        handler, resnet = patch.handler(views, moment), patch.resnet_handler(views[0], moment)
+        with hooked(options, handler, resnet=resnet, missed=lambda site: missed.append(site.layer)):
+            out = executor(*args, **kwargs)
+        run.warn("replaces", replaced_layers(options, patch.layers))
+        run.warn("merges or tiles the tokens of", patch.layers.intersection(missed))
+        return out
+
+    def outer_sample(self, executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """One sampling run: checked first."""
+        bank, guider = self.patch.bank, executor.class_obj
+        check_run(bank, latent=args[1])
+        if warning := coverage_warning(bank, args[3]):
+            logger.warning("FFA Model Patcher: %s", warning)
+        # the guider's options live for this run alone
+        options = guider.model_options["transformer_options"]
+        options[self.key] = _Run(with_other_weights_recorded(guider, bank, self.patch))
+        return executor(*args, **kwargs)
+
+    def calc_cond_batch(
+        self,
+        executor: Callable[..., Any],
+        model: Any,
+        conds: Sequence[Any],
+        x: Tensor,
+        timestep: Tensor,
+        model_options: dict[str, Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """The model's answers to lists of conds: says which lists are negative, and which conds see a part alone."""
+        return executor(model, conds, x, timestep, with_conds_named(model_options, conds, x), *args, **kwargs)
+
+    def predict_noise(
+        self,
+        executor: Callable[..., Tensor],
+        x: Tensor,
+        timestep: Tensor,
+        model_options: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        """One prediction of a guider: says what its prompts are."""
+        return executor(x, timestep, with_prompts_named(model_options, executor.class_obj), *args, **kwargs)
+
+    def prepare_sampling(
+        self, executor: Callable[..., Any], patcher: Model, shape: Sequence[int], *args: Any, **kwargs: Any
+    ) -> Any:
+        """The host's reckoning of what a run needs."""
+        return executor(patcher, _with_room(patcher, shape, self.room), *args, **kwargs)
+
+
+class _Run:
+    """What one sampling run of a patcher holds: its features, and what it has already warned of."""
+
+    def __init__(self, bank: FeatureBank) -> None:
+        self.bank = bank
+        self._warned: set[str] = set()
+
+    def __deepcopy__(self, memo: object) -> _Run:
+        return self
+
+    def warn(self, deed: str, layers: Collection[LayerId]) -> None:
+        """Say once a run in which layers another node leaves us nothing to fuse."""
+        if not layers or deed in self._warned:
+            return
+        self._warned.add(deed)
+        names = ", ".join(str(layer) for layer in sorted(layers))
+        logger.warning(
+            "FFA Model Patcher: another node %s the self-attention of %s; its result stands, nothing is fused there.",
+            deed,
+            names,
+        )
+
+
+def _noise_share(sampling: Any, sigma: float) -> float:
+    """The timestep of a noise level as a share of all, from 0 (clean) to 1."""
+    steps = getattr(sampling, "num_timesteps", None)
+    if steps is None:  # a continuous schedule: its spread in log space
+        low, high = math.log(float(sampling.sigma_min)), math.log(float(sampling.sigma_max))
+        return min(max((math.log(sigma) - low) / (high - low), 0.0), 1.0)
+    return float(sampling.timestep(torch.tensor([sigma]))) / steps
+
+
+def _views(
+    bank: FeatureBank, patch: FusionPatch, executor: Callable[..., Tensor], sigma: float, call: ModelCall
+) -> list[StepView]:
+    made: dict[int, StepView] = {}  # a picture that serves twice is replayed once
+    for features, roles in patch.pictures(bank):
+        if id(features) not in made and isinstance(features, Trajectory):
+            catcher = Catcher(patch.layers, roles, features.header.grids)
+            made[id(features)] = replay_view(executor, features, sigma, call.x, call.options, catcher)
+        elif id(features) not in made:
+            made[id(features)] = _stored_view(features, sigma, patch, roles, call.x.device)
+    return [made[id(features)] for features in bank]
+
+
+def _stored_view(
+    features: StoredFeatures, sigma: float, patch: FusionPatch, roles: str, device: torch.device
+) -> StepView:
+    """Stored features; those in main memory reach a CUDA device a layer ahead."""
+    view = nearest_view(features, sigma)
+    layers = [layer for layer in features.header.layers if layer in patch.layers]
+    if device.type != "cuda" or features.device.type == device.type or not roles:
+        return view
+    return prefetched(view, layers, roles, CudaLane(device))
+
+
+def _with_room(patcher: Model, shape: Sequence[int], extra_bytes: int) -> list[int]:
+    """The host's size of a run plus what fusion adds: keys and values beside the running ones, or a replayed row."""
+    row = patcher.memory_required([1, *shape[1:]])
+    rows = math.ceil(extra_bytes / row) if row else 0
+    return [shape[0] + rows, *shape[1:]]

@@ -1,0 +1,37 @@
+"""The one reader of what the host hands to apply_model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+
+class ModelCall(NamedTuple):
+    """One call of apply_model(x, t, c_concat, c_crossattn, control, transformer_options, ..): all six by position."""
+
+    x: Tensor  # b c h w, b the rows of all chunks
+    level: Tensor  # b
+    options: dict[str, Any]  # the host's transformer_options
+    inputs: Mapping[str, Any]  # the model's other inputs by name
+
+    @classmethod
+    def read(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ModelCall:
+        """Name what a wrapper of apply_model was given."""
+        x, level, c_concat, c_crossattn, _, options = args[:6]
+        return cls(x, level, options, {"c_concat": c_concat, "c_crossattn": c_crossattn, **kwargs})
+
+    @property
+    def sigma(self) -> float:
+        """The noise level of the call. A device synchronisation: ask once per call."""
+        return float(self.options.get("sigmas", self.level).flatten()[0])
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Copies in main memory of the other inputs that are tensors."""
+        return {
+            name: value.detach().to("cpu", copy=True)
+            for name, value in self.inputs.items()
+            if isinstance(value, Tensor)
+        }

@@ -1,0 +1,21 @@
+"""The reader of apply_model's arguments."""
+
+import torch
+from magicstyle.attention_patches.host.model_call import ModelCall
+
+
+def call(**options):
+    args = torch.zeros(2, 4, 3, 5), torch.tensor([9.0, 9.0]), None, torch.ones(2, 7, 8), None, options
+    return ModelCall.read(args, {"y": torch.ones(2)})
+
+
+def test_the_noise_level_is_read_from_the_options_and_else_from_the_call():
+    assert call(sigmas=torch.tensor([3.5])).sigma == 3.5
+    assert call().sigma == 9.0
+
+
+def test_the_other_inputs_that_are_tensors_are_copied_by_name():
+    read = call()
+    assert set(read.inputs) == {"c_concat", "c_crossattn", "y"}
+    assert set(read.tensors) == {"c_crossattn", "y"}
+    assert read.tensors["y"] is not read.inputs["y"]
