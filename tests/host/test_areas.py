@@ -8,7 +8,7 @@ import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.tests.host.fusion_oracle import DECODER, RULES, invert
-from magicstyle.tests.host.test_stylization import SCALE, difference, inversion, patch, picture, sample
+from magicstyle.tests.host.scene import SCALE, difference, inversion, patch, picture, sample
 from magicstyle.tests.host.tiny import tiny_conditioning, tiny_sigmas
 
 from nodes import (

@@ -17,8 +17,8 @@ from magicstyle.nodes.files import _stored_noise
 from magicstyle.nodes.initial_latent import InitialLatent
 from magicstyle.nodes.inversion_run import invert
 from magicstyle.nodes.latent_pair import KEY
+from magicstyle.tests.host.scene import difference, patch, picture, sample
 from magicstyle.tests.host.test_storage import inversion
-from magicstyle.tests.host.test_stylization import difference, patch, picture, sample
 from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning
 
 

@@ -6,7 +6,7 @@ import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureBank
 from magicstyle.tests.host.fusion_oracle import RULES, diffstyler_whole, eps, invert, rsa, stylize
-from magicstyle.tests.host.test_stylization import SCALE, difference, inversion, patch, picture, sample, scene
+from magicstyle.tests.host.scene import SCALE, difference, inversion, patch, picture, sample, scene
 from magicstyle.tests.host.tiny import tiny_conditioning, tiny_sigmas
 
 STEPS = 5

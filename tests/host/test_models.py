@@ -16,7 +16,7 @@ from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.layers import select_layers
 from magicstyle.nodes.inversion_run import invert
-from magicstyle.tests.host.test_stylization import NEUTRAL, STRONG, difference
+from magicstyle.tests.host.scene import NEUTRAL, STRONG, difference
 from magicstyle.tests.host.tiny import run_sampler, tiny_latent
 from magicstyle.tests.host.tiny_models import FAMILIES, family_model, family_prompt
 

@@ -6,7 +6,7 @@ from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.core.fusion import METHODS
 from magicstyle.nodes.bank import AddStyle, FeatureBankNode
-from magicstyle.tests.host.test_stylization import difference, inversion, patch, picture, sample
+from magicstyle.tests.host.scene import difference, inversion, patch, picture, sample
 
 WITH_STYLES = [name for name, method in METHODS.items() if method.style]
 LEFT = torch.zeros(1, 64, 96)

@@ -15,7 +15,7 @@ from magicstyle.core.features import FeatureBank, StoredFeatures, StyleEntry, Tr
 from magicstyle.nodes import inversion_run
 from magicstyle.nodes.inversion_run import invert
 from magicstyle.nodes.report import bank_summary
-from magicstyle.tests.host.test_stylization import difference, patch, picture, sample
+from magicstyle.tests.host.scene import difference, patch, picture, sample
 from magicstyle.tests.host.tiny import tiny_conditioning, tiny_model
 from safetensors import safe_open
 

@@ -8,7 +8,7 @@ from magicstyle.core.errors import MagicStyleError
 from magicstyle.nodes.attention_look import PromptTokens, look
 from magicstyle.nodes.regions_from_words import RegionsFromWords
 from magicstyle.tests.host.fusion_oracle import attention, heads_first
-from magicstyle.tests.host.test_stylization import SCALE, picture
+from magicstyle.tests.host.scene import SCALE, picture
 from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning, tiny_sigmas
 from magicstyle.tests.tiny_checkpoint import save_tiny_checkpoint
 from torch.testing import assert_close
