@@ -27,7 +27,8 @@ def main(host: str, out: str, flags: list[str]) -> None:
 
     torch.set_num_threads(1)
     from comfy.ldm.modules import attention
-    from magicstyle.tests.host.composition import LAYERS, STORAGES, alone, base, ours_alone
+    from magicstyle.tests.host.composition.graph import base
+    from magicstyle.tests.host.composition.matrix import LAYERS, STORAGES, alone, ours_alone
     from safetensors.torch import save_file
 
     pictures = {storage: ours_alone(base, storage, LAYERS) for storage in STORAGES}

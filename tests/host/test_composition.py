@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from magicstyle.tests.host.composition import (
+from magicstyle.tests.host.composition.graph import base
+from magicstyle.tests.host.composition.matrix import (
     BOTH_ACT,
-    ROWS,
     SAME_PICTURE,
     SHARES,
     STORAGES,
     Cell,
     Verdict,
     alone,
-    base,
     both,
     cells,
     check_both_act,
@@ -26,6 +25,7 @@ from magicstyle.tests.host.composition import (
     ours_alone,
     verdict,
 )
+from magicstyle.tests.host.composition.rows import ROWS
 from magicstyle.tests.host.locate import PACK, find_host
 from safetensors import safe_open
 
