@@ -1,4 +1,8 @@
-"""Plain-torch attention, written from the formulas and sharing no code with the pack."""
+"""Attention and every published fusion in plain torch, written from the formulas and sharing no code with the pack.
+
+A fusion's rule answers one attention call, `rule(live, content, style, heads, done, t)`: three times (q, k, v), each
+b n (h d), the share of steps that are done, and the timestep as a share of all; further arguments are its knobs.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -6,18 +10,91 @@ from magicstyle.core.attention import Kernel
 
 
 def split(t, heads):
+    """b n (h d) -> b h n d."""
     b, n, c = t.shape
     return t.reshape(b, n, heads, c // heads).permute(0, 2, 1, 3)
 
 
-def dense_attention(q, k, v, heads, bias=None, tau=1.0):
-    """softmax(tau q k' / sqrt(d) + bias) v with everything materialised; bias b n m or anything that broadcasts."""
+def dense_attention(q, k, v, heads, bias=None, tau=1.0, mass=None):
+    """softmax(tau q k' / sqrt(d) + bias) v with everything materialised; bias b n m or anything that broadcasts.
+
+    `mass`, of the same shape, multiplies a token's share before the softmax is normalised.
+    """
     q, k, v = (split(t, heads) for t in (q, k, v))
     logits = tau * (q @ k.transpose(-1, -2)) / q.shape[-1] ** 0.5
     if bias is not None:
         logits = logits + bias.unsqueeze(1)
-    out = torch.softmax(logits, dim=-1) @ v
+    weights = torch.softmax(logits, dim=-1)
+    if mass is not None:
+        weights = weights * mass.unsqueeze(1)
+        weights = weights / weights.sum(-1, keepdim=True)
+    out = weights @ v
     return out.permute(0, 2, 1, 3).reshape(out.shape[0], out.shape[2], -1)
+
+
+def cat(*parts):
+    return torch.cat(parts, dim=1)
+
+
+def masses(*parts):
+    """(weight, tokens), .. -> 1 1 m: a number for every token of a picture."""
+    return torch.cat([torch.full((1, 1, tokens.shape[1]), float(weight)) for weight, tokens in parts], dim=2)
+
+
+def adain(x, y):
+    """x with the mean and the deviation over tokens that y has in each channel."""
+    normal = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True, correction=0)
+    return normal * y.std(1, keepdim=True, correction=0) + y.mean(1, keepdim=True)
+
+
+def styleid(live, content, style, heads, done=0.0, t=1.0, gamma=0.75, tau=1.5):
+    return dense_attention(gamma * content[0] + (1 - gamma) * live[0], style[1], style[2], heads, tau=tau)
+
+
+def ffa(live, content, style, heads, done=0.0, t=1.0, gamma=0.75, tau=1.5, w_s=1.0, w_c=0.05):
+    """One softmax over both pictures, each with its weight."""
+    q, mass = gamma * content[0] + (1 - gamma) * live[0], masses((w_s, style[1]), (w_c, content[1]))
+    return dense_attention(q, cat(style[1], content[1]), cat(style[2], content[2]), heads, tau=tau, mass=mass)
+
+
+def masactrl(live, content, style, heads, done=0.0, t=1.0):
+    return dense_attention(live[0], content[1], content[2], heads)
+
+
+def sac(live, content, style, heads, done=0.0, t=1.0):
+    anchored, free = (dense_attention(q, style[1], style[2], heads) for q in (content[0], live[0]))
+    return anchored if done < 0.7 else anchored + 1.2 * (free - anchored)
+
+
+def seac(live, content, style, heads, done=0.0, t=1.0, gamma=0.0, w_s=1.0):
+    """As published with its knobs at rest: softmax([Q~ K_c', 1.2 Q~ K_s']) [V_c; V_s]."""
+    q, mass = gamma * content[0] + (1 - gamma) * live[0], masses((1.0, content[1]), (w_s, style[1]))
+    return dense_attention(q, cat(content[1], 1.2 * style[1]), cat(content[2], style[2]), heads, mass=mass)
+
+
+def zstar(live, content, style, heads, done=0.0, t=1.0):
+    return dense_attention(live[0], cat(1.2 * style[1], live[1]), cat(style[2], live[2]), heads)
+
+
+def style_aligned(live, content, style, heads, done=0.0, t=1.0):
+    q, k = adain(live[0], style[0]), adain(live[1], style[1])
+    return dense_attention(q, cat(style[1], k), cat(style[2], live[2]), heads)
+
+
+def rsa(live, content, style, heads, done=0.0, t=1.0, mask=None):
+    """Three is added to the logits of every reference token inside its mask, 1 m; those outside are left out."""
+    mask = torch.ones(1, style[1].shape[1]) if mask is None else mask
+    bias = cat(torch.zeros(1, live[1].shape[1]), torch.where(mask > 0, 3.0 * mask, -torch.inf)).unsqueeze(1)
+    return dense_attention(live[0], cat(live[1], style[1]), cat(live[2], style[2]), heads, bias)
+
+
+def diffstyler(live, content, style, heads, done=0.0, t=1.0):
+    r = min(2 * t, 1.0)
+    q, k = (r * c + (1 - r) * x for c, x in zip(content[:2], live[:2], strict=True))
+    return dense_attention(q, k, live[2], heads)
+
+
+RULES = {rule.__name__: rule for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler)}
 
 
 def kernel(heads, takes_key_mask, calls=None):

@@ -7,7 +7,8 @@ import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures
 from magicstyle.core.fusion import METHODS, FusionSettings, Moment, Scene, StyleFeatures, fuse
-from magicstyle.tests.core.oracle import dense_attention, kernel, randn
+from magicstyle.tests.core import oracle
+from magicstyle.tests.core.oracle import adain, cat, dense_attention, kernel, randn
 from torch.testing import assert_close
 
 HEADS, N, C = 3, 14, 24
@@ -26,82 +27,60 @@ def run(*styles, takes_key_mask=True, progress=0.0, noise=1.0, **knobs):
     return fuse(kernel(HEADS, takes_key_mask), scene, FusionSettings(**knobs))
 
 
-def cat(*parts):
-    return torch.cat(parts, dim=1)
-
-
 @pytest.mark.parametrize("takes_key_mask", [True, False])
 @pytest.mark.parametrize("w_s, w_c, g, tau", [(1.0, 0.3, 0.75, 1.5), (2.0, 2.0, 0.0, 1.0), (0.4, 1.0, 1.0, 0.7)])
 def test_ffa_is_one_softmax_over_style_and_content(w_s, w_c, g, tau, takes_key_mask):
-    q = g * CONTENT.q + (1 - g) * LIVE.q
-    bias = cat(torch.full((1, 22), math.log(w_s)), torch.full((1, N), math.log(w_c))).unsqueeze(1)
-    expected = dense_attention(q, cat(STYLE.k, CONTENT.k), cat(STYLE.v, CONTENT.v), HEADS, bias, tau)
+    expected = oracle.ffa(LIVE, CONTENT, STYLE, HEADS, gamma=g, tau=tau, w_s=w_s, w_c=w_c)
     knobs = {"style_weight": w_s, "content_weight": w_c, "query_preservation": g, "temperature": tau}
     assert_close(run(takes_key_mask=takes_key_mask, **knobs), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("g, tau", [(0.75, 1.5), (0.0, 1.0)])
 def test_styleid_replaces_keys_and_values_by_the_style(g, tau):
-    expected = dense_attention(g * CONTENT.q + (1 - g) * LIVE.q, STYLE.k, STYLE.v, HEADS, tau=tau)
+    expected = oracle.styleid(LIVE, CONTENT, STYLE, HEADS, gamma=g, tau=tau)
     result = run(method="styleid", query_preservation=g, temperature=tau, content_weight=5.0, style_weight=3.0)
     assert_close(result, expected, **CLOSE)
 
 
 def test_masactrl_asks_the_content_alone_and_reads_no_knob():
-    expected = dense_attention(LIVE.q, CONTENT.k, CONTENT.v, HEADS)
-    assert_close(run(method="masactrl"), expected, **CLOSE)
+    assert_close(run(method="masactrl"), oracle.masactrl(LIVE, CONTENT, STYLE, HEADS), **CLOSE)
     assert torch.equal(run(method="masactrl", query_preservation=1.0, temperature=3.0), run(method="masactrl"))
 
 
 @pytest.mark.parametrize("takes_key_mask", [True, False])
 @pytest.mark.parametrize("progress", [0.0, 34 / 50, 35 / 50, 49 / 50])
 def test_sac_asks_with_the_contents_queries_and_later_leans_to_the_running_ones(progress, takes_key_mask):
-    anchored, free = (dense_attention(q, STYLE.k, STYLE.v, HEADS) for q in (CONTENT.q, LIVE.q))
-    expected = anchored if progress < 0.7 else anchored + 1.2 * (free - anchored)
     result = run(method="sac", progress=progress, takes_key_mask=takes_key_mask, temperature=3.0)
-    assert_close(result, expected, **CLOSE)
+    assert_close(result, oracle.sac(LIVE, CONTENT, STYLE, HEADS, progress), **CLOSE)
 
 
 @pytest.mark.parametrize("g, w_s", [(0.0, 1.0), (0.5, 2.0)])
 def test_seac_multiplies_the_styles_logits(g, w_s):
-    """softmax([Q~ K_c', 1.2 Q~ K_s' + ln w_s]) [V_c; V_s]: as published with w_s = 1 and g = 0."""
-    q = g * CONTENT.q + (1 - g) * LIVE.q
-    bias = cat(torch.zeros(1, N), torch.full((1, 22), math.log(w_s))).unsqueeze(1)
-    expected = dense_attention(q, cat(CONTENT.k, 1.2 * STYLE.k), cat(CONTENT.v, STYLE.v), HEADS, bias)
+    expected = oracle.seac(LIVE, CONTENT, STYLE, HEADS, gamma=g, w_s=w_s)
     assert_close(run(method="seac", query_preservation=g, style_weight=w_s, temperature=3.0), expected, **CLOSE)
 
 
 def test_zstar_asks_the_emphasised_style_and_the_running_picture():
-    expected = dense_attention(LIVE.q, cat(1.2 * STYLE.k, LIVE.k), cat(STYLE.v, LIVE.v), HEADS)
-    assert_close(run(method="zstar"), expected, **CLOSE)
-
-
-def token_adain(x, y):
-    normal = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True, correction=0)
-    return normal * y.std(1, keepdim=True, correction=0) + y.mean(1, keepdim=True)
+    assert_close(run(method="zstar"), oracle.zstar(LIVE, CONTENT, STYLE, HEADS), **CLOSE)
 
 
 def test_style_aligned_brings_queries_and_keys_to_the_styles_statistics():
-    q, k = token_adain(LIVE.q, STYLE.q), token_adain(LIVE.k, STYLE.k)
-    expected = dense_attention(q, cat(STYLE.k, k), cat(STYLE.v, LIVE.v), HEADS)
-    assert_close(run(method="style_aligned"), expected, **CLOSE)
+    assert_close(run(method="style_aligned"), oracle.style_aligned(LIVE, CONTENT, STYLE, HEADS), **CLOSE)
 
 
 @pytest.mark.parametrize("takes_key_mask", [True, False])
 @pytest.mark.parametrize("masked", [False, True])
 def test_rsa_adds_three_to_the_references_logits_inside_its_mask(masked, takes_key_mask):
-    mask = (torch.arange(22) % 3 > 0).float().unsqueeze(0) if masked else torch.ones(1, 22)
-    reference = torch.where(mask > 0, 3.0 * mask, -torch.inf)
-    bias = cat(torch.zeros(1, N), reference).unsqueeze(1)
-    expected = dense_attention(LIVE.q, cat(LIVE.k, STYLE.k), cat(LIVE.v, STYLE.v), HEADS, bias)
-    style = StyleFeatures(STYLE, style_mask=mask if masked else None)
+    mask = (torch.arange(22) % 3 > 0).float().unsqueeze(0) if masked else None
+    expected = oracle.rsa(LIVE, CONTENT, STYLE, HEADS, mask=mask)
+    style = StyleFeatures(STYLE, style_mask=mask)
     assert_close(run(style, method="rsa", takes_key_mask=takes_key_mask), expected, **CLOSE)
 
 
-@pytest.mark.parametrize("noise, r", [(1.0, 1.0), (0.5, 1.0), (0.4, 0.8), (0.1, 0.2), (0.0, 0.0)])
-def test_diffstyler_blends_queries_and_keys_by_twice_the_timestep(noise, r):
-    q, k = (r * c + (1 - r) * t for c, t in ((CONTENT.q, LIVE.q), (CONTENT.k, LIVE.k)))
-    assert_close(run(method="diffstyler", noise=noise), dense_attention(q, k, LIVE.v, HEADS), **CLOSE)
+@pytest.mark.parametrize("noise", [1.0, 0.5, 0.4, 0.1, 0.0])
+def test_diffstyler_blends_queries_and_keys_by_twice_the_timestep(noise):
+    expected = oracle.diffstyler(LIVE, CONTENT, STYLE, HEADS, t=noise)
+    assert_close(run(method="diffstyler", noise=noise), expected, **CLOSE)
 
 
 READ = {
@@ -158,13 +137,12 @@ def test_a_region_of_ones_is_no_region_and_a_region_of_zeros_is_no_style(method,
     assert_close(run(StyleFeatures(STYLE, weight, zeros), other, **knobs), run(other, **knobs), **CLOSE)
 
 
-@pytest.mark.parametrize("method", WITH_STYLES)
+# style_aligned aligns the running keys of each side to that side's style: its own test follows
+@pytest.mark.parametrize("method", [method for method in WITH_STYLES if method != "style_aligned"])
 def test_inside_hard_regions_tokens_see_their_own_style_alone(method):
     left = (torch.arange(N) < 6).float().unsqueeze(0)
     both = run(StyleFeatures(STYLE, 1.0, left), StyleFeatures(OTHER, 1.0, 1 - left), method=method)
     one, two = run(StyleFeatures(STYLE), method=method), run(StyleFeatures(OTHER), method=method)
-    if method == "style_aligned":  # the running keys of each side are aligned to that side's style
-        return
     assert_close(both, torch.where(left[..., None] > 0, one, two), **CLOSE)
 
 
@@ -172,9 +150,7 @@ def test_style_aligned_aligns_each_token_to_the_style_of_its_region():
     left = (torch.arange(N) < 6).float().unsqueeze(0)
     result = run(StyleFeatures(STYLE, 1.0, left), StyleFeatures(OTHER, 1.0, 1 - left), method="style_aligned")
     mix = left[..., None]
-    q, k = (
-        mix * token_adain(t, a) + (1 - mix) * token_adain(t, b) for t, a, b in zip(LIVE[:2], STYLE, OTHER, strict=False)
-    )
+    q, k = (mix * adain(t, a) + (1 - mix) * adain(t, b) for t, a, b in zip(LIVE[:2], STYLE, OTHER, strict=False))
     sides = [dense_attention(q, cat(s.k, k), cat(s.v, LIVE.v), HEADS) for s in (STYLE, OTHER)]
     assert_close(result, torch.where(mix > 0, *sides), **CLOSE)
 

@@ -1,21 +1,11 @@
-"""The published fusions in plain torch, from their formulas: own DDIM loops, own attention, the host's bare UNet.
+"""The published fusions run to the end in plain torch: own DDIM loops, tests/core's formulas, the host's bare UNet.
 
 Nothing of the pack is used: features are caught and injected through the UNet's attn1_replace patches.
 """
 
-import torch
+from magicstyle.tests.core.oracle import dense_attention, diffstyler
 
 DECODER = [("output", number) for number in range(6, 12)]
-
-
-def heads_first(t, heads):
-    return t.reshape(t.shape[0], t.shape[1], heads, -1).permute(0, 2, 1, 3)
-
-
-def attention(q, k, v, heads, tau=1.0):
-    q, k, v = (heads_first(t, heads) for t in (q, k, v))
-    weights = torch.softmax(tau * (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5, dim=-1)
-    return (weights @ v).permute(0, 2, 1, 3).flatten(2)
 
 
 def eps(model, x, sigma, context, replace):
@@ -34,7 +24,7 @@ def invert(model, x, grid, context):
 
         def keep(q, k, v, options, step=step):
             kept[step, options["block"]] = (q.clone(), k.clone(), v.clone())
-            return attention(q, k, v, options["n_heads"])
+            return dense_attention(q, k, v, options["n_heads"])
 
         e = eps(model, x, grid[step], context, keep)
         if step:
@@ -53,8 +43,7 @@ def ddim(model, x, sigmas, context, replace):
 def stylize(model, content, style, sigmas, context, rule):
     """The stylized latent, in the model's scale, from the content's inverted noise.
 
-    `rule(live, content, style, heads, done, t)` answers an attention call from three (q, k, v), the share of steps that
-    are done and the timestep as a share of all.
+    `rule` is one of those of tests/core/oracle.py.
     """
     grid = sigmas[:-1]
     x, kept_content = invert(model, content, grid, context)
@@ -70,66 +59,6 @@ def stylize(model, content, style, sigmas, context, rule):
         return inject
 
     return ddim(model, x, sigmas, context, replace)
-
-
-def cat(*parts):
-    return torch.cat(parts, dim=1)
-
-
-def styleid(live, content, style, heads, done, t, gamma=0.75, tau=1.5):
-    return attention(gamma * content[0] + (1 - gamma) * live[0], style[1], style[2], heads, tau)
-
-
-def ffa(live, content, style, heads, done, t, gamma=0.75, tau=1.5, w_s=1.0, w_c=0.05):
-    """One softmax over both pictures; a weight multiplies its picture's share before the softmax is normalised."""
-    q = gamma * content[0] + (1 - gamma) * live[0]
-    q, k, v = (heads_first(part, heads) for part in (q, cat(style[1], content[1]), cat(style[2], content[2])))
-    logits = tau * (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-    mass = torch.exp(logits - logits.amax(-1, keepdim=True))
-    tokens = style[1].shape[1]
-    mass = torch.cat([w_s * mass[..., :tokens], w_c * mass[..., tokens:]], dim=-1)
-    return (mass / mass.sum(-1, keepdim=True) @ v).permute(0, 2, 1, 3).flatten(2)
-
-
-def masactrl(live, content, style, heads, done, t):
-    return attention(live[0], content[1], content[2], heads)
-
-
-def sac(live, content, style, heads, done, t):
-    anchored, free = (attention(q, style[1], style[2], heads) for q in (content[0], live[0]))
-    return anchored if done < 0.7 else anchored + 1.2 * (free - anchored)
-
-
-def seac(live, content, style, heads, done, t):
-    return attention(live[0], cat(content[1], 1.2 * style[1]), cat(content[2], style[2]), heads)
-
-
-def zstar(live, content, style, heads, done, t):
-    return attention(live[0], cat(1.2 * style[1], live[1]), cat(style[2], live[2]), heads)
-
-
-def adain(x, y):
-    normal = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True, correction=0)
-    return normal * y.std(1, keepdim=True, correction=0) + y.mean(1, keepdim=True)
-
-
-def style_aligned(live, content, style, heads, done, t):
-    q, k = adain(live[0], style[0]), adain(live[1], style[1])
-    return attention(q, cat(style[1], k), cat(style[2], live[2]), heads)
-
-
-def rsa(live, content, style, heads, done, t):
-    """Every reference token's logit is raised by 3: its mass is multiplied by e^3."""
-    q, k, v = (heads_first(part, heads) for part in (live[0], cat(live[1], style[1]), cat(live[2], style[2])))
-    logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-    logits[..., live[1].shape[1] :] += 3.0
-    return (torch.softmax(logits, dim=-1) @ v).permute(0, 2, 1, 3).flatten(2)
-
-
-def diffstyler(live, content, style, heads, done, t):
-    r = min(2 * t, 1.0)
-    q, k = (r * c + (1 - r) * x for c, x in zip(content[:2], live[:2], strict=True))
-    return attention(q, k, live[2], heads)
 
 
 def eps_with_resnet(model, x, sigma, context, replace, resnet):
@@ -150,7 +79,7 @@ def diffstyler_whole(model, content, sigmas, context, prompt, share=30 / 50):
 
         def keep(q, k, v, options, step=step):
             kept[step, options["block"]] = (q.clone(), k.clone())
-            return attention(q, k, v, options["n_heads"])
+            return dense_attention(q, k, v, options["n_heads"])
 
         def note(output, step=step):
             outputs[step] = output.clone()
@@ -170,6 +99,3 @@ def diffstyler_whole(model, content, sigmas, context, prompt, share=30 / 50):
         e = eps_with_resnet(model, x, grid[step], prompt, inject, copy)
         x = x + (sigmas[step + 1] - sigmas[step]) * e
     return x
-
-
-RULES = {rule.__name__: rule for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler)}

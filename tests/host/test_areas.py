@@ -7,7 +7,8 @@ import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureBank, StyleEntry
-from magicstyle.tests.host.fusion_oracle import DECODER, RULES, invert
+from magicstyle.tests.core.oracle import RULES
+from magicstyle.tests.host.fusion_oracle import DECODER, invert
 from magicstyle.tests.host.scene import SCALE, difference, inversion, patch, picture, sample
 from magicstyle.tests.host.tiny import tiny_conditioning, tiny_sigmas
 

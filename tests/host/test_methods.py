@@ -5,7 +5,8 @@ import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureBank
-from magicstyle.tests.host.fusion_oracle import RULES, diffstyler_whole, eps, invert, rsa, stylize
+from magicstyle.tests.core.oracle import RULES, rsa
+from magicstyle.tests.host.fusion_oracle import diffstyler_whole, eps, invert, stylize
 from magicstyle.tests.host.scene import SCALE, difference, inversion, patch, picture, sample, scene
 from magicstyle.tests.host.tiny import tiny_conditioning, tiny_sigmas
 

@@ -5,7 +5,8 @@ import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.nodes.initial_latent import InitialLatent
-from magicstyle.tests.host.fusion_oracle import RULES, stylize
+from magicstyle.tests.core.oracle import RULES
+from magicstyle.tests.host.fusion_oracle import stylize
 from magicstyle.tests.host.scene import SCALE, difference, inversion, patch, picture, sample, scene
 from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning, tiny_sigmas
 

@@ -13,7 +13,8 @@ import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.nodes import inversion_run
-from magicstyle.tests.host.fusion_oracle import styleid, stylize
+from magicstyle.tests.core.oracle import styleid
+from magicstyle.tests.host.fusion_oracle import stylize
 from magicstyle.tests.host.scene import NEUTRAL, SCALE, difference, inversion, patch, picture, sample, scene
 from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning, tiny_sigmas
 

@@ -7,7 +7,7 @@ import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.nodes.attention_look import PromptTokens, look
 from magicstyle.nodes.regions_from_words import RegionsFromWords
-from magicstyle.tests.host.fusion_oracle import attention, heads_first
+from magicstyle.tests.core.oracle import dense_attention, split
 from magicstyle.tests.host.scene import SCALE, picture
 from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning, tiny_sigmas
 from magicstyle.tests.tiny_checkpoint import save_tiny_checkpoint
@@ -35,10 +35,10 @@ def bare_maps(model, x, sigma, context):
 
     def keep(kind):
         def replace(q, k, v, options):
-            qh, kh = (heads_first(t, options["n_heads"]) for t in (q, k))
+            qh, kh = (split(t, options["n_heads"]) for t in (q, k))
             weights = torch.softmax(qh @ kh.transpose(-1, -2) * qh.shape[-1] ** -0.5, dim=-1)
             seen[kind, tuple(options["block"])] = weights.mean(dim=1)[0]
-            return attention(q, k, v, options["n_heads"])
+            return dense_attention(q, k, v, options["n_heads"])
 
         return replace
 
