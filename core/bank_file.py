@@ -6,19 +6,18 @@ names: `0.output.6.0.q` for features, `1.latents` for a trajectory. A picture th
 
 from __future__ import annotations
 
+import errno
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from .atomic import write_whole
 from .errors import MagicStyleError
 from .features import (
     ROLES,
@@ -31,6 +30,7 @@ from .features import (
     Trajectory,
 )
 from .layers import LayerId
+from .tensor_file import write_tensors
 
 VERSION = 1
 KEY = "magicstyle"
@@ -45,31 +45,20 @@ def save_bank(bank: FeatureBank, path: Path, *, content: bool = True) -> None:
         pictures = {id(style.features): style.features for style in bank.styles}
     places = {identity: place for place, identity in enumerate(pictures)}
     tensors = {
-        f"{places[identity]}.{name}": tensor.contiguous()
+        f"{places[identity]}.{name}": tensor
         for identity, features in pictures.items()
         for name, tensor in features.tensors.items()
     }
     for number, style in enumerate(bank.styles):
         masks = {"region": style.region, "style_mask": style.style_mask}
-        tensors |= {f"style{number}.{name}": mask.contiguous() for name, mask in masks.items() if mask is not None}
+        tensors |= {f"style{number}.{name}": mask for name, mask in masks.items() if mask is not None}
     header = {
         "version": VERSION,
         "content": places[id(bank.content)] if content else None,
         "styles": [{"picture": places[id(style.features)], "weight": style.weight} for style in bank.styles],
         "pictures": [_describe(features) for features in pictures.values()],
     }
-    _write_whole(_unshared(tensors), {KEY: json.dumps(header)}, path)
-
-
-def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """safetensors refuses tensors that share memory, such as one mask for two styles."""
-    seen: set[int] = set()
-    result = {}
-    for name, tensor in tensors.items():
-        storage = tensor.untyped_storage().data_ptr()
-        result[name] = tensor.clone() if storage in seen else tensor
-        seen.add(storage)
-    return result
+    _write_whole(tensors, {KEY: json.dumps(header)}, path)
 
 
 def _describe(features: ImageFeatures) -> dict[str, Any]:
@@ -85,17 +74,18 @@ def _describe(features: ImageFeatures) -> dict[str, Any]:
     }
 
 
-def _write_whole(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".part")
-    os.close(handle)
+def _write_whole(tensors: Mapping[str, Tensor], metadata: dict[str, str], path: Path) -> None:
     try:
-        save_file(tensors, name, metadata)
-        os.replace(name, path)
-    except (OSError, SafetensorError) as error:
-        raise MagicStyleError(f"The bank could not be saved as {path}: {error}. Free some disk space.") from error
-    finally:
-        Path(name).unlink(missing_ok=True)
+        write_whole(path, lambda file: write_tensors(file, tensors, metadata))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise MagicStyleError(f"The bank could not be saved as {path}: {reason}. {_advice(error)}") from error
+
+
+def _advice(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "Free some disk space."
+    return "Choose another folder, or one that you may write to."
 
 
 def load_bank(path: Path, content: ImageFeatures | None = None) -> FeatureBank:

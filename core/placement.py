@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .errors import MagicStyleError
+from .tensor_file import header_of
 
 PRECISIONS = {
     "auto": torch.float16,
@@ -21,13 +21,6 @@ PRECISIONS = {
     "fp8": torch.float8_e4m3fn,
 }
 PLACES = ("auto", "cpu", "gpu", "disk")
-_SAFETENSORS_NAMES = {
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float8_e4m3fn: "F8_E4M3",
-}
-_ALIGNMENT = 64
 
 # makes room for a stack of features: (name, shape, dtype) -> uninitialised tensor
 Allocate = Callable[[str, tuple[int, ...], torch.dtype], Tensor]
@@ -80,7 +73,7 @@ class OnDisk:
     def __call__(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """A tensor mapped to the data of a new safetensors file; writing to it writes the file."""
         count = math.prod(shape) * dtype.itemsize
-        header = _header(name, shape, dtype, count)
+        header = header_of({name: (shape, dtype)})
         path = self.path / f"{name}.safetensors"
         try:
             with path.open("wb") as file:
@@ -93,11 +86,3 @@ class OnDisk:
             ) from error
         mapped = torch.from_file(str(path), shared=True, size=len(header) + count, dtype=torch.uint8)
         return mapped[len(header) :].view(dtype).view(shape)
-
-
-def _header(name: str, shape: tuple[int, ...], dtype: torch.dtype, count: int) -> bytes:
-    entry = {"dtype": _SAFETENSORS_NAMES[dtype], "shape": list(shape), "data_offsets": [0, count]}
-    text = json.dumps({name: entry}).encode()
-    # the format allows trailing spaces, which align the data that follows
-    text += b" " * (-(8 + len(text)) % _ALIGNMENT)
-    return len(text).to_bytes(8, "little") + text

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from ..core.atomic import write_whole
 from ..core.errors import MagicStyleError
 
 MAX_PIXELS = 100_000_000
@@ -71,16 +70,7 @@ def write_png(path: Path, image: Image.Image, record: str) -> None:
     """Write all of a PNG or nothing; `record` says how it was made."""
     texts = PngInfo()
     texts.add_text(RECORD, record)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            image.save(file, format="PNG", pnginfo=texts)
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp lets only the owner read
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_whole(path, lambda file: image.save(file, format="PNG", pnginfo=texts))
 
 
 def read_record(path: Path) -> str | None:
@@ -122,9 +112,3 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     else:
         white = 1.0 if top <= 1.0 else max(255.0, top)
     return Image.fromarray((values.clip(0.0) / white * 255.0).round().astype(np.uint8))
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -9,6 +9,7 @@ from magicstyle.core import bank_file
 from magicstyle.core.bank_file import load_bank, save_bank
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureBank, FeatureHeader, ModelId, StyleEntry, Trajectory
+from magicstyle.core.placement import OnDisk
 from magicstyle.tests.core.test_features import GRIDS, LAYERS, SIGMAS, features
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -90,12 +91,11 @@ def test_a_save_that_fails_leaves_neither_half_a_file_nor_the_old_one_changed(pa
     save_bank(bank(), path)
     before = path.read_bytes()
 
-    def broken(tensors, name, metadata):
-        with open(name, "wb") as file:
-            file.write(b"half")
+    def broken(file, tensors, metadata):
+        file.write(b"half")
         raise error
 
-    monkeypatch.setattr(bank_file, "save_file", broken)
+    monkeypatch.setattr(bank_file, "write_tensors", broken)
     with pytest.raises((MagicStyleError, KeyboardInterrupt)) as caught:
         save_bank(bank(), path)
     assert path.read_bytes() == before and [p.name for p in path.parent.iterdir()] == [path.name]
@@ -116,6 +116,27 @@ def test_a_disk_that_is_full_is_told_in_one_sentence_and_keeps_nothing(path):
     assert str(caught.value).startswith(f"The bank could not be saved as {path}: ")
     assert str(caught.value).endswith("Free some disk space.") and "\n" not in str(caught.value)
     assert list(path.parent.iterdir()) == []
+
+
+def test_a_saved_bank_can_be_read_by_whom_the_umask_lets(path):
+    save_bank(bank(), path)
+    beside = path.with_name("beside.txt")
+    beside.write_text("an ordinary file")
+    assert path.stat().st_mode == beside.stat().st_mode
+
+
+def test_a_folder_that_cannot_be_made_is_told_as_such(path):
+    path.parent.write_text("a file where the folder should be")
+    with pytest.raises(MagicStyleError, match="The bank could not be saved as .*File exists. Choose another folder"):
+        save_bank(bank(), path)
+
+
+def test_tensors_that_share_memory_or_lie_on_disk_are_saved_like_any_other(path, tmp_path):
+    mask, picture = torch.rand(1, 4, 4), features(allocate=OnDisk(tmp_path / "place"))
+    save_bank(FeatureBank(picture, (StyleEntry(picture, 1.0, mask, mask), StyleEntry(picture, 1.0, mask[:, 1:]))), path)
+    loaded = load_bank(path)
+    same(loaded.content, picture)
+    assert torch.equal(loaded.styles[0].style_mask, mask) and torch.equal(loaded.styles[1].region, mask[:, 1:])
 
 
 # --- hostile files -------------------------------------------------------------------------------------------------

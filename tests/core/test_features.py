@@ -22,8 +22,8 @@ def header(model="SD15", batch=1, sigmas=SIGMAS):
     return FeatureHeader(ModelId.of(model, dict.fromkeys(LAYERS, 8)), "ddim", sigmas, (batch, 4, 6, 10), {})
 
 
-def features(layers=LAYERS, roles="qkv", batch=1, dtype=torch.float16, **facts):
-    writer = FeatureWriter(layers, len(SIGMAS), roles, dtype)
+def features(layers=LAYERS, roles="qkv", batch=1, dtype=torch.float16, allocate=None, **facts):
+    writer = FeatureWriter(layers, len(SIGMAS), roles, dtype, allocate)
     for step in range(len(SIGMAS)):
         for layer in layers:
             n = GRIDS[layer][0] * GRIDS[layer][1]

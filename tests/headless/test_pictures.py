@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.headless import pictures as module
 from magicstyle.headless.pictures import pictures_in, read_picture, read_record, to_images, to_tensor, write_png
 from magicstyle.headless.sheet import contact_sheet
 from PIL import Image
@@ -149,7 +148,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypa
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module.os, "replace", interrupted)
+    monkeypatch.setattr("magicstyle.core.atomic.os.replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_png(path, Image.new("RGB", SIZE), "new")
     assert read_record(path) == "old"

@@ -45,7 +45,7 @@ def kill_during_a_save(server, folder):
 
 
 @pytest.mark.server
-def test_a_server_killed_during_a_save_leaves_no_half_file_under_the_final_name(tmp_path):
+def test_a_server_killed_during_a_save_leaves_no_half_file_and_its_litter_goes_with_the_next_save(tmp_path):
     folder = tmp_path / "output" / "magicstyle"
     with Server(find_host(), tmp_path) as server:
         server.run(saving("whole"))
@@ -57,3 +57,5 @@ def test_a_server_killed_during_a_save_leaves_no_half_file_under_the_final_name(
         assert load_bank(files[-1]).styles
         server.start()
         assert sorted(banks(server)) == [path.name for path in files]
+        server.run(saving("after"))
+        assert names(folder, ".part") == []

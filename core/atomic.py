@@ -1,0 +1,69 @@
+"""Files that exist whole or not at all: written beside their name, and given it once everything is on the disk."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows, where a file that is open cannot be removed: that is lock enough
+    fcntl = None
+
+SUFFIX = ".magicstyle.part"
+MOST_STEM = 40  # characters of a name, so that the longer name of its part stays legal
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write` fill a file, which then takes the name `path` with the rights that the umask leaves to new files.
+
+    What fails or is interrupted leaves no part behind, and an earlier file of that name as it was. Parts of writers
+    that were killed are cleared first. Raises OSError as the file system does.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clear_litter(path.parent)
+    part = path.with_name(f".{path.stem[:MOST_STEM]}.{secrets.token_hex(4)}{SUFFIX}")
+    try:
+        with part.open("xb") as file:
+            _lock(file.fileno())  # the sign that the writer lives
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())  # some file systems tell only now that there is no room
+            if fcntl is not None:
+                os.replace(part, path)
+        if fcntl is None:
+            os.replace(part, path)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def clear_litter(folder: Path) -> None:
+    """Remove the parts in a folder whose writers are gone."""
+    for part in folder.glob(f".*{SUFFIX}"):
+        with suppress(OSError):
+            _remove_if_abandoned(part)
+
+
+def _remove_if_abandoned(part: Path) -> None:
+    if fcntl is None:
+        part.unlink()
+        return
+    with part.open("rb+") as file:
+        if _lock(file.fileno()):
+            part.unlink()
+
+
+def _lock(handle: int) -> bool:
+    """Whether the file is ours alone now; never on a file system that knows no locks."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
