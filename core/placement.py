@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -66,8 +70,14 @@ class OnDisk:
     """Room in one safetensors file per stack, under a folder of its own that is removed with the last reference."""
 
     def __init__(self, parent: Path) -> None:
-        parent.mkdir(parents=True, exist_ok=True)
-        self._folder = tempfile.TemporaryDirectory(dir=parent, prefix="magicstyle_", ignore_cleanup_errors=True)
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            self._folder = tempfile.TemporaryDirectory(dir=parent, prefix="magicstyle_", ignore_cleanup_errors=True)
+        except OSError as error:
+            raise MagicStyleError(
+                f"place disk: {parent} cannot be written to ({error.strerror}): choose storage latents, "
+                "or another place."
+            ) from error
         self.path = Path(self._folder.name)
 
     def __call__(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -78,11 +88,26 @@ class OnDisk:
         try:
             with path.open("wb") as file:
                 file.write(header)
-                file.truncate(len(header) + count)
+                _reserve(file, len(header) + count)
         except OSError as error:
+            path.unlink(missing_ok=True)
             raise MagicStyleError(
                 f"place disk: no room for {count} bytes of features in {self.path.parent}: {error.strerror}; "
                 "choose storage latents, or free some disk space."
             ) from error
         mapped = torch.from_file(str(path), shared=True, size=len(header) + count, dtype=torch.uint8)
         return mapped[len(header) :].view(dtype).view(shape)
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Make a file `size` bytes long, with room on the disk for all of them.
+
+    A file that is merely made long has holes: the first write through a map to a hole on a full disk ends the process.
+    """
+    file.flush()
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    if shutil.disk_usage(Path(file.name).parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    file.truncate(size)

@@ -9,7 +9,6 @@ import psutil
 import pytest
 import torch
 from magicstyle.attention_patches.model_facts import self_attention_grids, self_attention_widths
-from magicstyle.core import placement
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureBank, StoredFeatures, StyleEntry, Trajectory
 from magicstyle.nodes import inversion_run
@@ -187,13 +186,19 @@ def test_features_on_disk_are_the_same_and_their_files_go_with_the_bank(tiny_mod
     assert not list((tmp_path / "temp").rglob("*.safetensors"))
 
 
-def test_a_full_disk_is_said_in_one_sentence(tiny_model, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(placement.Path, "open", full)
-    with pytest.raises(MagicStyleError, match="place disk: no room for .*No space left.*choose storage latents"):
-        inversion(tiny_model, picture(), "features", place="disk")
+def test_a_full_disk_is_said_in_one_sentence(tiny_model, tmp_path, monkeypatch):
+    """A process that may write 16 KiB to a file meets the same refusal as on a full disk."""
+    resource = pytest.importorskip("resource", reason="no limits for files on this system")
+    monkeypatch.setattr(inversion_run.folder_paths, "get_temp_directory", lambda: str(tmp_path / "temp"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16384, limits[1]))
+    try:
+        with pytest.raises(MagicStyleError, match="place disk: no room for .*File too large.*choose storage latents"):
+            inversion(tiny_model, picture(), "features", place="disk")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    gc.collect()
+    assert not list((tmp_path / "temp").rglob("*.safetensors"))
 
 
 def test_a_trajectory_is_a_thousandth_of_the_features_at_genuine_widths():
