@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -15,30 +14,15 @@ from ..core.attention import Kernel
 from ..core.features import AttentionFeatures, FeatureBank, FeatureHeader, FeatureWriter, StoredFeatures, StyleEntry
 from ..core.fusion import FusionSettings, Moment, Scene, StyleFeatures, content_roles, fuse, style_roles
 from ..core.inversion import Denoiser, Steps, sampling_grid
-from ..core.inversion_methods import InversionSettings, invert_latent, sample_back
+from ..core.inversion_methods import invert_latent, sample_back
 from ..core.layers import LayerId, select_layers
 from ..core.regions import Grid, mask_to_tokens
-from ..core.schedule import LEVELS, ddim_uniform, noise_levels
+from ..core.schedule import LEVELS
 from .attention import Handler
 from .model import HeadlessModel
+from .recipe import Recipe
 
 Callback = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that a user can choose, with the nodes' defaults."""
-
-    settings: FusionSettings = field(default_factory=FusionSettings)
-    steps: int = 50
-    layers: str = "output.6-11"
-    adain: float = 1.0  # strength of the initial latent's AdaIN
-    inversion: InversionSettings = field(default_factory=InversionSettings)
-
-    @property
-    def sigmas(self) -> Tensor:
-        """The sampling schedule: descending, with the final zero."""
-        return ddim_uniform(noise_levels(), self.steps)
 
 
 class Inversion(NamedTuple):

@@ -1,0 +1,27 @@
+"""What a picture is made with, without the libraries that make it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ..core.fusion import FusionSettings
+from ..core.inversion_methods import InversionSettings
+from ..core.schedule import ddim_uniform, noise_levels
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a user can choose, with the nodes' defaults."""
+
+    settings: FusionSettings = field(default_factory=FusionSettings)
+    steps: int = 50
+    layers: str = "output.6-11"
+    adain: float = 1.0  # strength of the initial latent's AdaIN
+    inversion: InversionSettings = field(default_factory=InversionSettings)
+
+    @property
+    def sigmas(self) -> Tensor:
+        """The sampling schedule: descending, with the final zero."""
+        return ddim_uniform(noise_levels(), self.steps)
