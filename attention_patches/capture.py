@@ -11,6 +11,7 @@ from torch import Tensor
 from ..core.attention import Kernel
 from ..core.features import AttentionFeatures, FeatureHeader, FeatureWriter, StoredFeatures, Trajectory
 from ..core.inversion import Steps
+from ..core.noise_pair import NoisePair
 from ..core.placement import narrowed
 from .call_site import CallSite, ResNetHandler
 
@@ -32,15 +33,10 @@ class Recorder:
             self._steps = ()
 
     def close(
-        self,
-        header: FeatureHeader,
-        noise: Tensor | None = None,
-        companion: Tensor | None = None,
-        source: object = None,
-        weights: str = "",
+        self, header: FeatureHeader, ends: NoisePair | None = None, source: object = None, weights: str = ""
     ) -> StoredFeatures:
         """The finished features; they do not need the model any more."""
-        return self._writer.close(header, noise, companion)
+        return self._writer.close(header, ends)
 
     def handle(self, site: CallSite, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Answer one attention call as the host would, keeping a copy of q, k and v."""
@@ -84,12 +80,10 @@ class TrajectoryRecorder:
         if not self.inputs:
             self.inputs = {name: tensor.chunk(self._together)[0].clone() for name, tensor in inputs.items()}
 
-    def close(
-        self, header: FeatureHeader, noise: Tensor, companion: Tensor | None, source: object, weights: str
-    ) -> Trajectory:
+    def close(self, header: FeatureHeader, ends: NoisePair, source: object, weights: str) -> Trajectory:
         """The finished trajectory."""
         latents = narrowed(torch.stack(self._latents), self._dtype)
-        return Trajectory(header, latents, self.inputs, noise, companion, source=source, weights=weights)
+        return Trajectory(header, latents, self.inputs, ends, source=source, weights=weights)
 
 
 def as_tuple(step: Steps) -> tuple[int, ...]:

@@ -175,12 +175,13 @@ class Lab:
         import torch
         from magicstyle.attention_patches.capture import TrajectoryRecorder
         from magicstyle.attention_patches.host import install_capture, weights_id
+        from magicstyle.core.noise_pair import NoisePair
 
         recorder = TrajectoryRecorder(1, torch.float32)
         with recorder.recording(0, latent):
             self.call(install_capture(self.model, recorder), latent)
         source = {"source": self.model, "weights": weights_id(self.model)}
-        return recorder.close(self.header(latent, layers), latent, None, **source)
+        return recorder.close(self.header(latent, layers), NoisePair(latent), **source)
 
     def header(self, latent: Any, layers: str) -> Any:
         """Facts about one picture at one noise level."""

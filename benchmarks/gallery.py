@@ -16,6 +16,7 @@ import torch
 from magicstyle.core.adain import adain_latents
 from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
+from magicstyle.core.noise_pair import NoisePair
 from magicstyle.headless.model import HeadlessModel, load_demo_model
 from magicstyle.headless.sheet import contact_sheet
 from magicstyle.headless.stylize import Inversion, Recipe, invert, paint
@@ -73,7 +74,7 @@ def strip(model: HeadlessModel, example: Example) -> None:
         shown += [look] if region is None else [look, region.expand(3, -1, -1)[None]]
         title = "style" if len(example.styles) == 1 else f"style {number}"
         labels += [title] if region is None else [title, f"{title} here"]
-    latent = paint(model, FeatureBank(content.features, tuple(entries)), start, recipe)
+    latent = paint(model, FeatureBank(content.features, tuple(entries)), NoisePair(start), recipe)
     shown.append((model.decode(latent) + 1) / 2)
     row = [to_images(x)[0] for x in shown]
     contact_sheet([row], [*labels, "result"], tile=192).save(FOLDER / f"{example.name}.png", optimize=True)

@@ -93,7 +93,7 @@ def snapped(sigmas: Tensor) -> Tensor:
 def round_trip(model: Denoiser, clean: Tensor, sigmas: Tensor, settings: InversionSettings) -> Found:
     """Invert and sample back with what belongs to the method."""
     found = invert_latent(model, clean, sigmas, settings)
-    back = sample_back(model, found.noise, found.companion, sigmas)
+    back = sample_back(model, found.ends, sigmas, settings.method)
     return Found(found.calls, len(sigmas) - 1, RoundTrip.between(back, clean))
 
 

@@ -20,6 +20,7 @@ import torch
 from magicstyle.core.adain import adain_latents
 from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
+from magicstyle.core.noise_pair import NoisePair
 from magicstyle.headless.model import HeadlessModel, load_demo_model
 from magicstyle.headless.sheet import contact_sheet
 from magicstyle.headless.stylize import Inversion, Recipe, invert, paint, reconstruct
@@ -96,7 +97,7 @@ def _batch(model: HeadlessModel, drawn: Sequence[Drawn], batch: slice, row: Row,
     start = _start(content, styles, regions, shown) if row.adain else content.noise
     bank = FeatureBank(content.features, entries)
     settings = Recipe(row.settings, recipe.steps, recipe.layers, recipe.adain)
-    return (model.decode(paint(model, bank, start, settings)) + 1) / 2
+    return (model.decode(paint(model, bank, NoisePair(start), settings)) + 1) / 2
 
 
 def _start(

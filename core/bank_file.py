@@ -30,6 +30,7 @@ from .features import (
     Trajectory,
 )
 from .layers import LayerId
+from .noise_pair import NoisePair
 from .tensor_file import write_tensors
 
 VERSION = 1
@@ -151,14 +152,14 @@ def _trajectory(file: Any, names: set[str], place: int, header: FeatureHeader) -
     _require(tuple(latents.shape) == (len(header.sigmas), *header.latent_shape), "latents")
     prefix = f"{place}.inputs."
     inputs = {name.removeprefix(prefix): _tensor(file, name) for name in sorted(names) if name.startswith(prefix)}
-    return Trajectory(header, latents, inputs, *_ends(file, names, place, header))
+    return Trajectory(header, latents, inputs, _ends(file, names, place, header))
 
 
-def _ends(file: Any, names: set[str], place: int, header: FeatureHeader) -> tuple[Tensor | None, Tensor | None]:
-    """Noise and companion; files of before either existed lack them."""
+def _ends(file: Any, names: set[str], place: int, header: FeatureHeader) -> NoisePair | None:
+    """Noise and companion, b c h w each; files of before either existed lack them."""
     noise, companion = (_end(file, names, f"{place}.{name}", header) for name in ("noise", "companion"))
     _require(companion is None or noise is not None, "companion")
-    return noise, companion
+    return None if noise is None else NoisePair(noise, companion)
 
 
 def _end(file: Any, names: set[str], name: str, header: FeatureHeader) -> Tensor | None:
@@ -179,7 +180,7 @@ def _stored_features(file: Any, names: set[str], place: int, header: FeatureHead
                 expected = (len(header.sigmas), header.batch, h * w)
                 _require(stack.ndim == 4 and tuple(stack.shape[:3]) == expected, name)
     _require({layer for layer, _ in stacks} == set(header.grids), "layers")
-    return StoredFeatures(header, stacks, *_ends(file, names, place, header))
+    return StoredFeatures(header, stacks, _ends(file, names, place, header))
 
 
 def _style(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .errors import MagicStyleError
 from .layers import LayerId, legal_range
+from .noise_pair import NoisePair
 from .placement import Allocate, OnDisk, in_memory
 from .regions import Grid, resample_tokens
 
@@ -83,16 +84,15 @@ class Nearest(NamedTuple):
 class ImageFeatures(ABC):
     """The features of one inverted picture (or batch of pictures), looked up by noise level and layer.
 
-    `noise` is the inverted latent b c h w in the host's LATENT convention, for an initial latent; a saved style has it
-    with it. `companion` is the other end of a reversible inversion, likewise.
+    `ends` are where the inversion ended, in the host's LATENT convention, for an initial latent; a saved style has them
+    with it.
     """
 
     representation: str
 
-    def __init__(self, header: FeatureHeader, noise: Tensor | None = None, companion: Tensor | None = None) -> None:
+    def __init__(self, header: FeatureHeader, ends: NoisePair | None = None) -> None:
         self.header = header
-        self.noise = noise
-        self.companion = companion
+        self.ends = ends
 
     @property
     @abstractmethod
@@ -105,8 +105,7 @@ class ImageFeatures(ABC):
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
 
     def _ends(self) -> dict[str, Tensor]:
-        ends = {"noise": self.noise, "companion": self.companion}
-        return {name: tensor for name, tensor in ends.items() if tensor is not None}
+        return {} if self.ends is None else self.ends.tensors
 
     def nearest(self, sigma: float) -> Nearest:
         """The stored noise level nearest to `sigma` in log space."""
@@ -139,12 +138,11 @@ class StoredFeatures(ImageFeatures):
         self,
         header: FeatureHeader,
         stacks: Mapping[tuple[LayerId, str], Tensor],
-        noise: Tensor | None = None,
-        companion: Tensor | None = None,
+        ends: NoisePair | None = None,
         *,
         disk: OnDisk | None = None,
     ) -> None:
-        super().__init__(header, noise, companion)
+        super().__init__(header, ends)
         self.disk = disk  # the files behind the stacks live as long as this
         self._stacks = MappingProxyType(dict(stacks))  # (layer, role) -> steps b n c
 
@@ -187,13 +185,12 @@ class Trajectory(ImageFeatures):
         header: FeatureHeader,
         latents: Tensor,  # steps b c h w
         inputs: Mapping[str, Tensor],
-        noise: Tensor | None = None,
-        companion: Tensor | None = None,
+        ends: NoisePair | None = None,
         *,
         source: Any = None,
         weights: str = "",
     ) -> None:
-        super().__init__(header, noise, companion)
+        super().__init__(header, ends)
         self.latents = latents
         self.inputs = MappingProxyType(dict(inputs))
         self.source = source
@@ -251,9 +248,7 @@ class FeatureWriter:
             self._stacks[key] = self._allocate(f"{layer}.{role}", (self._steps, *tensor.shape), self._dtype)
         self._stacks[key][step].copy_(_representable(tensor.detach(), self._dtype))
 
-    def close(
-        self, header: FeatureHeader, noise: Tensor | None = None, companion: Tensor | None = None
-    ) -> StoredFeatures:
+    def close(self, header: FeatureHeader, ends: NoisePair | None = None) -> StoredFeatures:
         """The finished features; the header's grids give way to those that were seen."""
         missing = [layer for layer in self._layers if layer not in self._grids]
         if missing:
@@ -263,7 +258,7 @@ class FeatureWriter:
             )
         grids = {layer: self._grids[layer] for layer in self._layers}
         disk = self._allocate if isinstance(self._allocate, OnDisk) else None
-        return StoredFeatures(replace(header, grids=MappingProxyType(grids)), self._stacks, noise, companion, disk=disk)
+        return StoredFeatures(replace(header, grids=MappingProxyType(grids)), self._stacks, ends, disk=disk)
 
 
 def _representable(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which way to the noise a user has chosen, and how much of the picture came back from there."""
+"""Which way to the noise a user has chosen, what leads back from there, and how much of the picture came back."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from .inversion import (
     sample_ddim_inversion,
     sample_fixed_point_inversion,
     sample_noising,
+    steps_together,
 )
-from .reversible import NoisePair, sample_exact, sample_exact_inversion
+from .noise_pair import NoisePair
+from .reversible import sample_exact, sample_exact_inversion
 
-METHODS = ("ddim", "fixed_point", "exact", "noising")
 MOST_CORRECTIONS = 20
 POOR = 0.1  # of the latent's norm: a reconstruction in which one sees the difference
 
@@ -33,19 +34,60 @@ class InversionSettings:
     corrections: int = 2  # of each step, for fixed_point
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise MagicStyleError(f"inversion method '{self.method}' is unknown: choose from {', '.join(METHODS)}.")
+        if self.method not in INVERSIONS:
+            raise MagicStyleError(f"inversion method '{self.method}' is unknown: choose from {', '.join(INVERSIONS)}.")
         if not 0 <= self.corrections <= MOST_CORRECTIONS:
             raise MagicStyleError(
                 f"corrections is {self.corrections}: choose a number from 0 to {MOST_CORRECTIONS}; 2 serve most."
             )
 
+    @property
+    def way(self) -> InversionMethod:
+        """The row of the registry."""
+        return INVERSIONS[self.method]
+
+
+@dataclass(frozen=True)
+class InversionMethod:
+    """A way to the noise, the sampler that belongs to it, and what it costs."""
+
+    title: str
+    sample: Callable[..., Tensor | NoisePair]
+    sampler: str  # a row of SAMPLERS
+    calls: Callable[[int, int], int]  # (steps, corrections) -> model calls, at most
+    options: tuple[str, ...] = ()  # the settings that `sample` takes
+    inverts: bool = True  # whether the sampler returns the picture
+    steps_per_call: Callable[[int, int], int] = lambda batch, levels: 1  # how many of the levels share a model call
+
+
+SAMPLERS: dict[str, Callable[..., Tensor]] = {"ddim": sample_ddim, "exact": sample_exact}
+
+INVERSIONS = {
+    "ddim": InversionMethod("DDIM inversion", sample_ddim_inversion, "ddim", lambda steps, _: steps + 1),
+    "fixed_point": InversionMethod(
+        "Fixed-point inversion",
+        sample_fixed_point_inversion,
+        "ddim",
+        # one more where the last guess is not the best
+        lambda steps, corrections: steps * (corrections + 1 + (corrections > 0)),
+        options=("corrections",),
+    ),
+    "exact": InversionMethod("Exact inversion", sample_exact_inversion, "exact", lambda steps, _: steps + 1),
+    "noising": InversionMethod(
+        "Noising",
+        sample_noising,
+        "ddim",
+        lambda steps, _: steps,
+        inverts=False,
+        steps_per_call=steps_together,
+    ),
+}
+
 
 class Inverted(NamedTuple):
-    """What a walk to the noise gave: b c h w each."""
+    """What a walk to the noise gave, and at what cost."""
 
-    noise: Tensor
-    companion: Tensor | None  # of the exact method
+    ends: NoisePair
     calls: int  # of the model
 
 
@@ -67,29 +109,21 @@ def invert_latent(
         calls += 1
         return model(*args, **kwargs)
 
-    walks: dict[str, Callable[..., Tensor | NoisePair]] = {
-        "ddim": sample_ddim_inversion,
-        "fixed_point": sample_fixed_point_inversion,
-        "exact": sample_exact_inversion,
-        "noising": sample_noising,
-    }
-    options = {"corrections": settings.corrections} if settings.method == "fixed_point" else {}
-    end = walks[settings.method](counted, x, sigmas, extra_args, callback, record=record, **options)
-    pair = end if isinstance(end, NoisePair) else NoisePair(end, None)
-    return Inverted(*pair, calls)
+    options = {name: getattr(settings, name) for name in settings.way.options}
+    end = settings.way.sample(counted, x, sigmas, extra_args, callback, record=record, **options)
+    return Inverted(end if isinstance(end, NoisePair) else NoisePair(end), calls)
 
 
 def sample_back(
     model: Denoiser,
-    noise: Tensor,
-    companion: Tensor | None,
+    ends: NoisePair,
     sigmas: Tensor,
+    method: str,
     callback: Callable[[dict[str, Any]], None] | None = None,
 ) -> Tensor:
-    """Sample with what belongs to the inversion: the reversible sampler where there is a companion, else DDIM."""
-    if companion is None:
-        return sample_ddim(model, noise, sigmas, callback=callback)
-    return sample_exact(model, noise, sigmas, callback=callback, companion=companion)
+    """Sample with what belongs to the inversion method: b c h w."""
+    companion = {} if ends.companion is None else {"companion": ends.companion}
+    return SAMPLERS[INVERSIONS[method].sampler](model, ends.noise, sigmas, callback=callback, **companion)
 
 
 class RoundTrip(NamedTuple):

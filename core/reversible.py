@@ -14,27 +14,17 @@ variance-preserving form has gamma_i = gamma alpha_{i-1} / alpha_{i+1}, and O-BE
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .inversion import Denoiser, Record, no_record, predicted_noise, sampling_grid, step_state
+from .noise_pair import NoisePair
 
 GROWTH = 30.0
 # gamma of step i from the levels, descending, the final zero among them
 Gamma = Callable[[Tensor, int], float]
-
-
-class NoisePair(NamedTuple):
-    """Both ends of a reversible inversion, each b c h w at the first level.
-
-    Sampling predicts the noise on `noise` and takes its first step from `companion`. Where the two are the same, that
-    is a DDIM step.
-    """
-
-    noise: Tensor
-    companion: Tensor | None
 
 
 def damped(levels: Tensor, step: int) -> float:

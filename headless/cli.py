@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import MagicStyleError
 from ..core.fusion import METHODS, FusionSettings
-from ..core.inversion_methods import METHODS as INVERSIONS
-from ..core.inversion_methods import InversionSettings
+from ..core.inversion_methods import INVERSIONS, InversionSettings
 from ..core.weights import DEMO_CONTENT, DEMO_MODEL, DEMO_STYLE
 from .pictures import Size, pictures_in
 

@@ -16,6 +16,7 @@ from ..core.fusion import FusionSettings, Moment, Scene, StyleFeatures, content_
 from ..core.inversion import Denoiser, Steps, sampling_grid
 from ..core.inversion_methods import invert_latent, sample_back
 from ..core.layers import LayerId, select_layers
+from ..core.noise_pair import NoisePair
 from ..core.regions import Grid, mask_to_tokens
 from ..core.schedule import LEVELS
 from .attention import Handler
@@ -26,11 +27,15 @@ Callback = Callable[[dict[str, Any]], None]
 
 
 class Inversion(NamedTuple):
-    """An inverted picture (or batch of pictures): its noise latent, and the features seen on the way."""
+    """An inverted picture (or batch of pictures): where it ended, in the model's scale, and the features on the way."""
 
-    noise: Tensor  # b c h w, in the model's scale
+    ends: NoisePair
     features: StoredFeatures
-    companion: Tensor | None = None  # of the exact method
+
+    @property
+    def noise(self) -> Tensor:
+        """The noise latent: b c h w."""
+        return self.ends.noise
 
 
 @torch.inference_mode()
@@ -55,7 +60,7 @@ def invert(
 
     found = invert_latent(model.denoised, latent, sigmas, recipe.inversion, callback=callback, record=record)
     header = FeatureHeader(model.id, recipe.inversion.method, grid, tuple(latent.shape), {})
-    return Inversion(found.noise, writer.close(header), found.companion)
+    return Inversion(found.ends, writer.close(header))
 
 
 @torch.inference_mode()
@@ -65,32 +70,27 @@ def stylize(
     """The content latent painted with the style's features: b c h w."""
     bank = FeatureBank(content.features, (StyleEntry(style.features),))
     moved = adain_map(content.noise, style.noise, recipe.adain)
-    companion = None if content.companion is None else moved(content.companion)
-    return paint(model, bank, moved(content.noise), recipe, callback, companion=companion)
+    return paint(model, bank, content.ends.mapped(moved), recipe, callback)
 
 
 @torch.inference_mode()
 def paint(
     model: HeadlessModel,
     bank: FeatureBank,
-    start: Tensor,
+    start: NoisePair,
     recipe: Recipe,
     callback: Callback | None = None,
-    *,
-    companion: Tensor | None = None,
 ) -> Tensor:
-    """An initial latent b c h w sampled with a bank's features: any number of styles, with regions and masks.
-
-    `companion` is the other end of an exact inversion, gone through the same changes.
-    """
-    return sample_back(fused(model, bank, recipe), start, companion, recipe.sigmas.to(start.device), callback)
+    """An initial latent sampled with a bank's features -> b c h w: any number of styles, with regions and masks."""
+    sigmas = recipe.sigmas.to(start.noise.device)
+    return sample_back(fused(model, bank, recipe), start, sigmas, recipe.inversion.method, callback)
 
 
 @torch.inference_mode()
 def reconstruct(model: HeadlessModel, content: Inversion, recipe: Recipe, callback: Callback | None = None) -> Tensor:
     """The content latent sampled back from its noise without any fusion: b c h w."""
     sigmas = recipe.sigmas.to(content.noise.device)
-    return sample_back(model.denoised, content.noise, content.companion, sigmas, callback)
+    return sample_back(model.denoised, content.ends, sigmas, recipe.inversion.method, callback)
 
 
 def fused(model: HeadlessModel, bank: FeatureBank, recipe: Recipe) -> Denoiser:

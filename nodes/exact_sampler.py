@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..core.errors import MagicStyleError
 from ..core.inversion import sampling_grid
+from ..core.inversion_methods import INVERSIONS
 from ..core.reversible import sample_exact
 from .latent_pair import Latent, LatentPair, required_pair
 from .schema import search_aliases
@@ -50,6 +51,12 @@ class ExactSampler(io.ComfyNode):
         return io.NodeOutput(exact_sampler(required_pair(latent)))
 
 
+def host_sampler(method: str, noise: Latent) -> comfy.samplers.KSAMPLER:
+    """The host's sampler that belongs to an inversion method, for noise that it gave."""
+    sampler = INVERSIONS[method].sampler
+    return exact_sampler(required_pair(noise)) if sampler == "exact" else comfy.samplers.sampler_object(sampler)
+
+
 def exact_sampler(pair: LatentPair) -> comfy.samplers.KSAMPLER:
     """The host's sampler around `sample_exact`."""
 
@@ -62,9 +69,10 @@ def exact_sampler(pair: LatentPair) -> comfy.samplers.KSAMPLER:
         disable: bool | None = None,
     ) -> Tensor:
         scaled = model.inner_model.inner_model.process_latent_in
-        _check_start(x, scaled(pair.noise).to(x))
+        _check_start(x, scaled(pair.ends.noise).to(x))
         _check_schedule(sigmas, pair)
-        return sample_exact(model, x, sigmas, extra_args, callback, disable, companion=scaled(pair.companion).to(x))
+        companion = scaled(pair.ends.companion).to(x)
+        return sample_exact(model, x, sigmas, extra_args, callback, disable, companion=companion)
 
     return comfy.samplers.KSAMPLER(sample)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import folder_paths
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..core.bank_file import load_bank, save_bank
 from ..core.errors import MagicStyleError
@@ -136,7 +137,4 @@ class LoadFeatureBank(io.ComfyNode):
 def _stored_noise(bank: FeatureBank) -> Latent | None:
     """The first style's noise, with its pair after an exact inversion."""
     style = bank.styles[0].features
-    if style.noise is None:
-        return None
-    companion = None if style.companion is None else style.companion.float()
-    return noise_latent(style.noise.float(), companion, style.header.sigmas)
+    return None if style.ends is None else noise_latent(style.ends.mapped(Tensor.float), style.header.sigmas)

@@ -7,9 +7,10 @@ from typing import Any
 import comfy.samplers
 from comfy_api.latest import io
 
-from ..core.inversion_methods import METHODS, MOST_CORRECTIONS, InversionSettings
+from ..core.inversion_methods import INVERSIONS, MOST_CORRECTIONS
 from ..core.placement import PLACES, PRECISIONS
-from .inversion_run import KEEP, invert
+from .inversion_order import KEEP, InversionOrder
+from .inversion_run import invert
 from .schema import check_choices, search_aliases
 from .sockets import CATEGORY, Features
 
@@ -20,7 +21,7 @@ CHOICES = {
     "precision": PRECISIONS,
     "place": PLACES,
     "keep": KEEP,
-    "method": METHODS,
+    "method": INVERSIONS,
 }
 
 
@@ -33,7 +34,7 @@ def _inputs(picture: str) -> list[Any]:
         ),
         io.Int.Input(
             "steps",
-            default=50,
+            default=InversionOrder.steps,
             min=1,
             max=1000,
             tooltip="More steps reconstruct the picture more exactly and take longer. Use the same for both pictures.",
@@ -41,19 +42,19 @@ def _inputs(picture: str) -> list[Any]:
         io.Combo.Input(
             "scheduler",
             options=comfy.samplers.SCHEDULER_NAMES,
-            default="ddim_uniform",
+            default=InversionOrder.scheduler,
             tooltip="Where the steps lie between clean and noise. Use the same for both pictures.",
         ),
         io.String.Input(
             "layers",
-            default="output.3-11",
+            default=InversionOrder.layers,
             tooltip="Which self-attention layers are kept, such as output.3-11, or output.6-11, middle, or all. "
             "More layers need more memory.",
         ),
         io.Combo.Input(
             "storage",
             options=STORAGE,
-            default="auto",
+            default=InversionOrder.storage,
             tooltip="features keeps queries, keys and values in memory: fastest. latents keeps only the inverted "
             "latents, a thousandth of the memory, and makes the features anew at each step: about three times slower. "
             "auto takes features while they fit.",
@@ -66,14 +67,14 @@ def _inputs(picture: str) -> list[Any]:
         io.Combo.Input(
             "precision",
             options=list(PRECISIONS),
-            default="auto",
+            default=InversionOrder.precision,
             optional=True,
             tooltip="How exactly features are kept. auto is fp16. fp8 halves that again and is less exact.",
         ),
         io.Combo.Input(
             "place",
             options=list(PLACES),
-            default="auto",
+            default=InversionOrder.place,
             optional=True,
             tooltip="Where features are kept. auto is the gpu while they take little of what is free there, else main "
             "memory (cpu); disk maps them from files in ComfyUI's temp folder.",
@@ -81,22 +82,22 @@ def _inputs(picture: str) -> list[Any]:
         io.Combo.Input(
             "keep",
             options=list(KEEP),
-            default="all",
+            default=InversionOrder.keep,
             optional=True,
             tooltip="Which features are kept. To save memory with styleid: queries of the portrait, keys and "
             "values of the style are all it reads. all and ResNet: for the portrait with method diffstyler.",
         ),
         io.Combo.Input(
             "method",
-            options=list(METHODS),
-            default=InversionSettings.method,
+            options=list(INVERSIONS),
+            default=InversionOrder.method,
             optional=True,
             tooltip="ddim: plain. fixed_point: samples back much closer, for more model calls. exact: samples back to "
             "the same picture with Exact Sampler (reversible). noising: no inversion, for models of 4 to 8 steps.",
         ),
         io.Int.Input(
             "corrections",
-            default=InversionSettings.corrections,
+            default=InversionOrder.corrections,
             min=0,
             max=MOST_CORRECTIONS,
             optional=True,
@@ -104,7 +105,7 @@ def _inputs(picture: str) -> list[Any]:
         ),
         io.Boolean.Input(
             "measure",
-            default=False,
+            default=InversionOrder.measure,
             optional=True,
             tooltip="Sample the noise back at once, without fusion, and say in the report how much of the "
             "picture returned. Takes as long as a sampling run.",

@@ -1,4 +1,7 @@
-"""A DDIM inversion inside the host: its loading, sampling, previews, progress and interrupts, our walk."""
+"""An inversion inside the host: its loading, sampling, previews, progress and interrupts, our walk.
+
+An order becomes a plan before anything runs; the walk follows the plan and ends in noise; closing makes the outputs.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +30,19 @@ from ..attention_patches.model_facts import (
 )
 from ..core.errors import MagicStyleError
 from ..core.features import RESNET, FeatureHeader, FeatureWriter, ImageFeatures, feature_bytes
-from ..core.inversion import Record, sampling_grid, steps_together
+from ..core.inversion import Record, sampling_grid
 from ..core.inversion_methods import InversionSettings, Inverted, RoundTrip, invert_latent
 from ..core.layers import LayerId, select_layers
-from ..core.placement import PRECISIONS, Allocate, OnDisk, in_memory, narrowed, page_locked, settle_place
+from ..core.noise_pair import NoisePair
+from ..core.placement import Allocate, OnDisk, in_memory, narrowed, page_locked, settle_place
 from ..core.regions import Grid
-from .exact_sampler import exact_sampler
-from .latent_pair import KEY, Latent, noise_latent, required_pair
+from .exact_sampler import host_sampler
+from .inversion_order import InversionOrder, check_conditioning, checked_latent
+from .latent_pair import Latent, noise_latent
 from .report import Walk, inversion_report, readable_bytes
 
 # what a conditioning may carry beside its text
 UNREPEATABLE = {"control": "a ControlNet", "hooks": "hooks"}
-KEEP = {"all": "qkv", "queries": "q", "keys and values": "kv", "all and ResNet": "qkvx"}
 
 
 class Inversion(NamedTuple):
@@ -82,9 +86,10 @@ class InversionSampler(comfy.samplers.Sampler):
         self.inverted = invert_latent(
             model_wrap, latent_image, sigmas, self._settings, extra_args, report_step, record=self._record
         )
-        if self.inverted.companion is not None:
-            self.companion = model_wrap.inner_model.process_latent_out(self.inverted.companion.float())
-        return self.inverted.noise
+        ends = self.inverted.ends
+        if ends.companion is not None:
+            self.companion = model_wrap.inner_model.process_latent_out(ends.companion.float())
+        return ends.noise
 
 
 class Budget(NamedTuple):
@@ -95,77 +100,99 @@ class Budget(NamedTuple):
     reason: str
 
 
-def invert(
-    role: str,
-    model: Model,
-    latent: Latent,
-    conditioning: list[Any],
-    steps: int,
-    scheduler: str,
-    layers: str,
-    storage: str = "auto",
-    sigmas: Tensor | None = None,
-    precision: str = "auto",
-    place: str = "auto",
-    keep: str = "all",
-    method: str = "ddim",
-    corrections: int = InversionSettings.corrections,
-    measure: bool = False,
-) -> Inversion:
-    """Invert a LATENT; keep the self-attention features that pass by, or the trajectory that can replay them."""
-    settings = InversionSettings(method, corrections)
+class Plan(NamedTuple):
+    """An order whose inputs were checked, and all that is settled before the walk."""
+
+    order: InversionOrder
+    samples: Tensor  # b c h w, in the host's LATENT convention
+    sigmas: Tensor  # the schedule
+    header: FeatureHeader
+    budget: Budget
+    model: Model  # plain
+    removed: list[str]  # what makes it plain
+
+
+class Walked(NamedTuple):
+    """The end of a walk: in the host's LATENT convention, and in the model's scale."""
+
+    ends: NoisePair
+    inverted: Inverted
+    clean: Tensor  # b c h w, in the model's scale
+    seconds: float
+
+
+def invert(*inputs: Any, **chosen: Any) -> Inversion:
+    """Invert a LATENT; keep the self-attention features that pass by, or the trajectory that can replay them.
+
+    The arguments are those of `InversionOrder`.
+    """
+    plan = plan_inversion(InversionOrder(*inputs, **chosen))
+    recorder = _recorder(plan)
+    return _close(plan, recorder, _walk_up(plan, recorder))
+
+
+def plan_inversion(order: InversionOrder) -> Plan:
+    """Check every input, the cheapest first, and decide what will be kept."""
+    method, model = order.settings.method, order.model
     check_model(model)
-    samples = _check_latent(model, latent)
-    _check_conditioning(conditioning)
-    sigmas = _schedule(model, steps, scheduler) if sigmas is None else _check_sigmas(sigmas)
-    dtype, roles = PRECISIONS[precision], KEEP[keep]
+    samples = checked_latent(model, order.latent)
+    check_conditioning(order.conditioning)
+    sigmas = order.schedule
     levels = tuple(sampling_grid(sigmas).tolist())
-    grids = _grids(model, layers, samples)
-    _check_resnet(roles, grids, layers)
+    grids = _grids(model, order.layers, samples)
+    _check_resnet(order.roles, grids, order.layers)
     widths = self_attention_widths(model)
-    estimate = feature_bytes(grids, widths, len(levels), samples.shape[0], roles, dtype)
-    budget = _budget(storage, place, estimate, conditioning)
+    estimate = feature_bytes(grids, widths, len(levels), samples.shape[0], order.roles, order.dtype)
+    budget = _budget(order.storage, order.place, estimate, order.conditioning)
     plain, removed = plain_model(model)
     heads = {layer: count for layer, count in self_attention_heads(model).items() if layer in grids}
     header = FeatureHeader(model_id(model), method, levels, tuple(samples.shape), grids, heads)
-    kept = latent_precision(dtype)
-    recorder: Recorder | TrajectoryRecorder = TrajectoryRecorder(len(levels), kept)
-    if budget.storage == "features":
-        writer = FeatureWriter(tuple(grids), len(levels), roles, dtype, allocator(place, model, estimate))
-        recorder = Recorder(writer)
+    return Plan(order, samples, sigmas, header, budget, plain, removed)
+
+
+def _recorder(plan: Plan) -> Recorder | TrajectoryRecorder:
+    order, header = plan.order, plan.header
+    if plan.budget.storage == "latents":
+        return TrajectoryRecorder(len(header.sigmas), latent_precision(order.dtype))
+    allocate = allocator(order.place, order.model, plan.budget.estimate)
+    return Recorder(FeatureWriter(header.layers, len(header.sigmas), order.roles, order.dtype, allocate))
+
+
+def _walk_up(plan: Plan, recorder: Recorder | TrajectoryRecorder) -> Walked:
+    settings = plan.order.settings
     sampler = InversionSampler(settings, recorder.recording)
-    together = steps_together(samples.shape[0], len(levels)) if method == "noising" else 1
+    together = settings.way.steps_per_call(plan.header.batch, len(plan.header.sigmas))
+    captured = install_capture(plan.model, recorder, together=together)
     started = time.perf_counter()
-    noise = _walk(install_capture(plain, recorder, together=together), sampler, samples, conditioning, sigmas)
+    noise = _walk(captured, sampler, plan.samples, plan.order.conditioning, plan.sigmas)
     seconds = time.perf_counter() - started
     _check_finite(noise)
-    result = noise_latent(noise, sampler.companion, levels)
-    features = recorder.close(header, *_kept_ends(result, kept), source=plain, weights=weights_id(plain))
-    trip = _round_trip(plain, method, result, samples, conditioning, sigmas) if measure else None
-    walk = Walk(method, sampler.inverted, sampler.clean, seconds, trip)
-    report = inversion_report(role, features, walk, [budget.reason, *_left_out(removed)])
-    return Inversion(result, features, sigmas, report)
+    companion = None if sampler.companion is None else sampler.companion.to(noise.device)
+    return Walked(NoisePair(noise, companion), sampler.inverted, sampler.clean, seconds)
 
 
-def _kept_ends(noise: Latent, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    """Noise and companion as a bank keeps them: a reversible pair is worth no more than its digits."""
-    pair = noise.get(KEY)
-    if pair is None:
-        return narrowed(noise["samples"], dtype), None
-    return pair.noise.float(), pair.companion.float()
+def _close(plan: Plan, recorder: Recorder | TrajectoryRecorder, walked: Walked) -> Inversion:
+    order, header = plan.order, plan.header
+    result = noise_latent(walked.ends, header.sigmas)
+    kept = _kept_ends(walked.ends, latent_precision(order.dtype))
+    features = recorder.close(header, kept, source=plan.model, weights=weights_id(plan.model))
+    trip = _round_trip(plan, result) if order.measure and order.settings.way.inverts else None
+    walk = Walk(order.method, walked.inverted, walked.clean, walked.seconds, trip)
+    report = inversion_report(order.role, features, walk, [plan.budget.reason, *_left_out(plan.removed)])
+    return Inversion(result, features, plan.sigmas, report)
 
 
-def _round_trip(
-    model: Model, method: str, noise: Latent, clean: Tensor, conditioning: list[Any], sigmas: Tensor
-) -> RoundTrip | None:
-    """Sample the noise back with what belongs to the method, nothing fused; None where nothing was inverted."""
-    if method == "noising":
-        return None
-    exact = method == "exact"
-    sampler = exact_sampler(required_pair(noise)) if exact else comfy.samplers.sampler_object("ddim")
-    schedule = torch.cat([sampling_grid(sigmas), sigmas.new_zeros(1)])
-    back = _walk(model, sampler, noise["samples"], conditioning, schedule)
-    return RoundTrip.between(back, clean)
+def _kept_ends(ends: NoisePair, dtype: torch.dtype) -> NoisePair:
+    """What a bank keeps, b c h w each: a reversible pair is worth no more than its digits."""
+    return NoisePair(narrowed(ends.noise, dtype)) if ends.companion is None else ends.mapped(Tensor.float)
+
+
+def _round_trip(plan: Plan, noise: Latent) -> RoundTrip:
+    """Sample the noise back with what belongs to the method, nothing fused."""
+    sampler = host_sampler(plan.order.method, noise)
+    schedule = torch.cat([sampling_grid(plan.sigmas), plan.sigmas.new_zeros(1)])
+    back = _walk(plan.model, sampler, noise["samples"], plan.order.conditioning, schedule)
+    return RoundTrip.between(back, plan.samples)
 
 
 def _check_finite(noise: Tensor) -> None:
@@ -250,54 +277,3 @@ def _walk(
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=0,
     )
-
-
-def _schedule(model: Model, steps: int, scheduler: str) -> Tensor:
-    return comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps).cpu()
-
-
-def _check_sigmas(sigmas: Tensor) -> Tensor:
-    grid = sampling_grid(sigmas) if len(sigmas) > 1 else sigmas[:0]
-    if len(grid) == 0 or not bool((grid > 0).all()) or not bool((grid[:-1] > grid[1:]).all()):
-        raise MagicStyleError(
-            f"sigmas holds {len(sigmas)} values that do not descend to zero: connect a scheduler's SIGMAS as it is, "
-            "not flipped or split to nothing."
-        )
-    return sigmas.float().cpu()
-
-
-def _check_conditioning(conditioning: list[Any]) -> None:
-    if len(conditioning) != 1:
-        raise MagicStyleError(
-            f"conditioning holds {len(conditioning)} prompts, but an inversion follows one: "
-            "connect a single CLIPTextEncode, usually with an empty text."
-        )
-    carried = conditioning[0][1]
-    limits = [name for key, name in (("area", "an area"), ("mask", "a mask")) if key in carried]
-    if carried.get("start_percent", 0.0) > 0.0 or carried.get("end_percent", 1.0) < 1.0:
-        limits.append("a part of the steps")
-    if limits:
-        raise MagicStyleError(
-            f"conditioning is limited to {' and '.join(limits)}, but an inversion follows the whole picture at every "
-            "step: connect the prompt from before the node that limits it; the sampler may have the limited one."
-        )
-
-
-def _check_latent(model: Model, latent: Latent) -> Tensor:
-    samples = latent["samples"]
-    if getattr(samples, "is_nested", False) or samples.ndim != 4 or samples.numel() == 0:
-        raise MagicStyleError("latent is not a picture latent: connect a VAEEncode of one still picture.")
-    channels = model.get_model_object("latent_format").latent_channels
-    if samples.shape[1] != channels:
-        raise MagicStyleError(
-            f"latent has {samples.shape[1]} channels but the model takes {channels}: "
-            "encode the picture with the VAE of this checkpoint."
-        )
-    if not bool(torch.isfinite(samples).all()):
-        raise MagicStyleError(
-            "latent holds NaN or infinite values: the VAE overflowed in half precision; "
-            "start ComfyUI with --fp32-vae or load another VAE."
-        )
-    if int(torch.count_nonzero(samples)) == 0:
-        raise MagicStyleError("latent is empty (all zeros): connect a VAEEncode of the picture, not an empty latent.")
-    return samples

@@ -13,36 +13,37 @@ import torch
 from torch import Tensor
 
 from ..core.errors import MagicStyleError
+from ..core.noise_pair import NoisePair
 
 Latent = dict[str, Any]
 KEY = "magicstyle_pair"
 
 
 class LatentPair(NamedTuple):
-    """Both ends, b c h w in the host's LATENT convention, and the schedule that they belong to."""
+    """Both ends, in the host's LATENT convention, and the schedule that they belong to."""
 
-    noise: Tensor
-    companion: Tensor
+    ends: NoisePair
     sigmas: tuple[float, ...]  # the sampling grid, descending, without the final zero
 
 
-def noise_latent(noise: Tensor, companion: Tensor | None, sigmas: tuple[float, ...]) -> Latent:
-    """A LATENT of inverted noise, with its pair where it has one."""
-    pair = {} if companion is None else {KEY: LatentPair(noise, companion.to(noise.device), sigmas)}
-    return {"samples": noise, **pair}
+def noise_latent(ends: NoisePair, sigmas: tuple[float, ...]) -> Latent:
+    """A LATENT of inverted noise, with both ends where there are two."""
+    pair = {} if ends.companion is None else {KEY: LatentPair(ends, sigmas)}
+    return {"samples": ends.noise, **pair}
 
 
 def fitting_pair(latent: Latent) -> LatentPair | None:
     """The pair of a LATENT, unless its samples were changed since."""
     pair, samples = latent.get(KEY), latent["samples"]
-    return pair if pair is not None and torch.equal(pair.noise.to(samples), samples) else None
+    return pair if pair is not None and torch.equal(pair.ends.noise.to(samples), samples) else None
 
 
 def mapped(latent: Latent, change: Callable[[Tensor], Tensor]) -> Latent:
-    """A LATENT whose samples went through an affine map, and its pair with them: the scheme is linear in both ends."""
-    samples, pair = change(latent["samples"]), fitting_pair(latent)
-    moved = {} if pair is None else {KEY: LatentPair(samples, change(pair.companion), pair.sigmas)}
-    return {**latent, "samples": samples, **moved}
+    """A LATENT whose samples b c h w went through an affine map, and its pair with them."""
+    pair = fitting_pair(latent)
+    if pair is None:
+        return {**latent, "samples": change(latent["samples"])}
+    return {**latent, **noise_latent(pair.ends.mapped(change), pair.sigmas)}
 
 
 def required_pair(latent: Latent) -> LatentPair:

@@ -7,15 +7,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..core.features import FeatureBank, FeatureHeader, ImageFeatures, StoredFeatures, StyleEntry
-from ..core.inversion_methods import Inverted, RoundTrip
+from ..core.inversion_methods import INVERSIONS, Inverted, RoundTrip
 from ..core.layers import legal_range
+from ..core.noise_pair import NoisePair
 
-TITLES = {
-    "ddim": "DDIM inversion",
-    "fixed_point": "Fixed-point inversion",
-    "exact": "Exact inversion",
-    "noising": "Noising",
-}
 APART = 0.2
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -43,20 +38,20 @@ def inversion_report(role: str, features: ImageFeatures, walk: Walk, notes: list
     """The report output of an inversion node."""
     header, calls = features.header, walk.inverted.calls
     lines = [
-        f"{TITLES[walk.method]} of the {role}: {len(header.sigmas)} steps, {calls} model calls "
+        f"{INVERSIONS[walk.method].title} of the {role}: {len(header.sigmas)} steps, {calls} model calls "
         f"in {walk.seconds:.1f} s ({walk.seconds / calls:.2f} s each)",
         f"sigma {header.sigmas[-1]:.4f} to {header.sigmas[0]:.4f}",
         describe(features),
-        _noise_statistics(walk.clean, walk.inverted.noise, header.sigmas[0]),
+        _noise_statistics(walk.clean, walk.inverted.ends.noise, header.sigmas[0]),
     ]
-    lines += [] if walk.inverted.companion is None else [_disagreement(walk.inverted)]
+    lines += [] if walk.inverted.ends.companion is None else [_disagreement(walk.inverted.ends)]
     lines += [] if walk.round_trip is None else [_measured(walk)]
     return "\n".join([*lines, *notes])
 
 
-def _disagreement(inverted: Inverted) -> str:
+def _disagreement(ends: NoisePair) -> str:
     """How far the two ends of a reversible inversion are apart, which grows where steps are too few."""
-    share = float((inverted.companion - inverted.noise).norm() / inverted.noise.norm())
+    share = float((ends.companion - ends.noise).norm() / ends.noise.norm())
     text = f"the two end latents differ by {100 * share:.1f} % of the noise"
     return f"{text}; far apart: use more steps" if share > APART else text
 

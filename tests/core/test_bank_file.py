@@ -9,6 +9,7 @@ from magicstyle.core import bank_file
 from magicstyle.core.bank_file import load_bank, save_bank
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureBank, FeatureHeader, ModelId, StyleEntry, Trajectory
+from magicstyle.core.noise_pair import NoisePair
 from magicstyle.core.placement import OnDisk
 from magicstyle.tests.core.test_features import GRIDS, LAYERS, SIGMAS, features
 from safetensors import safe_open
@@ -18,7 +19,9 @@ from safetensors.torch import save_file
 def trajectory(seed=0):
     header = FeatureHeader(ModelId.of("SD15", dict.fromkeys(LAYERS, 8)), "ddim", SIGMAS, (1, 4, 6, 10), GRIDS)
     latents = torch.randn(5, 1, 4, 6, 10, generator=torch.Generator().manual_seed(seed)).half()
-    return Trajectory(header, latents, {"c_crossattn": torch.ones(1, 7, 8), "y": torch.ones(1, 3)}, latents[0])
+    return Trajectory(
+        header, latents, {"c_crossattn": torch.ones(1, 7, 8), "y": torch.ones(1, 3)}, NoisePair(latents[0])
+    )
 
 
 def bank(content=None, **style):
@@ -241,15 +244,18 @@ def test_other_peoples_safetensors_and_missing_files_are_named(path):
 def reversible(companion):
     plain = trajectory()
     header = replace(plain.header, method="exact")
-    return Trajectory(header, plain.latents, plain.inputs, torch.ones(1, 4, 6, 10), companion)
+    return Trajectory(header, plain.latents, plain.inputs, NoisePair(torch.ones(1, 4, 6, 10), companion))
 
 
 def test_a_reversible_picture_keeps_its_method_and_both_ends_in_full_precision(path):
     save_bank(FeatureBank(features(), (StyleEntry(reversible(torch.full((1, 4, 6, 10), 1 / 3))),)), path)
     loaded = load_bank(path).styles[0].features
     assert loaded.header.method == "exact"
-    assert torch.equal(loaded.companion, torch.full((1, 4, 6, 10), 1 / 3)) and loaded.companion.dtype == torch.float32
-    same(loaded, reversible(loaded.companion))
+    assert (
+        torch.equal(loaded.ends.companion, torch.full((1, 4, 6, 10), 1 / 3))
+        and loaded.ends.companion.dtype == torch.float32
+    )
+    same(loaded, reversible(loaded.ends.companion))
 
 
 def test_a_companion_of_another_shape_is_refused(path):

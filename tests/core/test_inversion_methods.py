@@ -14,8 +14,9 @@ from magicstyle.core.inversion import (
     sample_fixed_point_inversion,
     sample_noising,
 )
-from magicstyle.core.inversion_methods import METHODS, InversionSettings, RoundTrip, invert_latent, sample_back
-from magicstyle.core.reversible import NoisePair, bdia, damped, o_belm, sample_exact, sample_exact_inversion
+from magicstyle.core.inversion_methods import INVERSIONS, InversionSettings, RoundTrip, invert_latent, sample_back
+from magicstyle.core.noise_pair import NoisePair
+from magicstyle.core.reversible import bdia, damped, o_belm, sample_exact, sample_exact_inversion
 from magicstyle.tests.core.test_inversion import clean, ddim_uniform, gaussian_denoiser
 from torch.testing import assert_close
 
@@ -260,7 +261,7 @@ def test_the_fixed_noise_is_white_the_same_each_time_and_the_same_for_each_pictu
 # --- all -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", INVERSIONS)
 def test_every_method_records_each_level_on_a_latent_of_that_level_and_counts_its_calls(method):
     sigmas, visits, seen = ddim_uniform(20), Recorder(), []
     settings = InversionSettings(method, corrections=3)
@@ -268,6 +269,7 @@ def test_every_method_records_each_level_on_a_latent_of_that_level_and_counts_it
         visits.watching(gaussian_denoiser), clean(), sigmas, settings, callback=seen.append, record=visits
     )
     assert found.calls == len(visits.visits)
+    assert found.calls <= settings.way.calls(20, 3) and (found.calls == 21 or method in ("fixed_point", "noising"))
     assert len(seen) == 20
     assert sorted(visits.last) == list(range(20))
     for step, (rows, level) in visits.last.items():
@@ -284,14 +286,14 @@ def test_every_method_records_each_level_on_a_latent_of_that_level_and_counts_it
 def test_what_belongs_to_a_method_samples_back(method, bound):
     sigmas = ddim_uniform(20)
     found = invert_latent(gaussian_denoiser, clean(), sigmas, InversionSettings(method))
-    assert relative(sample_back(gaussian_denoiser, found.noise, found.companion, sigmas), clean()) < bound
+    assert relative(sample_back(gaussian_denoiser, found.ends, sigmas, method), clean()) < bound
 
 
 def test_ddim_is_the_plain_inversion():
     sigmas = ddim_uniform(20)
     found = invert_latent(gaussian_denoiser, clean(), sigmas, InversionSettings())
-    assert torch.equal(found.noise, sample_ddim_inversion(gaussian_denoiser, clean(), sigmas))
-    assert found.companion is None and found.calls == 21
+    assert torch.equal(found.ends.noise, sample_ddim_inversion(gaussian_denoiser, clean(), sigmas))
+    assert found.ends.companion is None and found.calls == 21
 
 
 def test_settings_that_make_no_sense_are_refused():

@@ -9,8 +9,7 @@ from diffusers import UNet2DConditionModel
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures, FeatureBank, StyleEntry
 from magicstyle.core.fusion import METHODS, FusionSettings
-from magicstyle.core.inversion_methods import METHODS as INVERSIONS
-from magicstyle.core.inversion_methods import InversionSettings, invert_latent, sample_back
+from magicstyle.core.inversion_methods import INVERSIONS, InversionSettings, invert_latent, sample_back
 from magicstyle.core.layers import LayerId, legal_range, select_layers
 from magicstyle.core.schedule import noise_levels
 from magicstyle.core.weights import DEMO_CONTENT, DEMO_MODEL, read_demo_file, under
@@ -265,7 +264,7 @@ def test_fixed_point_halves_the_round_trips_error_at_the_same_model_calls(model,
         sigmas = Recipe(steps=steps).sigmas
         found = invert_latent(model.denoised, latent, sigmas, InversionSettings(method))
         calls.append(found.calls)
-        back = sample_back(model.denoised, found.noise, found.companion, sigmas)
+        back = sample_back(model.denoised, found.ends, sigmas, method)
         errors.append(float((back - latent).norm() / latent.norm()))
     assert calls[1] <= calls[0] + 1, calls
     assert errors[1] < errors[0] / 2, errors

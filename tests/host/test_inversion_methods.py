@@ -10,7 +10,7 @@ from magicstyle.core.bank_file import load_bank, save_bank
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.core.inversion import ROWS_AT_ONCE, fixed_noise
-from magicstyle.core.inversion_methods import METHODS
+from magicstyle.core.inversion_methods import INVERSIONS
 from magicstyle.nodes.demo_model import DEMO_CONTENT, host_model, host_vae, read_demo_file, read_image
 from magicstyle.nodes.exact_sampler import ExactSampler
 from magicstyle.nodes.files import _stored_noise
@@ -70,7 +70,7 @@ def test_exact_returns_the_latent_through_the_hosts_sampling(demo):
     assert difference(sampled_back(demo, found), latent) > 1e-2  # the plain sampler does not know of the pair
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", INVERSIONS)
 def test_latents_and_features_give_the_same_picture_with_every_method(tiny_model, method):
     results = []
     for storage in ("features", "latents"):
@@ -103,13 +103,13 @@ def test_the_pair_goes_through_initial_latent_as_the_noise_does(tiny_model):
     content = inversion(tiny_model, picture(), "features", method="exact")
     style = inversion(tiny_model, picture(seed=9), "features", method="exact")
     moved = InitialLatent.execute(content.noise, style.noise, "adain", 1.0).result[0]
-    before, after = content.noise[KEY], moved[KEY]
+    before, after = content.noise[KEY].ends, moved[KEY].ends
     assert torch.equal(after.noise, moved["samples"])
     spread = [(pair.companion - pair.noise).std(dim=(2, 3)) for pair in (before, after)]
     scale = style.noise["samples"].std(dim=(2, 3)) / content.noise["samples"].std(dim=(2, 3))
     torch.testing.assert_close(spread[1], spread[0] * scale, rtol=2e-3, atol=1e-5)
     same = InitialLatent.execute(content.noise, style.noise, "content", 1.0).result[0]
-    assert torch.equal(same[KEY].companion, before.companion)
+    assert torch.equal(same[KEY].ends.companion, before.companion)
     assert torch.isfinite(run_sampler(tiny_model, moved["samples"], content.sigmas, sampler=exact(moved))).all()
 
 

@@ -231,7 +231,7 @@ def test_the_estimate_and_the_grids_are_known_before_the_run(tiny_model, layers,
     grids, widths = result.features.header.grids, self_attention_widths(tiny_model)
     assert (
         inversion_run.feature_bytes(grids, widths, 5, 1, "qkv", torch.float16)
-        == result.features.nbytes - result.features.noise.nbytes
+        == result.features.nbytes - result.features.ends.noise.nbytes
     )
 
 

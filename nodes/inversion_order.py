@@ -1,0 +1,113 @@
+"""What a user asks of an inversion, and whether that can be: an order, and the checks of its inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ..attention_patches.model_facts import Model
+from ..core.errors import MagicStyleError
+from ..core.inversion import sampling_grid
+from ..core.inversion_methods import InversionSettings
+from ..core.placement import PRECISIONS
+from .latent_pair import Latent
+
+KEEP = {"all": "qkv", "queries": "q", "keys and values": "kv", "all and ResNet": "qkvx"}
+
+
+@dataclass(frozen=True, eq=False)
+class InversionOrder:
+    """The inputs of an inversion node, with their defaults."""
+
+    role: str  # content or style
+    model: Model
+    latent: Latent
+    conditioning: list[Any]
+    steps: int = 50
+    scheduler: str = "ddim_uniform"
+    layers: str = "output.3-11"
+    storage: str = "auto"
+    sigmas: Tensor | None = None  # in place of steps and scheduler
+    precision: str = "auto"
+    place: str = "auto"
+    keep: str = "all"
+    method: str = InversionSettings.method
+    corrections: int = InversionSettings.corrections
+    measure: bool = False
+
+    @property
+    def settings(self) -> InversionSettings:
+        """The way to the noise."""
+        return InversionSettings(self.method, self.corrections)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """How exactly features are kept."""
+        return PRECISIONS[self.precision]
+
+    @property
+    def roles(self) -> str:
+        """Which features are kept."""
+        return KEEP[self.keep]
+
+    @property
+    def schedule(self) -> Tensor:
+        """The noise levels to walk, descending: n."""
+        if self.sigmas is not None:
+            return checked_sigmas(self.sigmas)
+        sampling = self.model.get_model_object("model_sampling")
+        return comfy.samplers.calculate_sigmas(sampling, self.scheduler, self.steps).cpu()
+
+
+def checked_sigmas(sigmas: Tensor) -> Tensor:
+    """A connected schedule n, refused where it does not descend to zero."""
+    grid = sampling_grid(sigmas) if len(sigmas) > 1 else sigmas[:0]
+    if len(grid) == 0 or not bool((grid > 0).all()) or not bool((grid[:-1] > grid[1:]).all()):
+        raise MagicStyleError(
+            f"sigmas holds {len(sigmas)} values that do not descend to zero: connect a scheduler's SIGMAS as it is, "
+            "not flipped or split to nothing."
+        )
+    return sigmas.float().cpu()
+
+
+def check_conditioning(conditioning: list[Any]) -> None:
+    """Refuse prompts that do not hold for the whole picture at every step."""
+    if len(conditioning) != 1:
+        raise MagicStyleError(
+            f"conditioning holds {len(conditioning)} prompts, but an inversion follows one: "
+            "connect a single CLIPTextEncode, usually with an empty text."
+        )
+    carried = conditioning[0][1]
+    limits = [name for key, name in (("area", "an area"), ("mask", "a mask")) if key in carried]
+    if carried.get("start_percent", 0.0) > 0.0 or carried.get("end_percent", 1.0) < 1.0:
+        limits.append("a part of the steps")
+    if limits:
+        raise MagicStyleError(
+            f"conditioning is limited to {' and '.join(limits)}, but an inversion follows the whole picture at every "
+            "step: connect the prompt from before the node that limits it; the sampler may have the limited one."
+        )
+
+
+def checked_latent(model: Model, latent: Latent) -> Tensor:
+    """The samples b c h w of a picture's LATENT, refused where this model could not have made them."""
+    samples = latent["samples"]
+    if getattr(samples, "is_nested", False) or samples.ndim != 4 or samples.numel() == 0:
+        raise MagicStyleError("latent is not a picture latent: connect a VAEEncode of one still picture.")
+    channels = model.get_model_object("latent_format").latent_channels
+    if samples.shape[1] != channels:
+        raise MagicStyleError(
+            f"latent has {samples.shape[1]} channels but the model takes {channels}: "
+            "encode the picture with the VAE of this checkpoint."
+        )
+    if not bool(torch.isfinite(samples).all()):
+        raise MagicStyleError(
+            "latent holds NaN or infinite values: the VAE overflowed in half precision; "
+            "start ComfyUI with --fp32-vae or load another VAE."
+        )
+    if int(torch.count_nonzero(samples)) == 0:
+        raise MagicStyleError("latent is empty (all zeros): connect a VAEEncode of the picture, not an empty latent.")
+    return samples
