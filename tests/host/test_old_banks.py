@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from magicstyle.attention_patches.install import install_fusion
+from magicstyle.attention_patches.host import install_fusion
 from magicstyle.core.bank_file import load_bank
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.weights import DEMO_MODEL
