@@ -129,3 +129,17 @@ def test_a_group_does_not_pay_for_sources_that_it_does_not_see():
 def test_tokens_without_two_alike_form_no_group():
     assert query_groups([torch.linspace(0, 1, N).unsqueeze(0), 0.0]) == []
     assert query_groups([0.0, 1.0]) == []
+
+
+def test_at_a_soft_edge_a_source_acts_where_it_weighs_and_nowhere_else():
+    """Two flat groups, and an edge of single tokens: half of them see the second source, half weigh it 0."""
+    n, edge = 64, 8
+    region = torch.ones(1, n)
+    region[:, : n // 2] = 0.0
+    region[:, :edge] = torch.tensor([0.0, 0.3] * (edge // 2))
+    other = torch.ones(1, n)
+    other[:, :edge] = torch.linspace(0.2, 0.9, edge)
+    q = randn(0, 3, n, C)
+    sources = [source(1, n), source(2, 20, log_weight=log_weight(region)), source(3, 9, log_weight=log_weight(other))]
+    assert {group.log_weights is None for group in query_groups([s.log_weight for s in sources])} == {True, False}
+    assert_close(attend(kernel(HEADS, False), q, sources), dense(q, sources), **CLOSE)

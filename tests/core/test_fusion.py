@@ -173,6 +173,64 @@ def test_a_style_mask_hides_tokens_of_the_style():
         assert_close(masked, run(StyleFeatures(shown)), **CLOSE)
 
 
+LEFT = (torch.arange(N) < 9).float().unsqueeze(0)
+MIDDLE = torch.linspace(0.0, 0.9, N).unsqueeze(0)
+
+
+@pytest.mark.parametrize("copies", [False, True], ids=["two pictures", "copies of one"])
+@pytest.mark.parametrize("w_c", [0.0, 0.3])
+def test_overlapping_regions_cover_together_and_the_content_fills_the_rest(copies, w_c):
+    """Each style with w_s w_i R_i; the content with w_c + 1 - the coverage, which is a sum up to 1, or of copies the
+    largest."""
+    other = STYLE if copies else OTHER
+    covered = torch.maximum(LEFT, MIDDLE) if copies else (LEFT + MIDDLE).clamp(max=1.0)
+    rows = [(2.0 * LEFT, STYLE), (2.0 * 0.5 * MIDDLE, other), (w_c + 1.0 - covered, CONTENT)]
+    mass = torch.cat([weight.unsqueeze(2).expand(1, N, tokens.k.shape[1]) for weight, tokens in rows], dim=2)
+    k, v = (cat(*(getattr(tokens, role) for _, tokens in rows)) for role in "kv")
+    expected = dense_attention(LIVE.q, k, v, HEADS, mass=mass)
+    knobs = {"style_weight": 2.0, "content_weight": w_c, "query_preservation": 0.0, "temperature": 1.0}
+    assert_close(run(StyleFeatures(STYLE, 1.0, LEFT), StyleFeatures(other, 0.5, MIDDLE), **knobs), expected, **CLOSE)
+
+
+def test_without_content_weight_the_style_alone_answers_where_it_acts_everywhere():
+    expected = oracle.styleid(LIVE, CONTENT, STYLE, HEADS, gamma=0.5, tau=1.5)
+    assert_close(run(content_weight=0.0), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("method", ["styleid", "sac"])
+@pytest.mark.parametrize("progress", [0.0, 0.9])
+def test_without_style_weight_a_method_of_styles_alone_asks_the_content(method, progress):
+    rule = {"styleid": oracle.styleid, "sac": oracle.sac}[method]
+    expected = rule(LIVE, CONTENT, CONTENT, HEADS, progress)
+    knobs = {"query_preservation": 0.75, "temperature": 1.5, "progress": progress}
+    assert_close(run(method=method, style_weight=0.0, **knobs), expected, **CLOSE)
+
+
+def test_style_aligned_takes_its_statistics_from_what_the_style_mask_shows():
+    shown = AttentionFeatures(*(t[:, :11] for t in STYLE[:3]))
+    mask = (torch.arange(22) < 11).float().unsqueeze(0)
+    result = run(StyleFeatures(STYLE, style_mask=mask), method="style_aligned")
+    assert_close(result, oracle.style_aligned(LIVE, CONTENT, shown, HEADS), **CLOSE)
+
+
+def test_style_aligned_shares_statistics_and_keys_out_by_weight():
+    """Weights 1 and 3: a quarter of the first style's mean and deviation, three quarters of the second's."""
+
+    def aligned(role):
+        x, a, b = (getattr(features, role) for features in (LIVE, STYLE, OTHER))
+        mean, std = (
+            0.25 * of(a) + 0.75 * of(b)
+            for of in (lambda t: t.mean(1, keepdim=True), lambda t: t.std(1, keepdim=True, correction=0))
+        )
+        return (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True, correction=0) * std + mean
+
+    k = aligned("k")
+    mass = oracle.masses((1.0, STYLE.k), (3.0, OTHER.k), (1.0, k))
+    expected = dense_attention(aligned("q"), cat(STYLE.k, OTHER.k, k), cat(STYLE.v, OTHER.v, LIVE.v), HEADS, mass=mass)
+    result = run(StyleFeatures(STYLE, 1.0), StyleFeatures(OTHER, 3.0), method="style_aligned")
+    assert_close(result, expected, **CLOSE)
+
+
 @pytest.mark.parametrize(
     "knobs, message",
     [
