@@ -41,7 +41,7 @@ def test_an_index_picks_one_transformer_inside_a_block():
 
 
 @pytest.mark.parametrize(
-    "text", ["", " , ", "decoder.3", "output.x", "output.0-2", "output.12", "output.3.7", "3-11", "-1"]
+    "text", ["", " , ", "decoder.3", "output.x", "output.0-2", "output.12", "output.3.7", "output.9-6", "3-11", "-1"]
 )
 def test_bad_text_is_refused_with_the_token_and_the_legal_range(text):
     with pytest.raises(MagicStyleError, match=r"input\.1-2, input\.4-5, input\.7-8, middle\.0, output\.3-11") as error:

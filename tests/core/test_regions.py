@@ -1,7 +1,7 @@
 import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.regions import Window, clean_mask, crop_tokens, mask_to_tokens, resample_tokens
+from magicstyle.core.regions import Window, clean_mask, crop_tokens, mask_to_tokens, resample_tokens, style_mask
 
 
 @pytest.mark.parametrize("grid", [(6, 10), (1, 7), (64, 48), (5, 3)])
@@ -106,3 +106,12 @@ def test_resampled_tokens_keep_their_places(new):
     torch.testing.assert_close(
         resample_tokens(ramp((6, 8))[..., 0], (6, 8), new), resample_tokens(ramp((6, 8)), (6, 8), new)[..., 0]
     )
+
+
+def test_a_style_mask_must_leave_something_of_every_picture():
+    masks = torch.zeros(2, 4, 4)
+    masks[0, 1, 2] = 0.01
+    with pytest.raises(MagicStyleError, match="style_mask is black everywhere"):
+        style_mask(masks, 2)
+    masks[1, 3, 0] = 0.01
+    assert torch.equal(style_mask(masks, 2), masks)

@@ -101,7 +101,14 @@ def test_a_model_that_shows_nothing_is_named():
 
 @pytest.mark.parametrize(
     "grid, latent, coarse",
-    [((16, 16), (64, 64), True), ((32, 32), (64, 64), False), ((5, 6), (17, 23), True), ((8, 8), (64, 64), True)],
+    [
+        ((16, 16), (64, 64), True),
+        ((32, 32), (64, 64), False),
+        ((5, 6), (17, 23), True),
+        ((5, 12), (17, 23), False),  # fine in one direction
+        ((9, 6), (17, 23), False),
+        ((8, 8), (64, 64), True),
+    ],
 )
 def test_regions_are_read_from_coarse_grids(grid, latent, coarse):
     assert is_coarse(grid, latent) == coarse
