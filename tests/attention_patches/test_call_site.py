@@ -104,7 +104,10 @@ def test_replaced_layers_are_known_by_block_or_by_transformer():
     assert replaced_layers(options(), layers) == []
 
 
-@pytest.mark.parametrize("extra", [{"mask": torch.zeros(1, N, N)}, {"skip_reshape": True}])
+OTHER_CONVENTIONS = [{"mask": torch.zeros(1, N, N)}, {"skip_reshape": True}, {"skip_output_reshape": True}]
+
+
+@pytest.mark.parametrize("extra", OTHER_CONVENTIONS, ids=lambda extra: next(iter(extra)))
 def test_calls_in_another_convention_pass_by(extra):
     live, handler = options(), Handler(answer=5.0)
     with hooked(live, handler):
@@ -112,20 +115,54 @@ def test_calls_in_another_convention_pass_by(extra):
     assert handler.sites == []
 
 
-def test_an_earlier_override_is_called_for_every_attention():
-    calls = []
+def test_a_mask_by_position_passes_by():
+    live, handler = options(), Handler(answer=5.0)
+    with hooked(live, handler):
+        live["patches"]["attn1_patch"][0](*tensors(), live)
+        call_attention(live, *tensors(), HEADS, torch.zeros(1, N, N))
+    assert handler.sites == []
 
-    def theirs(func, q, k, v, *args, **kwargs):
-        calls.append(kwargs)
+
+class Theirs:
+    """An override that another node has set, which adds one to every answer."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, func, q, k, v, *args, **kwargs):
+        self.calls.append(kwargs)
         return func(q, k, v, *args, **kwargs) + 1.0
 
+
+def test_an_earlier_override_is_called_for_every_attention():
+    theirs = Theirs()
     live, handler = options(**{OVERRIDE: theirs}), Handler()
     with hooked(live, handler):
         first, _ = block(live, attn_precision=torch.float32, unknown=3)
-    assert len(calls) == 2 and len(handler.sites) == 1
-    assert all(call["attn_precision"] == torch.float32 and call["unknown"] == 3 for call in calls)
+    assert len(theirs.calls) == 2 and len(handler.sites) == 1
+    assert all(call["attn_precision"] == torch.float32 and call["unknown"] == 3 for call in theirs.calls)
     assert torch.equal(first, attention_basic(*tensors(), HEADS) + 1.0)
     assert live[OVERRIDE] is theirs
+
+
+@pytest.mark.parametrize("extra", OTHER_CONVENTIONS, ids=lambda extra: next(iter(extra)))
+def test_an_earlier_override_is_given_what_passes_by_as_it_came(extra):
+    theirs = Theirs()
+    live, handler = options(**{OVERRIDE: theirs}), Handler(answer=5.0)
+    with hooked(live, handler):
+        block(live, **extra)
+    assert handler.sites == [] and len(theirs.calls) == 2
+    assert all(call[name] is value for call in theirs.calls for name, value in extra.items())
+
+
+def test_an_earlier_override_is_not_asked_to_take_a_mask_of_keys(monkeypatch):
+    """It may be a kernel that knows none; some of the host's own functions do."""
+    monkeypatch.setattr(attention_basic, "__name__", "attention_pytorch")
+    handler = Handler()
+    for live in (options(), options(**{OVERRIDE: Theirs()})):
+        with hooked(live, handler):
+            block(live)
+    assert [kernel.takes_key_mask for kernel in handler.kernels] == [True, False]
 
 
 @pytest.mark.parametrize("fails", [False, True])

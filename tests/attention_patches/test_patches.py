@@ -47,6 +47,9 @@ def test_recorder_keeps_steps_and_layers_that_it_was_asked_for_and_changes_nothi
         with recorder.recording(step, q):
             recorder.handle(site, kernel(HEADS, True), q + step, k, v)
             recorder.handle(site._replace(layer=LayerId("middle", 0, 0)), kernel(HEADS, True), q, k, v)
+    # what comes after the last step, such as a round trip, is not recorded
+    assert torch.equal(recorder.handle(site, kernel(HEADS, True), q, k, v), plain)
+    recorder.handle(site, kernel(HEADS, True), 9.0 * q, 9.0 * k, 9.0 * v)
     stored = writer.close(FeatureHeader(ModelId("SD15", "x"), "ddim", SIGMAS, (1, 4, *GRID), {}))
     assert stored.header.layers == (LAYER,)
     assert torch.equal(stored.at(LAYER, 1).q, q + 1) and torch.equal(stored.at(LAYER, 0).q, q)

@@ -1,5 +1,7 @@
 """Prefetch order, on a lane that only writes down what it is asked."""
 
+import weakref
+
 import pytest
 import torch
 from magicstyle.attention_patches.prefetch import CudaLane, prefetched
@@ -57,6 +59,39 @@ def test_resnet_inputs_are_not_sent():
     before = list(lane.events)
     assert float(ahead(LAYERS[1], "x").x[0]) == 7.0
     assert lane.events == before
+
+
+class Counter:
+    """A lane whose copies can be counted while they live."""
+
+    class Copy:
+        def __init__(self, features):
+            self.features = features
+
+    def __init__(self):
+        self.copies = []
+
+    def send(self, features):
+        copy = self.Copy(features)
+        self.copies.append(weakref.ref(copy))
+        return copy
+
+    def receive(self, sent):
+        return sent.features
+
+    @property
+    def live(self):
+        return sum(copy() is not None for copy in self.copies)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 0, 1, 1, 2, 3), (3, 1, 0, 2), (2, 3)])
+def test_at_most_two_layers_are_on_the_device_at_a_time(order):
+    layers, lane = [*LAYERS, LayerId("output", 9, 0)], Counter()
+    ahead = prefetched(view, layers, "kv", lane)
+    for place in order:
+        ahead(layers[place], "k")
+        assert lane.live <= 2
+    assert lane.live == len({place for place in (order[-1], order[-1] + 1) if place < len(layers)})
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
