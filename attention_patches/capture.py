@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from ..core.attention import Kernel
-from ..core.features import AttentionFeatures, FeatureHeader, FeatureWriter, StoredFeatures, Trajectory
+from ..core.features import AttentionFeatures, FeatureHeader
 from ..core.inversion import Steps
 from ..core.noise_pair import NoisePair
 from ..core.placement import narrowed
+from ..core.stored_features import FeatureWriter, StoredFeatures
+from ..core.trajectory import Trajectory
 from .call_site import CallSite, ResNetHandler
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
+from ..core.bank import FeatureBank
 from ..core.errors import MagicStyleError
-from ..core.features import FeatureBank, ImageFeatures
+from ..core.features import ImageFeatures
 from ..core.layers import LayerId, select_layers
 from .model_facts import Model, model_id, self_attention_widths
 

@@ -11,21 +11,14 @@ import torch
 from torch import Tensor
 
 from ..core.attention import Kernel
+from ..core.bank import FeatureBank, StyleEntry
 from ..core.errors import MagicStyleError
-from ..core.features import RESNET, ROLES, AttentionFeatures, FeatureBank, ImageFeatures, StyleEntry, Trajectory
-from ..core.fusion import (
-    METHODS,
-    RESNET_STEPS,
-    FusionSettings,
-    Moment,
-    Scene,
-    StyleFeatures,
-    content_roles,
-    fuse,
-    style_roles,
-)
+from ..core.features import RESNET, ROLES, AttentionFeatures, ImageFeatures
+from ..core.fusion import METHODS, RESNET_STEPS, FusionSettings, content_roles, fuse, style_roles
 from ..core.layers import LayerId
 from ..core.regions import Grid, Window, crop_tokens, mask_to_tokens, resample_tokens
+from ..core.scene import Moment, Scene, StyleFeatures
+from ..core.trajectory import Trajectory
 from .call_site import CallSite, Handler, ResNetHandler
 
 # the stored features of one picture at the current noise level: (layer, roles) -> b n c each

@@ -12,9 +12,10 @@ from typing import Any
 from torch import Tensor
 
 from ..core.attention import Kernel
-from ..core.features import AttentionFeatures, Trajectory
+from ..core.features import AttentionFeatures
 from ..core.layers import LayerId
 from ..core.regions import Grid, resample_tokens
+from ..core.trajectory import Trajectory
 from .call_site import OVERRIDE, CallSite, hooked
 from .fusion_patch import StepView
 

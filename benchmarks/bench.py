@@ -162,8 +162,8 @@ class Lab:
         from magicstyle.attention_patches.capture import Recorder
         from magicstyle.attention_patches.host import install_capture
         from magicstyle.attention_patches.model_facts import self_attention_widths
-        from magicstyle.core.features import FeatureWriter
         from magicstyle.core.layers import select_layers
+        from magicstyle.core.stored_features import FeatureWriter
 
         recorder = Recorder(FeatureWriter(select_layers(layers, self_attention_widths(self.model)), 1, roles))
         with recorder.recording(0, latent):

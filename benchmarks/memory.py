@@ -20,7 +20,7 @@ def bank_bytes(lab: Lab) -> list[tuple[str, int]]:
     """Bytes per way of keeping, for two pictures."""
     import torch
     from magicstyle.attention_patches.model_facts import self_attention_widths
-    from magicstyle.core.features import feature_bytes
+    from magicstyle.core.stored_features import feature_bytes
 
     header, widths = lab.header(lab.latents[0], lab.network.layers), self_attention_widths(lab.model)
 
@@ -40,7 +40,7 @@ def bank_bytes(lab: Lab) -> list[tuple[str, int]]:
 def model_calls(lab: Lab) -> dict[str, Callable[[], object]]:
     """One model call per representation."""
     import torch
-    from magicstyle.core.features import FeatureBank, StyleEntry
+    from magicstyle.core.bank import FeatureBank, StyleEntry
 
     content, style, running = lab.latents
     together = torch.cat(lab.latents)
@@ -69,7 +69,8 @@ def one_attention(size: int, device: str) -> dict[str, Callable[[], object]]:
     from einops import rearrange
     from magicstyle.core.attention import Kernel
     from magicstyle.core.features import AttentionFeatures
-    from magicstyle.core.fusion import FusionSettings, Scene, StyleFeatures, fuse
+    from magicstyle.core.fusion import FusionSettings, fuse
+    from magicstyle.core.scene import Scene, StyleFeatures
 
     n, heads, settings = size * size, 8, FusionSettings(method="styleid")
     live, content, style = (AttentionFeatures(*torch.randn(3, 1, n, 320, device=device)) for _ in range(3))

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 from magicstyle.core.adain import adain_latents
-from magicstyle.core.features import FeatureBank, StyleEntry
+from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.noise_pair import NoisePair
 from magicstyle.headless.model import HeadlessModel, load_demo_model

@@ -18,20 +18,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .atomic import write_whole
+from .bank import FeatureBank, StyleEntry
 from .errors import MagicStyleError
-from .features import (
-    ROLES,
-    FeatureBank,
-    FeatureHeader,
-    ImageFeatures,
-    ModelId,
-    StoredFeatures,
-    StyleEntry,
-    Trajectory,
-)
+from .features import ROLES, FeatureHeader, ImageFeatures, ModelId
 from .layers import LayerId
 from .noise_pair import NoisePair
+from .stored_features import StoredFeatures
 from .tensor_file import write_tensors
+from .trajectory import Trajectory
 
 VERSION = 1
 KEY = "magicstyle"

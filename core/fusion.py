@@ -18,17 +18,18 @@ method asks besides: the content's features, or the running stream's own in meth
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .adain import Moments
 from .attention import LOG_ZERO, Kernel, Source, attend, log_weight
+from .bank import FeatureBank
 from .errors import MagicStyleError
-from .features import AttentionFeatures, FeatureBank
+from .features import AttentionFeatures
+from .scene import Scene, StyleFeatures, coverage, shares
 
 # Portrait Diffusion (2312.02212): 35 of 50 steps ask with the content's queries alone; guidance of the later ones
 SAC_EARLY = 35 / 50
@@ -63,31 +64,6 @@ class FusionSettings:
         for name in ("style_weight", "content_weight"):
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise MagicStyleError(f"{name} is {getattr(self, name)}: choose 0 or a positive number.")
-
-
-class StyleFeatures(NamedTuple):
-    """What one style brings to one attention call, on the rows of the running batch."""
-
-    features: AttentionFeatures
-    weight: float = 1.0
-    region: Tensor | None = None  # b n, in [0, 1]: where in the picture the style acts
-    style_mask: Tensor | None = None  # b m, in [0, 1]: which tokens of the style picture may be drawn from
-
-
-class Moment(NamedTuple):
-    """When in a sampling run an attention call happens."""
-
-    progress: float = 0.0  # the share of the stored steps that are done
-    noise: float = 1.0  # the model's timestep at this noise level, from 0 (clean) to 1
-
-
-class Scene(NamedTuple):
-    """Everything that one attention call fuses."""
-
-    live: AttentionFeatures
-    content: AttentionFeatures
-    styles: tuple[StyleFeatures, ...]
-    moment: Moment = Moment()
 
 
 Fuse = Callable[[Kernel, Scene, FusionSettings], Tensor]
@@ -182,20 +158,6 @@ def content_source(scene: Scene, weight: float) -> list[Source]:
     return [_source(scene.content, log_weight(weight + 1.0 - covered))]
 
 
-def coverage(styles: Sequence[StyleFeatures]) -> Tensor | None:
-    """How far each token is inside any region, b n; None where a style acts everywhere, or none at all.
-
-    Regions of different pictures add up, those of copies of one picture do not.
-    """
-    if not styles or any(style.region is None for style in styles):
-        return None
-    pictures: dict[int, Tensor] = {}
-    for style in styles:
-        key = id(style.features)
-        pictures[key] = torch.maximum(pictures[key], style.region) if key in pictures else style.region
-    return sum(pictures.values()).clamp(max=1.0)
-
-
 def align(scene: Scene, role: str) -> Tensor:
     """The running features with the styles' mean and deviation per channel, shared out by weight and region: b n c."""
     x = getattr(scene.live, role)
@@ -203,21 +165,12 @@ def align(scene: Scene, role: str) -> Tensor:
         return x
     own = Moments.of_tokens(x)
     theirs = [Moments.of_tokens(getattr(style.features, role), style.style_mask) for style in scene.styles]
-    shares = [*_shares(scene.styles, x)]
-    rest = 1.0 - sum(shares)
+    parts = shares(scene.styles, x)
+    rest = 1.0 - sum(parts)
     mean, std = (
-        sum(share * moment[i] for share, moment in zip(shares, theirs, strict=True)) + rest * own[i] for i in (0, 1)
+        sum(part * moment[i] for part, moment in zip(parts, theirs, strict=True)) + rest * own[i] for i in (0, 1)
     )
     return (x - own.mean) / own.std * std + mean
-
-
-def _shares(styles: Sequence[StyleFeatures], like: Tensor) -> list[Tensor]:
-    """Each style's share of every token, b n 1, together the coverage."""
-    ones = torch.ones(1, like.shape[1])
-    masses = [style.weight * (ones if style.region is None else style.region) for style in styles]
-    covered = coverage(styles)
-    scale = (ones if covered is None else covered) / sum(masses).clamp(min=math.exp(LOG_ZERO))
-    return [(mass * scale).to(like).unsqueeze(2) for mass in masses]
 
 
 def _styles_or_content(scene: Scene, settings: FusionSettings) -> list[Source]:

@@ -11,14 +11,17 @@ from torch import Tensor
 
 from ..core.adain import adain_map
 from ..core.attention import Kernel
-from ..core.features import AttentionFeatures, FeatureBank, FeatureHeader, FeatureWriter, StoredFeatures, StyleEntry
-from ..core.fusion import FusionSettings, Moment, Scene, StyleFeatures, content_roles, fuse, style_roles
+from ..core.bank import FeatureBank, StyleEntry
+from ..core.features import AttentionFeatures, FeatureHeader
+from ..core.fusion import FusionSettings, content_roles, fuse, style_roles
 from ..core.inversion import Denoiser, Steps, sampling_grid
 from ..core.inversion_methods import invert_latent, sample_back
 from ..core.layers import LayerId, select_layers
 from ..core.noise_pair import NoisePair
 from ..core.regions import Grid, mask_to_tokens
+from ..core.scene import Moment, Scene, StyleFeatures
 from ..core.schedule import LEVELS
+from ..core.stored_features import FeatureWriter, StoredFeatures
 from .attention import Handler
 from .model import HeadlessModel
 from .recipe import Recipe

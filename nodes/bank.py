@@ -6,7 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..core.features import FeatureBank, ImageFeatures, StyleEntry
+from ..core.bank import FeatureBank, StyleEntry
+from ..core.features import ImageFeatures
 from ..core.regions import region_mask, style_mask
 from .report import bank_summary
 from .schema import search_aliases

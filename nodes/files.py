@@ -9,9 +9,10 @@ import folder_paths
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..core.bank import FeatureBank
 from ..core.bank_file import load_bank, save_bank
 from ..core.errors import MagicStyleError
-from ..core.features import FeatureBank, ImageFeatures
+from ..core.features import ImageFeatures
 from .latent_pair import Latent, noise_latent
 from .report import bank_summary
 from .schema import check_choices, search_aliases

@@ -29,13 +29,14 @@ from ..attention_patches.model_facts import (
     self_attention_widths,
 )
 from ..core.errors import MagicStyleError
-from ..core.features import RESNET, FeatureHeader, FeatureWriter, ImageFeatures, feature_bytes
+from ..core.features import RESNET, FeatureHeader, ImageFeatures
 from ..core.inversion import Record, sampling_grid
 from ..core.inversion_methods import InversionSettings, Inverted, RoundTrip, invert_latent
 from ..core.layers import LayerId, select_layers
 from ..core.noise_pair import NoisePair
 from ..core.placement import Allocate, OnDisk, in_memory, narrowed, page_locked, settle_place
 from ..core.regions import Grid
+from ..core.stored_features import FeatureWriter, feature_bytes
 from .exact_sampler import host_sampler
 from .inversion_order import InversionOrder, check_conditioning, checked_latent
 from .latent_pair import Latent, noise_latent

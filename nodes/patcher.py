@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..attention_patches.host import install_fusion
-from ..core.features import FeatureBank
+from ..core.bank import FeatureBank
 from ..core.fusion import METHODS, FusionSettings
 from .schema import check_choices, search_aliases
 from .sockets import CATEGORY, Bank

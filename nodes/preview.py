@@ -6,8 +6,8 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..attention_patches.host import features_at
+from ..core.bank import FeatureBank
 from ..core.errors import MagicStyleError
-from ..core.features import FeatureBank
 from ..core.layers import select_layers
 from ..core.preview import heat, pca_colours, side_by_side, style_share
 from .schema import search_aliases

@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..core.features import FeatureBank, FeatureHeader, ImageFeatures, StoredFeatures, StyleEntry
+from ..core.bank import FeatureBank, StyleEntry
+from ..core.features import FeatureHeader, ImageFeatures
 from ..core.inversion_methods import INVERSIONS, Inverted, RoundTrip
 from ..core.layers import legal_range
 from ..core.noise_pair import NoisePair
+from ..core.stored_features import StoredFeatures
 
 APART = 0.2
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")

@@ -16,9 +16,12 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...core.features import FeatureBank, StoredFeatures, Trajectory
-from ...core.fusion import METHODS, FusionSettings, Moment
+from ...core.bank import FeatureBank
+from ...core.fusion import METHODS, FusionSettings
 from ...core.layers import LayerId
+from ...core.scene import Moment
+from ...core.stored_features import StoredFeatures
+from ...core.trajectory import Trajectory
 from ..call_site import hooked, replaced_layers
 from ..checks import check_bank, check_roles, check_run, stored_layers
 from ..fusion_patch import FusionPatch, SigmaWindow, StepView, coverage_warning, nearest_view

@@ -12,17 +12,12 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...core.bank import FeatureBank
 from ...core.errors import MagicStyleError
-from ...core.features import (
-    ROLES,
-    AttentionFeatures,
-    FeatureBank,
-    FeatureWriter,
-    ImageFeatures,
-    StoredFeatures,
-    Trajectory,
-)
+from ...core.features import ROLES, AttentionFeatures, ImageFeatures
 from ...core.layers import LayerId
+from ...core.stored_features import FeatureWriter, StoredFeatures
+from ...core.trajectory import Trajectory
 from ..capture import Recorder
 from ..fusion_patch import FusionPatch
 from .capture import install_capture

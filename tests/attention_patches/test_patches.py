@@ -5,10 +5,12 @@ import torch
 from magicstyle.attention_patches.call_site import CallSite
 from magicstyle.attention_patches.capture import Recorder
 from magicstyle.attention_patches.fusion_patch import FusionPatch, SigmaWindow, coverage_warning, nearest_view
-from magicstyle.core.features import AttentionFeatures, FeatureBank, FeatureHeader, FeatureWriter, ModelId, StyleEntry
+from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.core.features import AttentionFeatures, FeatureHeader, ModelId
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.layers import LayerId
 from magicstyle.core.regions import Window
+from magicstyle.core.stored_features import FeatureWriter
 from magicstyle.tests.core.oracle import dense_attention, kernel, randn
 from torch.testing import assert_close
 

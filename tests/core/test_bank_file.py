@@ -6,11 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 from magicstyle.core import bank_file
+from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.bank_file import load_bank, save_bank
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import FeatureBank, FeatureHeader, ModelId, StyleEntry, Trajectory
+from magicstyle.core.features import FeatureHeader, ModelId
 from magicstyle.core.noise_pair import NoisePair
 from magicstyle.core.placement import OnDisk
+from magicstyle.core.trajectory import Trajectory
 from magicstyle.tests.core.test_features import GRIDS, LAYERS, SIGMAS, features
 from safetensors import safe_open
 from safetensors.torch import save_file

@@ -2,16 +2,11 @@ import copy
 
 import pytest
 import torch
+from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import (
-    AttentionFeatures,
-    FeatureBank,
-    FeatureHeader,
-    FeatureWriter,
-    ModelId,
-    StyleEntry,
-)
+from magicstyle.core.features import AttentionFeatures, FeatureHeader, ModelId
 from magicstyle.core.layers import LayerId
+from magicstyle.core.stored_features import FeatureWriter
 
 LAYERS = (LayerId("output", 6, 0), LayerId("output", 9, 0))
 GRIDS = {LAYERS[0]: (3, 5), LAYERS[1]: (6, 10)}

@@ -6,7 +6,8 @@ import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures
-from magicstyle.core.fusion import METHODS, FusionSettings, Moment, Scene, StyleFeatures, fuse
+from magicstyle.core.fusion import METHODS, FusionSettings, fuse
+from magicstyle.core.scene import Moment, Scene, StyleFeatures
 from magicstyle.tests.core import oracle
 from magicstyle.tests.core.oracle import adain, cat, dense_attention, kernel, randn
 from torch.testing import assert_close

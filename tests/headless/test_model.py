@@ -6,8 +6,9 @@ import os
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import AttentionFeatures, FeatureBank, StyleEntry
+from magicstyle.core.features import AttentionFeatures
 from magicstyle.core.fusion import METHODS, FusionSettings
 from magicstyle.core.inversion_methods import INVERSIONS, InversionSettings, invert_latent, sample_back
 from magicstyle.core.layers import LayerId, legal_range, select_layers

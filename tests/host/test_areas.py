@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.tests.core.oracle import RULES
 from magicstyle.tests.host.fusion_oracle import DECODER, invert
 from magicstyle.tests.host.scene import SCALE, difference, inversion, patch, picture, sample

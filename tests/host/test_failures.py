@@ -7,8 +7,8 @@ import time
 import pytest
 import torch
 from magicstyle.attention_patches.host import install_fusion
+from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.nodes import inversion_run
 from magicstyle.nodes.bank import FeatureBankNode

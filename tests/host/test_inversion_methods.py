@@ -6,9 +6,9 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.bank_file import load_bank, save_bank
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.core.inversion import ROWS_AT_ONCE, fixed_noise
 from magicstyle.core.inversion_methods import INVERSIONS
 from magicstyle.nodes.demo_model import DEMO_CONTENT, host_model, host_vae, read_demo_file, read_image

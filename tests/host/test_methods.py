@@ -3,8 +3,8 @@
 import comfy.hooks
 import pytest
 import torch
+from magicstyle.core.bank import FeatureBank
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import FeatureBank
 from magicstyle.tests.core.oracle import RULES, rsa
 from magicstyle.tests.host.fusion_oracle import diffstyler_whole, eps, invert, stylize
 from magicstyle.tests.host.scene import SCALE, difference, inversion, patch, picture, sample, scene

@@ -11,8 +11,8 @@ import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete, RescaleCFG
 from magicstyle.attention_patches.host import install_fusion
 from magicstyle.attention_patches.model_facts import self_attention_grids, self_attention_widths
+from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.layers import select_layers
 from magicstyle.nodes.inversion_run import invert

@@ -1,7 +1,8 @@
 import pytest
 import torch
+from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import FeatureBank, StyleEntry, Trajectory
+from magicstyle.core.trajectory import Trajectory
 from magicstyle.nodes.preview import preview
 from magicstyle.tests.host.test_storage import scene
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.core.fusion import METHODS
 from magicstyle.nodes.bank import AddStyle, FeatureBankNode
 from magicstyle.tests.host.scene import difference, inversion, patch, picture, sample

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.nodes.initial_latent import InitialLatent
 from magicstyle.tests.core.oracle import RULES
 from magicstyle.tests.host.fusion_oracle import stylize

@@ -9,8 +9,10 @@ import psutil
 import pytest
 import torch
 from magicstyle.attention_patches.model_facts import self_attention_grids, self_attention_widths
+from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import FeatureBank, StoredFeatures, StyleEntry, Trajectory
+from magicstyle.core.stored_features import StoredFeatures
+from magicstyle.core.trajectory import Trajectory
 from magicstyle.nodes import inversion_run
 from magicstyle.nodes.inversion_run import invert
 from magicstyle.nodes.report import bank_summary

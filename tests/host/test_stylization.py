@@ -10,8 +10,8 @@ import comfy.model_management
 import comfy.samplers
 import pytest
 import torch
+from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.nodes import inversion_run
 from magicstyle.tests.core.oracle import styleid
 from magicstyle.tests.host.fusion_oracle import stylize

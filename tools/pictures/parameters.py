@@ -24,7 +24,7 @@ if "magicstyle" not in sys.modules:  # the checkout as a package, also where it 
     sys.modules["magicstyle"].__path__ = [str(ROOT)]
 
 from magicstyle.core.adain import adain_latents  # noqa: E402
-from magicstyle.core.features import FeatureBank, StyleEntry  # noqa: E402
+from magicstyle.core.bank import FeatureBank, StyleEntry  # noqa: E402
 from magicstyle.core.fusion import FusionSettings  # noqa: E402
 from magicstyle.core.inversion import Denoiser, sample_ddim  # noqa: E402
 from magicstyle.core.schedule import noise_levels  # noqa: E402

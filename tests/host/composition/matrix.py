@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from magicstyle.attention_patches.host import install_fusion
-from magicstyle.core.features import FeatureBank, StyleEntry
+from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.tests.host.composition.graph import (
     GRID,

@@ -1,0 +1,61 @@
+"""What one attention call fuses: the running picture, the content and the styles, on the same rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .attention import LOG_ZERO
+from .features import AttentionFeatures
+
+
+class StyleFeatures(NamedTuple):
+    """What one style brings to one attention call, on the rows of the running batch."""
+
+    features: AttentionFeatures
+    weight: float = 1.0
+    region: Tensor | None = None  # b n, in [0, 1]: where in the picture the style acts
+    style_mask: Tensor | None = None  # b m, in [0, 1]: which tokens of the style picture may be drawn from
+
+
+class Moment(NamedTuple):
+    """When in a sampling run an attention call happens."""
+
+    progress: float = 0.0  # the share of the stored steps that are done
+    noise: float = 1.0  # the model's timestep at this noise level, from 0 (clean) to 1
+
+
+class Scene(NamedTuple):
+    """Everything that one attention call fuses."""
+
+    live: AttentionFeatures
+    content: AttentionFeatures
+    styles: tuple[StyleFeatures, ...]
+    moment: Moment = Moment()
+
+
+def coverage(styles: Sequence[StyleFeatures]) -> Tensor | None:
+    """How far each token is inside any region, b n; None where a style acts everywhere, or none at all.
+
+    Regions of different pictures add up, those of copies of one picture do not.
+    """
+    if not styles or any(style.region is None for style in styles):
+        return None
+    pictures: dict[int, Tensor] = {}
+    for style in styles:
+        key = id(style.features)
+        pictures[key] = torch.maximum(pictures[key], style.region) if key in pictures else style.region
+    return sum(pictures.values()).clamp(max=1.0)
+
+
+def shares(styles: Sequence[StyleFeatures], like: Tensor) -> list[Tensor]:
+    """Each style's share of every token, b n 1, together the coverage."""
+    ones = torch.ones(1, like.shape[1])
+    masses = [style.weight * (ones if style.region is None else style.region) for style in styles]
+    covered = coverage(styles)
+    scale = (ones if covered is None else covered) / sum(masses).clamp(min=math.exp(LOG_ZERO))
+    return [(mass * scale).to(like).unsqueeze(2) for mass in masses]

@@ -1,0 +1,133 @@
+"""Features that are kept: the queries, keys and values themselves, written during an inversion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from .errors import MagicStyleError
+from .features import RESNET, ROLES, AttentionFeatures, FeatureHeader, ImageFeatures
+from .layers import LayerId, legal_range
+from .noise_pair import NoisePair
+from .placement import Allocate, OnDisk, in_memory
+from .regions import Grid, resample_tokens
+
+
+class StoredFeatures(ImageFeatures):
+    """Representation `features`: the queries, keys and values themselves, one tensor of steps per layer and role."""
+
+    representation = "features"
+
+    def __init__(
+        self,
+        header: FeatureHeader,
+        stacks: Mapping[tuple[LayerId, str], Tensor],
+        ends: NoisePair | None = None,
+        *,
+        disk: OnDisk | None = None,
+    ) -> None:
+        super().__init__(header, ends)
+        self.disk = disk  # the files behind the stacks live as long as this
+        self._stacks = MappingProxyType(dict(stacks))  # (layer, role) -> steps b n c
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        return {f"{layer}.{role}": stack for (layer, role), stack in self._stacks.items()} | self._ends()
+
+    def _comfy_cache_tensors(self) -> list[Tensor]:
+        # mapped files are not memory that a cache could win back
+        return [] if self.disk is not None else super()._comfy_cache_tensors()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the stacks are."""
+        return next(iter(self._stacks.values())).device
+
+    @property
+    def roles(self) -> str:
+        """The kept roles, as letters of "qkvx"."""
+        return "".join(role for role in ROLES if any(kept == role for _, kept in self._stacks))
+
+    def at(self, layer: LayerId, step: int, roles: str = ROLES) -> AttentionFeatures:
+        """The features of one layer at one step: b n c each, views that must not be written to."""
+        kept = {role: self._stacks[layer, role][step] for role in roles if (layer, role) in self._stacks}
+        return AttentionFeatures(**kept)
+
+
+class FeatureWriter:
+    """Collects features during an inversion, copying each into memory of its own, and closes into StoredFeatures."""
+
+    def __init__(
+        self,
+        layers: tuple[LayerId, ...],
+        steps: int,
+        roles: str = "qkv",
+        dtype: torch.dtype = torch.float16,
+        allocate: Allocate | None = None,
+    ) -> None:
+        self._allocate = allocate or in_memory()
+        self._layers = layers
+        self._steps = steps
+        self._roles = roles
+        self._dtype = dtype
+        self._stacks: dict[tuple[LayerId, str], Tensor] = {}
+        self._grids: dict[LayerId, Grid] = {}
+
+    def __contains__(self, layer: LayerId) -> bool:
+        return layer in self._layers
+
+    def write(self, layer: LayerId, grid: Grid, step: int, features: AttentionFeatures) -> None:
+        """Keep one layer's features, each b n c, for one step; nothing of the given tensors stays referenced.
+
+        Steps that another node runs at another grid (Deep Shrink) are brought to the first one's.
+        """
+        kept = self._grids.setdefault(layer, grid)
+        for role in self._roles.replace("x", ""):
+            self._keep(layer, role, step, resample_tokens(getattr(features, role), grid, kept))
+
+    @property
+    def wants_resnet(self) -> bool:
+        """Whether the ResNet's inputs are kept."""
+        return "x" in self._roles
+
+    def write_resnet(self, step: int, x: Tensor) -> None:
+        """Keep what enters the ResNet of the one block that has it copied, b n c, for one step."""
+        self._keep(RESNET, "x", step, x)
+
+    def _keep(self, layer: LayerId, role: str, step: int, tensor: Tensor) -> None:
+        key = (layer, role)
+        if key not in self._stacks:
+            self._stacks[key] = self._allocate(f"{layer}.{role}", (self._steps, *tensor.shape), self._dtype)
+        self._stacks[key][step].copy_(_representable(tensor.detach(), self._dtype))
+
+    def close(self, header: FeatureHeader, ends: NoisePair | None = None) -> StoredFeatures:
+        """The finished features; the header's grids give way to those that were seen."""
+        missing = [layer for layer in self._layers if layer not in self._grids]
+        if missing:
+            raise MagicStyleError(
+                f"Layers {legal_range(missing)} gave no self-attention features: another node replaces the attention "
+                "there; remove it from the inversion's model, or leave these layers out."
+            )
+        grids = {layer: self._grids[layer] for layer in self._layers}
+        disk = self._allocate if isinstance(self._allocate, OnDisk) else None
+        return StoredFeatures(replace(header, grids=MappingProxyType(grids)), self._stacks, ends, disk=disk)
+
+
+def _representable(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    # eight bits have no infinity: what is too large would become NaN
+    limit = torch.finfo(dtype).max
+    return tensor.clamp(-limit, limit) if dtype.itemsize == 1 else tensor
+
+
+def feature_bytes(
+    grids: Mapping[LayerId, Grid], widths: Mapping[LayerId, int], steps: int, batch: int, roles: str, dtype: torch.dtype
+) -> int:
+    """What StoredFeatures will take: known before anything runs."""
+    sizes = {layer: h * w * widths[layer] for layer, (h, w) in grids.items()}
+    # two inputs of the block's own width enter a ResNet
+    entering = 2 * sizes.get(RESNET, 0) if "x" in roles else 0
+    return (sum(sizes.values()) * len(roles.replace("x", "")) + entering) * steps * batch * dtype.itemsize
