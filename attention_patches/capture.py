@@ -8,14 +8,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from ..core.attention import Kernel
 from ..core.features import AttentionFeatures, FeatureHeader
 from ..core.inversion import Steps
 from ..core.noise_pair import NoisePair
 from ..core.placement import narrowed
 from ..core.stored_features import FeatureWriter, StoredFeatures
 from ..core.trajectory import Trajectory
-from .call_site import CallSite, ResNetHandler
+from .call import Call, Handlers, ResNetCall
 
 
 class Recorder:
@@ -40,23 +39,23 @@ class Recorder:
         """The finished features; they do not need the model any more."""
         return self._writer.close(header, ends)
 
-    def handle(self, site: CallSite, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Answer one attention call as the host would, keeping a copy of q, k and v."""
-        if self._steps and site.layer in self._writer:
-            rows = (tensor.chunk(len(self._steps)) for tensor in (q, k, v))
-            for step, own in zip(self._steps, zip(*rows, strict=True), strict=True):
-                self._writer.write(site.layer, site.grid, step, AttentionFeatures(*own))
-        return kernel.call(q, k, v, None)
-
     @property
-    def resnet(self) -> ResNetHandler | None:
-        """What sees the ResNet that is copied, where its inputs are asked for."""
-        return self._see_resnet if self._writer.wants_resnet else None
+    def handlers(self) -> Handlers:
+        """Who sees the calls of a model; the ResNet that is copied where its inputs are asked for."""
+        return Handlers(self._see, resnet=self._see_resnet if self._writer.wants_resnet else None)
 
-    def _see_resnet(self, site: CallSite, x: Tensor) -> Tensor:
-        for step, own in zip(self._steps, x.chunk(max(len(self._steps), 1)), strict=False):
+    def _see(self, call: Call) -> Tensor:
+        """Answer one attention call as the host would, keeping a copy of q, k and v: b n c each."""
+        if self._steps and call.layer in self._writer:
+            rows = (tensor.chunk(len(self._steps)) for tensor in call.live[:3])
+            for step, own in zip(self._steps, zip(*rows, strict=True), strict=True):
+                self._writer.write(call.layer, call.layout.grid, step, AttentionFeatures(*own))
+        return call.plain()
+
+    def _see_resnet(self, call: ResNetCall) -> Tensor:
+        for step, own in zip(self._steps, call.x.chunk(max(len(self._steps), 1)), strict=False):
             self._writer.write_resnet(step, own)
-        return x
+        return call.x
 
 
 class TrajectoryRecorder:

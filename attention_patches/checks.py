@@ -10,14 +10,14 @@ from ..core.bank import FeatureBank
 from ..core.errors import MagicStyleError
 from ..core.features import ImageFeatures
 from ..core.layers import LayerId, select_layers
-from .model_facts import Model, model_id, self_attention_widths
+from .architectures import Architecture
 
 ROLE_NAMES = {"q": "queries", "k": "keys", "v": "values"}
 
 
-def check_bank(model: Model, bank: FeatureBank) -> None:
+def check_bank(architecture: Architecture, bank: FeatureBank) -> None:
     """Refuse features of another architecture."""
-    running, stored = model_id(model), bank.content.header.model
+    running, stored = architecture.id, bank.content.header.model
     if running.digest != stored.digest:
         raise MagicStyleError(
             f"bank holds features of another model ({stored.name}) than the one to patch ({running.name}): "
@@ -25,9 +25,9 @@ def check_bank(model: Model, bank: FeatureBank) -> None:
         )
 
 
-def stored_layers(model: Model, bank: FeatureBank, layers: str) -> tuple[LayerId, ...]:
+def stored_layers(architecture: Architecture, bank: FeatureBank, layers: str) -> tuple[LayerId, ...]:
     """The chosen layers, all of which the bank must hold."""
-    chosen = select_layers(layers, self_attention_widths(model))
+    chosen = select_layers(layers, architecture.layers)
     missing = [str(layer) for layer in chosen if layer not in bank.layers]
     if missing:
         raise MagicStyleError(

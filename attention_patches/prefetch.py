@@ -16,6 +16,8 @@ from .fusion_patch import StepView
 class Lane(Protocol):
     """Carries features to a device while that computes."""
 
+    device: torch.device
+
     def send(self, features: AttentionFeatures) -> Any:
         """Start to copy; what is returned is handed to `receive`."""
 
@@ -24,22 +26,22 @@ class Lane(Protocol):
 
 
 class CudaLane:
-    """Copies on a stream of their own; those from page-locked memory run beside the model's kernels."""
+    """Copies on a stream of its own, one for a run; those from page-locked memory run beside the model's kernels."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        self.device = device
         self._stream = torch.cuda.Stream(device)
 
     def send(self, features: AttentionFeatures) -> tuple[AttentionFeatures, torch.cuda.Event]:
         """Start to copy, in the precision that is stored."""
         with torch.cuda.stream(self._stream):
-            copies = (None if t is None else t.to(self._device, non_blocking=True) for t in features)
+            copies = (None if t is None else t.to(self.device, non_blocking=True) for t in features)
             return AttentionFeatures(*copies), self._stream.record_event()
 
     def receive(self, sent: tuple[AttentionFeatures, torch.cuda.Event]) -> AttentionFeatures:
         """Let the model's stream, not the processor, wait for the copies."""
         copies, arrived = sent
-        running = torch.cuda.current_stream(self._device)
+        running = torch.cuda.current_stream(self.device)
         running.wait_event(arrived)
         for tensor in copies:
             if tensor is not None:

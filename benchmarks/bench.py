@@ -159,13 +159,13 @@ class Lab:
 
     def capture(self, latent: Any, layers: str, roles: str = "qkv") -> Any:
         """The stored features of one model call."""
+        from magicstyle.attention_patches.architectures import find
         from magicstyle.attention_patches.capture import Recorder
         from magicstyle.attention_patches.host import install_capture
-        from magicstyle.attention_patches.model_facts import self_attention_widths
         from magicstyle.core.layers import select_layers
         from magicstyle.core.stored_features import FeatureWriter
 
-        recorder = Recorder(FeatureWriter(select_layers(layers, self_attention_widths(self.model)), 1, roles))
+        recorder = Recorder(FeatureWriter(select_layers(layers, find(self.model).layers), 1, roles))
         with recorder.recording(0, latent):
             self.call(install_capture(self.model, recorder), latent)
         return recorder.close(self.header(latent, layers))
@@ -185,13 +185,14 @@ class Lab:
 
     def header(self, latent: Any, layers: str) -> Any:
         """Facts about one picture at one noise level."""
-        from magicstyle.attention_patches.model_facts import model_id, self_attention_grids
+        from magicstyle.attention_patches.architectures import find
         from magicstyle.core.features import FeatureHeader
         from magicstyle.core.layers import select_layers
 
-        grids = self_attention_grids(self.model, tuple(latent.shape[2:]))
+        architecture = find(self.model)
+        grids = architecture.grids(tuple(latent.shape[2:]))
         chosen = {layer: grids[layer] for layer in select_layers(layers, grids)}
-        return FeatureHeader(model_id(self.model), "ddim", (self.SIGMA,), tuple(latent.shape), chosen)
+        return FeatureHeader(architecture.id, "ddim", (self.SIGMA,), tuple(latent.shape), chosen)
 
     def fused(self, bank: Any, latent: Any, start: float = 0.0, **knobs: Any) -> Callable[[], object]:
         """A model call with fusion in the network's layers."""

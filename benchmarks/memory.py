@@ -19,10 +19,10 @@ STEPS = 50
 def bank_bytes(lab: Lab) -> list[tuple[str, int]]:
     """Bytes per way of keeping, for two pictures."""
     import torch
-    from magicstyle.attention_patches.model_facts import self_attention_widths
+    from magicstyle.attention_patches.architectures import find
     from magicstyle.core.stored_features import feature_bytes
 
-    header, widths = lab.header(lab.latents[0], lab.network.layers), self_attention_widths(lab.model)
+    header, widths = lab.header(lab.latents[0], lab.network.layers), find(lab.model).widths
 
     def features(roles: str, dtype: torch.dtype) -> int:
         return feature_bytes(header.grids, widths, STEPS, 1, roles, dtype)

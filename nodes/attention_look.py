@@ -12,7 +12,7 @@ from einops import repeat
 from torch import Tensor
 
 from ..attention_patches.host import check_model, install_word_reader, plain_model
-from ..attention_patches.word_reader import WordReader
+from ..attention_patches.words import WordReader
 from ..core.errors import MagicStyleError
 from ..core.word_regions import find_phrases, phrase_masks, split_phrases
 

@@ -9,7 +9,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ..attention_patches.model_facts import Model
+from ..attention_patches.architectures import Model
 from ..core.errors import MagicStyleError
 from ..core.inversion import sampling_grid
 from ..core.inversion_methods import InversionSettings

@@ -19,15 +19,9 @@ import latent_preview
 import torch
 from torch import Tensor
 
+from ..attention_patches.architectures import Model, find
 from ..attention_patches.capture import Recorder, TrajectoryRecorder
 from ..attention_patches.host import check_model, install_capture, plain_model, weights_id
-from ..attention_patches.model_facts import (
-    Model,
-    model_id,
-    self_attention_grids,
-    self_attention_heads,
-    self_attention_widths,
-)
 from ..core.errors import MagicStyleError
 from ..core.features import RESNET, FeatureHeader, ImageFeatures
 from ..core.inversion import Record, sampling_grid
@@ -142,12 +136,12 @@ def plan_inversion(order: InversionOrder) -> Plan:
     levels = tuple(sampling_grid(sigmas).tolist())
     grids = _grids(model, order.layers, samples)
     _check_resnet(order.roles, grids, order.layers)
-    widths = self_attention_widths(model)
-    estimate = feature_bytes(grids, widths, len(levels), samples.shape[0], order.roles, order.dtype)
+    architecture = find(model)
+    estimate = feature_bytes(grids, architecture.widths, len(levels), samples.shape[0], order.roles, order.dtype)
     budget = _budget(order.storage, order.place, estimate, order.conditioning)
     plain, removed = plain_model(model)
-    heads = {layer: count for layer, count in self_attention_heads(model).items() if layer in grids}
-    header = FeatureHeader(model_id(model), method, levels, tuple(samples.shape), grids, heads)
+    heads = {layer: facts.heads for layer, facts in architecture.layers.items() if layer in grids}
+    header = FeatureHeader(architecture.id, method, levels, tuple(samples.shape), grids, heads)
     return Plan(order, samples, sigmas, header, budget, plain, removed)
 
 
@@ -217,7 +211,7 @@ def _left_out(removed: list[str]) -> list[str]:
 
 
 def _grids(model: Model, layers: str, samples: Tensor) -> dict[LayerId, Grid]:
-    every = self_attention_grids(model, (samples.shape[2], samples.shape[3]))
+    every = find(model).grids((samples.shape[2], samples.shape[3]))
     return {layer: every[layer] for layer in select_layers(layers, every)}
 
 

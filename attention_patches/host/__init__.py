@@ -3,9 +3,9 @@
 The only folder of attention_patches that imports the host.
 """
 
-from .capture import install_capture, install_word_reader
 from .fusion import install_fusion
 from .models import check_model, plain_model, weights_id
+from .recording import install_capture, install_word_reader
 from .walks import features_at, record_trajectory
 
 __all__ = [

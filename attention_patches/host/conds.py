@@ -9,16 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from ...core.regions import Window
-from ..call_site import AREAS, NEGATIVE
-
-# from a guider's prediction to its batches: (is negative, uuids of its conds) for each prompt
-PROMPTS = "magicstyle_prompts"
+from ..entry import Entry, with_entry
 
 
 def with_prompts_named(model_options: dict[str, Any], guider: Any) -> dict[str, Any]:
     """The options of one prediction, saying whether each of the guider's prompts is negative, and its conds' uuids."""
     prompts = tuple(("negative" in name, _uuids(conds)) for name, conds in guider.conds.items())
-    return {**model_options, "transformer_options": {**model_options["transformer_options"], PROMPTS: prompts}}
+    return {**model_options, "transformer_options": with_entry(model_options["transformer_options"], prompts=prompts)}
 
 
 def _uuids(conds: Sequence[Any] | None) -> frozenset[Any]:
@@ -29,11 +26,10 @@ def with_conds_named(model_options: dict[str, Any], conds: Sequence[Any], x: Ten
     """The options of one batch: which lists of conds are negative, and each cond's window of the latent x, b c h w."""
     size, options = tuple(x.shape[2:]), model_options.get("transformer_options", {})
     areas = {cond["uuid"]: _window(cond["area"], size) for listed in conds for cond in listed or () if "area" in cond}
-    prompts = options.get(PROMPTS, ())
-    named = {NEGATIVE: frozenset(i for i, listed in enumerate(conds) if _is_negative(_uuids(listed), prompts))}
-    # no dict: the host would merge it with those of earlier calls
-    named |= {AREAS: MappingProxyType(areas)} if areas else {}
-    return {**model_options, "transformer_options": {**options, **named}}
+    prompts = Entry.of(options).prompts
+    negative = frozenset(i for i, listed in enumerate(conds) if _is_negative(_uuids(listed), prompts))
+    named = with_entry(options, negative=negative, areas=MappingProxyType(areas))
+    return {**model_options, "transformer_options": named}
 
 
 def _is_negative(uuids: frozenset[Any], prompts: Sequence[tuple[bool, frozenset[Any]]]) -> bool:

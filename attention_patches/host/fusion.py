@@ -10,6 +10,7 @@ import logging
 import math
 import uuid
 from collections.abc import Callable, Collection, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,17 +21,18 @@ from ...core.bank import FeatureBank
 from ...core.fusion import METHODS, FusionSettings
 from ...core.layers import LayerId
 from ...core.scene import Moment
-from ...core.stored_features import StoredFeatures
-from ...core.trajectory import Trajectory
-from ..call_site import hooked, replaced_layers
+from ..architectures import Model, find
+from ..architectures.base import HostArchitecture
 from ..checks import check_bank, check_roles, check_run, stored_layers
-from ..fusion_patch import FusionPatch, SigmaWindow, StepView, coverage_warning, nearest_view
-from ..model_facts import Model, self_attention_widths
-from ..prefetch import CudaLane, prefetched
-from ..replay import REPLAY, Catcher, replay_view
+from ..entry import Entry, with_entry
+from ..fusion_patch import FusionPatch, SigmaWindow, coverage_warning
+from ..model_call import ModelCall
+from ..prefetch import CudaLane, Lane
+from ..seam import hooked
+from ..views import step_views
 from .conds import with_conds_named, with_prompts_named
-from .model_call import ModelCall
 from .models import KEY, check_model
+from .reruns import rerun_beside
 from .walks import with_other_weights_recorded
 
 logger = logging.getLogger("magicstyle")
@@ -41,12 +43,13 @@ def install_fusion(
 ) -> Model:
     """A clone of the model whose chosen self-attention layers fuse the bank's features."""
     check_model(model)
-    check_bank(model, bank)
+    architecture = find(model)
+    check_bank(architecture, bank)
     sampling = model.get_model_object("model_sampling")
     window = SigmaWindow(sampling.percent_to_sigma(start_percent), sampling.percent_to_sigma(end_percent))
-    patch = FusionPatch(bank, settings, stored_layers(model, bank, layers), window)
+    patch = FusionPatch(bank, settings, stored_layers(architecture, bank, layers), window)
     check_roles(patch.pictures(bank), settings.method)
-    fusion = _Fusion(patch, sampling, patch.extra_bytes(self_attention_widths(model)))
+    fusion = _Fusion(patch, architecture, sampling)
     patched = model.clone()
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, fusion.key, fusion.apply_model)
     patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, fusion.key, fusion.calc_cond_batch)
@@ -60,10 +63,11 @@ def install_fusion(
 class _Fusion:
     """The host's wrappers of one FFA Model Patcher; shared by threads and runs, hence never changed."""
 
-    def __init__(self, patch: FusionPatch, sampling: Any, room: int) -> None:
+    def __init__(self, patch: FusionPatch, architecture: HostArchitecture, sampling: Any) -> None:
         self.patch = patch
+        self.architecture = architecture
         self.sampling = sampling
-        self.room = room
+        self.room = patch.extra_bytes(architecture.widths)
         # a key of its own: two patchers in one graph both stay
         self.key = f"{KEY}.fusion.{uuid.uuid4().hex}"
 
@@ -72,19 +76,20 @@ class _Fusion:
 
     def apply_model(self, executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """One model call: with the fusion inside the window, as it is outside and for replays."""
-        call, patch = ModelCall.read(args, kwargs), self.patch
-        options, sigma = call.options, call.sigma
-        if options.get(REPLAY) or sigma not in patch.window:
+        call = ModelCall.read(args, kwargs)
+        entry, sigma = Entry.of(call.options), call.sigma
+        if entry.replaying or sigma not in self.patch.window:
             return executor(*args, **kwargs)
-        run = options.get(self.key) or _Run(patch.bank)
-        views = _views(run.bank, patch, executor, sigma, call)
-        moment = Moment(patch.progress(sigma), _noise_share(self.sampling, sigma))
+        run = entry.runs.get(self.key) or _Run(self.patch.bank)
+        rerun = rerun_beside(call, self.architecture, executor)
+        views = step_views(self.patch, run.bank, sigma, rerun, run.lane(call.x.device))
+        moment = Moment(self.patch.progress(sigma), _noise_share(self.sampling, sigma))
         missed: list[LayerId] = []
-        handler, resnet = patch.handler(views, moment), patch.resnet_handler(views[0], moment)
-        with hooked(options, handler, resnet=resnet, missed=lambda site: missed.append(site.layer)):
+        handlers = self.patch.handlers(views, moment)._replace(missed=missed.append)
+        with hooked(call, self.architecture, handlers):
             out = executor(*args, **kwargs)
-        run.warn("replaces", replaced_layers(options, patch.layers))
-        run.warn("merges or tiles the tokens of", patch.layers.intersection(missed))
+        run.warn("replaces", self.architecture.replaced(call.options, self.patch.layers))
+        run.warn("merges or tiles the tokens of", self.patch.layers.intersection(missed))
         return out
 
     def outer_sample(self, executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
@@ -93,9 +98,11 @@ class _Fusion:
         check_run(bank, latent=args[1])
         if warning := coverage_warning(bank, args[3]):
             logger.warning("FFA Model Patcher: %s", warning)
+        run = _Run(with_other_weights_recorded(guider, bank, self.patch))
         # the guider's options live for this run alone
         options = guider.model_options["transformer_options"]
-        options[self.key] = _Run(with_other_weights_recorded(guider, bank, self.patch))
+        runs = MappingProxyType({**Entry.of(options).runs, self.key: run})
+        options.update(with_entry(options, runs=runs))
         return executor(*args, **kwargs)
 
     def calc_cond_batch(
@@ -132,14 +139,21 @@ class _Fusion:
 
 
 class _Run:
-    """What one sampling run of a patcher holds: its features, and what it has already warned of."""
+    """What one sampling run of a patcher holds: its features, their way to a device, and what it has warned of."""
 
     def __init__(self, bank: FeatureBank) -> None:
         self.bank = bank
+        self._lanes: dict[torch.device, CudaLane] = {}
         self._warned: set[str] = set()
 
     def __deepcopy__(self, memo: object) -> _Run:
         return self
+
+    def lane(self, device: torch.device) -> Lane | None:
+        """What carries features to a CUDA device, the same for the whole run."""
+        if device.type != "cuda":
+            return None
+        return self._lanes.get(device) or self._lanes.setdefault(device, CudaLane(device))
 
     def warn(self, deed: str, layers: Collection[LayerId]) -> None:
         """Say once a run in which layers another node leaves us nothing to fuse."""
@@ -161,30 +175,6 @@ def _noise_share(sampling: Any, sigma: float) -> float:
         low, high = math.log(float(sampling.sigma_min)), math.log(float(sampling.sigma_max))
         return min(max((math.log(sigma) - low) / (high - low), 0.0), 1.0)
     return float(sampling.timestep(torch.tensor([sigma]))) / steps
-
-
-def _views(
-    bank: FeatureBank, patch: FusionPatch, executor: Callable[..., Tensor], sigma: float, call: ModelCall
-) -> list[StepView]:
-    made: dict[int, StepView] = {}  # a picture that serves twice is replayed once
-    for features, roles in patch.pictures(bank):
-        if id(features) not in made and isinstance(features, Trajectory):
-            catcher = Catcher(patch.layers, roles, features.header.grids)
-            made[id(features)] = replay_view(executor, features, sigma, call.x, call.options, catcher)
-        elif id(features) not in made:
-            made[id(features)] = _stored_view(features, sigma, patch, roles, call.x.device)
-    return [made[id(features)] for features in bank]
-
-
-def _stored_view(
-    features: StoredFeatures, sigma: float, patch: FusionPatch, roles: str, device: torch.device
-) -> StepView:
-    """Stored features; those in main memory reach a CUDA device a layer ahead."""
-    view = nearest_view(features, sigma)
-    layers = [layer for layer in features.header.layers if layer in patch.layers]
-    if device.type != "cuda" or features.device.type == device.type or not roles:
-        return view
-    return prefetched(view, layers, roles, CudaLane(device))
 
 
 def _with_room(patcher: Model, shape: Sequence[int], extra_bytes: int) -> list[int]:

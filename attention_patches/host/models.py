@@ -5,7 +5,8 @@ from __future__ import annotations
 import comfy.model_sampling
 
 from ...core.errors import MagicStyleError
-from ..model_facts import Model, self_attention_widths
+from ..architectures import Model, find, kind_of
+from ..architectures.base import Parametrization
 
 # every wrapper that the pack adds has a key that begins so
 KEY = "magicstyle"
@@ -20,13 +21,15 @@ GUIDANCE = {
 
 
 def check_model(model: Model) -> None:
-    """Refuse models whose parametrisation the method does not know."""
-    if isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST):
+    """Refuse models whose kind or parametrisation the method does not know."""
+    flow = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST)
+    kind = kind_of(model.get_model_object("diffusion_model"))
+    if flow and (kind is None or kind.parametrization is not Parametrization.FLOW):
         raise MagicStyleError(
             f"model ({type(model.model).__name__}) is a flow-matching model, which has no DDIM inversion: "
             "load an SD1.5, SD2.1 or SDXL checkpoint."
         )
-    self_attention_widths(model)
+    find(model)
 
 
 def weights_id(model: Model) -> str:
@@ -38,22 +41,12 @@ def plain_model(model: Model) -> tuple[Model, list[str]]:
     """A clone without guidance functions and without our own patches, and the names of what was left out."""
     plain = model.clone()
     removed = [name for option, name in GUIDANCE.items() if plain.model_options.pop(option, None)]
-    removed += ["self-attention patches"] if _without_self_attention_patches(plain) else []
+    options, found = find(model).untouched(plain.model_options["transformer_options"])
+    plain.model_options["transformer_options"] = options
+    removed += ["self-attention patches"] if found else []
     for wrappers in plain.wrappers.values():
         ours = [key for key in wrappers if key is not None and key.startswith(KEY)]
         removed += ["FFA Model Patcher"] if ours else []
         for key in ours:
             del wrappers[key]
     return plain, list(dict.fromkeys(removed))
-
-
-def _without_self_attention_patches(plain: Model) -> bool:
-    """Take off what merges or tiles tokens or answers instead: features are kept per token. Whether there was any."""
-    options = plain.model_options["transformer_options"] = dict(plain.model_options["transformer_options"])
-    patches, replacements = dict(options.get("patches", {})), dict(options.get("patches_replace", {}))
-    found = [patches.pop(name, None) for name in ("attn1_patch", "attn1_output_patch")]
-    found.append(replacements.pop("attn1", None))
-    for name, kept in (("patches", patches), ("patches_replace", replacements)):
-        if name in options:
-            options[name] = kept
-    return any(found)

@@ -20,8 +20,8 @@ from ...core.stored_features import FeatureWriter, StoredFeatures
 from ...core.trajectory import Trajectory
 from ..capture import Recorder
 from ..fusion_patch import FusionPatch
-from .capture import install_capture
 from .models import weights_id
+from .recording import install_capture
 
 logger = logging.getLogger("magicstyle")
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from magicstyle.attention_patches.call_site import CallSite
+from magicstyle.attention_patches.call import Call, RowPlan, TokenLayout
 from magicstyle.attention_patches.capture import Recorder
 from magicstyle.attention_patches.fusion_patch import FusionPatch, SigmaWindow, coverage_warning, nearest_view
 from magicstyle.core.bank import FeatureBank, StyleEntry
@@ -29,10 +29,15 @@ def picture(seed, grid, batch=1, sigmas=SIGMAS):
     return writer.close(FeatureHeader(ModelId("SD15", "x"), "ddim", sigmas, (batch, 4, *grid), {}))
 
 
+def call(q, k, v, *, layer=LAYER, grid=GRID, chunks=1, windows=()):
+    plan = RowPlan(chunks, windows=windows)
+    return Call(layer, TokenLayout(grid), plan, AttentionFeatures(q, k, v), kernel(HEADS, True))
+
+
 def answer(bank, q, k, v, *, chunks=1, grid=GRID, layer=LAYER, sigma=8.0, **knobs):
     patch = FusionPatch(bank, FusionSettings(**knobs), [LAYER], SigmaWindow(9.0, 0.0))
-    handler = patch.handler([nearest_view(features, sigma) for features in bank])
-    return handler(CallSite(layer, grid, chunks), kernel(HEADS, True), q, k, v)
+    handlers = patch.handlers([nearest_view(features, sigma) for features in bank])
+    return handlers.attention(call(q, k, v, layer=layer, grid=grid, chunks=chunks))
 
 
 def live(rows, n=15):
@@ -42,16 +47,16 @@ def live(rows, n=15):
 def test_recorder_keeps_steps_and_layers_that_it_was_asked_for_and_changes_nothing():
     writer = FeatureWriter((LAYER,), 2, "qkv", torch.float32)
     recorder, (q, k, v) = Recorder(writer), live(1)
-    site = CallSite(LAYER, GRID, 1)
     plain = kernel(HEADS, True).call(q, k, v, None)
-    assert torch.equal(recorder.handle(site, kernel(HEADS, True), q, k, v), plain)
+    see = recorder.handlers.attention
+    assert torch.equal(see(call(q, k, v)), plain)
     for step in (1, 0):
         with recorder.recording(step, q):
-            recorder.handle(site, kernel(HEADS, True), q + step, k, v)
-            recorder.handle(site._replace(layer=LayerId("middle", 0, 0)), kernel(HEADS, True), q, k, v)
+            see(call(q + step, k, v))
+            see(call(q, k, v, layer=LayerId("middle", 0, 0)))
     # what comes after the last step, such as a round trip, is not recorded
-    assert torch.equal(recorder.handle(site, kernel(HEADS, True), q, k, v), plain)
-    recorder.handle(site, kernel(HEADS, True), 9.0 * q, 9.0 * k, 9.0 * v)
+    assert torch.equal(see(call(q, k, v)), plain)
+    see(call(9.0 * q, 9.0 * k, 9.0 * v))
     stored = writer.close(FeatureHeader(ModelId("SD15", "x"), "ddim", SIGMAS, (1, 4, *GRID), {}))
     assert stored.header.layers == (LAYER,)
     assert torch.equal(stored.at(LAYER, 1).q, q + 1) and torch.equal(stored.at(LAYER, 0).q, q)
@@ -125,10 +130,10 @@ def test_chunks_of_several_windows_have_each_their_part_of_the_content():
     patch = FusionPatch(
         FeatureBank(content, (StyleEntry(style),)), FusionSettings(method="masactrl"), [LAYER], SigmaWindow(9.0, 0.0)
     )
-    handler = patch.handler([nearest_view(features, 8.0) for features in patch.bank])
+    handlers = patch.handlers([nearest_view(features, 8.0) for features in patch.bank])
     windows = (Window(1, 1, 2, 3), Window(1, 2, 2, 3))
     q, k, v = live(4, 6)
-    result = handler(CallSite(LAYER, (2, 3), 2, (), windows), kernel(HEADS, True), q, k, v)
+    result = handlers.attention(call(q, k, v, grid=(2, 3), chunks=2, windows=windows))
     columns = ((1, 2, 3), (2, 3, 4))
     for row in range(4):
         tokens = [5 * y + x for y in (1, 2) for x in columns[row // 2]]
@@ -139,6 +144,5 @@ def test_chunks_of_several_windows_have_each_their_part_of_the_content():
 def test_a_window_that_the_model_sees_on_another_grid_is_left_to_others():
     bank = FeatureBank(picture(1, GRID), (StyleEntry(picture(2, STYLE_GRID)),))
     patch = FusionPatch(bank, FusionSettings(), [LAYER], SigmaWindow(9.0, 0.0))
-    handler = patch.handler([nearest_view(features, 8.0) for features in bank])
-    site = CallSite(LAYER, (1, 3), 1, (), (Window(0, 0, 2, 3),))
-    assert handler(site, kernel(HEADS, True), *live(1, 3)) is None
+    handlers = patch.handlers([nearest_view(features, 8.0) for features in bank])
+    assert handlers.attention(call(*live(1, 3), grid=(1, 3), windows=(Window(0, 0, 2, 3),))) is None

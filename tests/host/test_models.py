@@ -9,8 +9,8 @@ import comfy.supported_models
 import pytest
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete, RescaleCFG
+from magicstyle.attention_patches.architectures import find
 from magicstyle.attention_patches.host import install_fusion
-from magicstyle.attention_patches.model_facts import self_attention_grids, self_attention_widths
 from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FusionSettings
@@ -204,10 +204,10 @@ def test_rescale_cfg_before_ours_acts_while_sampling_and_not_in_the_inversion():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_self_attention_layer_is_known_with_its_grid(name):
     """SDXL's decoder has 30 in output.0-2 and 6 in output.3-5."""
-    layers = self_attention_widths(family_model(name))
+    layers = find(family_model(name)).layers
     counts = {block: sum(layer.block == block for layer in layers) for block in ("input", "middle", "output")}
     assert {block: count for block, count in counts.items() if count} == FAMILIES[name].layers
-    grids, seen = self_attention_grids(family_model(name), (9, 13)), {}
+    grids, seen = find(family_model(name)).grids((9, 13)), {}
 
     def keep(n, context, value, options):
         key = (*options["block"], options["block_index"])
@@ -226,7 +226,7 @@ def test_every_self_attention_layer_is_known_with_its_grid(name):
     "text, count", [("output", 36), ("output.0-2", 30), ("output.3-5", 6), ("output.3.1", 1), ("output.0-2.9", 3)]
 )
 def test_layers_of_sdxl_are_chosen_by_block_and_by_transformer(text, count):
-    layers = select_layers(text, self_attention_widths(family_model("sdxl")))
+    layers = select_layers(text, find(family_model("sdxl")).layers)
     assert len(layers) == count and {layer.block for layer in layers} == {"output"}
 
 
@@ -258,7 +258,7 @@ def test_a_neutral_setting_is_bit_identical(scenes, name):
 def test_fusion_acts_in_the_chosen_layers_and_in_no_other(scenes, name, method):
     content, bank = scenes[name]
     model, chosen, calls = family_model(name), FAMILIES[name].chosen, {}
-    own, style = (self_attention_grids(model, size) for size in (SIZE, STYLE_SIZE))
+    own, style = (find(model).grids(size) for size in (SIZE, STYLE_SIZE))
     model.model_options["transformer_options"]["optimized_attention_override"] = key_tokens(calls)
     result = sample(name, content, patch(model, bank, chosen, method=method))
     expected = {}

@@ -8,7 +8,7 @@ import comfy.controlnet
 import psutil
 import pytest
 import torch
-from magicstyle.attention_patches.model_facts import self_attention_grids, self_attention_widths
+from magicstyle.attention_patches.architectures import find
 from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.stored_features import StoredFeatures
@@ -227,10 +227,10 @@ def test_reported_bytes_are_the_bytes_of_the_storages(tiny_model):
 @pytest.mark.parametrize("size", [(8, 12), (17, 23)])
 def test_the_estimate_and_the_grids_are_known_before_the_run(tiny_model, layers, size):
     result = inversion(tiny_model, picture(*size), "features", layers=layers, precision="fp16")
-    every = self_attention_grids(tiny_model, size)
-    assert list(every) == list(self_attention_widths(tiny_model))
+    every = find(tiny_model).grids(size)
+    assert list(every) == list(find(tiny_model).widths)
     assert dict(result.features.header.grids) == {layer: every[layer] for layer in result.features.header.layers}
-    grids, widths = result.features.header.grids, self_attention_widths(tiny_model)
+    grids, widths = result.features.header.grids, find(tiny_model).widths
     assert (
         inversion_run.feature_bytes(grids, widths, 5, 1, "qkv", torch.float16)
         == result.features.nbytes - result.features.ends.noise.nbytes

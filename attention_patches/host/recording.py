@@ -8,22 +8,24 @@ from typing import Any
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..call_site import hooked
+from ..architectures import Model, find
 from ..capture import Recorder, TrajectoryRecorder
-from ..model_facts import Model
-from ..word_reader import WordReader
-from .model_call import ModelCall
+from ..model_call import ModelCall
+from ..seam import hooked
+from ..words import WordReader
 from .models import KEY
 
 
 def install_capture(model: Model, recorder: Recorder | TrajectoryRecorder, *, together: int = 1) -> Model:
     """A clone of the model that shows the recorder what passes by, in calls of `together` steps."""
+    architecture = find(model)
 
     def apply_model(executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        call = ModelCall.read(args, kwargs)
         if isinstance(recorder, TrajectoryRecorder):
-            recorder.see_inputs(ModelCall.read(args, kwargs).tensors)
+            recorder.see_inputs(call.tensors)
             return executor(*args, **kwargs)
-        with hooked(ModelCall.read(args, kwargs).options, recorder.handle, resnet=recorder.resnet):
+        with hooked(call, architecture, recorder.handlers):
             return executor(*args, **kwargs)
 
     def prepare_sampling(
@@ -39,9 +41,10 @@ def install_capture(model: Model, recorder: Recorder | TrajectoryRecorder, *, to
 
 def install_word_reader(model: Model, reader: WordReader) -> Model:
     """A clone of the model that shows the reader its self- and cross-attention."""
+    architecture = find(model)
 
     def apply_model(executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        with hooked(ModelCall.read(args, kwargs).options, reader.see_self, cross=reader.see_cross):
+        with hooked(ModelCall.read(args, kwargs), architecture, reader.handlers):
             return executor(*args, **kwargs)
 
     reading = model.clone()

@@ -1,7 +1,7 @@
 """The reader of apply_model's arguments."""
 
 import torch
-from magicstyle.attention_patches.host.model_call import ModelCall
+from magicstyle.attention_patches.model_call import ModelCall
 
 
 def call(**options):
@@ -19,3 +19,10 @@ def test_the_other_inputs_that_are_tensors_are_copied_by_name():
     assert set(read.inputs) == {"c_concat", "c_crossattn", "y"}
     assert set(read.tensors) == {"c_crossattn", "y"}
     assert read.tensors["y"] is not read.inputs["y"]
+
+
+def test_a_call_is_made_as_it_was_read():
+    args = torch.zeros(1), torch.ones(1), None, torch.ones(2), "control", {}
+    made = []
+    ModelCall.read(args, {"y": 3}).run(lambda *positional, **named: made.append((positional, named)))
+    assert all(mine is yours for mine, yours in zip(made[0][0], args, strict=True)) and made[0][1] == {"y": 3}

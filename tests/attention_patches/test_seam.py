@@ -4,9 +4,15 @@ import threading
 
 import pytest
 import torch
-from magicstyle.attention_patches.call_site import OVERRIDE, CallSite, hooked, replaced_layers
+from magicstyle.attention_patches.architectures.unet import Unet
+from magicstyle.attention_patches.call import Handlers, RowPlan, TokenLayout
+from magicstyle.attention_patches.entry import KEY, Entry, with_entry
+from magicstyle.attention_patches.model_call import ModelCall
+from magicstyle.attention_patches.seam import OVERRIDE, hooked
 from magicstyle.core.layers import LayerId
+from magicstyle.core.regions import Window
 
+UNET = Unet("SD15", None)
 HEADS, GRID = 2, (7, 11)
 N = GRID[0] * GRID[1]
 
@@ -51,48 +57,75 @@ def block(live, *, replaced=False, self_tokens=(N, N), cross_tokens=77, **kwargs
 
 
 class Handler:
-    def __init__(self, answer=None):
-        self.sites, self.kernels, self.answer = [], [], answer
+    """Answers self-attention, and holds on to the calls."""
 
-    def __call__(self, site, kernel, q, k, v):
-        self.sites.append(site)
-        self.kernels.append(kernel)
-        return kernel.call(q, k, v, None) if self.answer is None else torch.full_like(q, self.answer)
+    def __init__(self, answer=None):
+        self.calls, self.answer = [], answer
+
+    def __call__(self, call):
+        self.calls.append(call)
+        return call.plain() if self.answer is None else torch.full_like(call.live.q, self.answer)
+
+
+def hook(live, handler, **more):
+    x = torch.zeros(2, 4, *GRID)
+    return hooked(ModelCall(x, torch.tensor([9.0, 9.0]), {}, None, live), UNET, Handlers(handler, **more))
 
 
 def test_only_self_attention_reaches_the_handler_even_on_a_grid_of_77_tokens():
-    live, handler = options(), Handler(answer=5.0)
-    with hooked(live, handler):
+    live, handler = options(original_shape=[2, 4, 14, 22]), Handler(answer=5.0)
+    with hook(live, handler):
         first, second = block(live)
-    assert handler.sites == [CallSite(LayerId("output", 9, 1), GRID, 2)]
-    assert handler.kernels[0].heads == HEADS
+    (call,) = handler.calls
+    assert call.layer == LayerId("output", 9, 1) and call.kind == "self"
+    assert call.layout == TokenLayout(GRID) and call.rows == RowPlan(2, latent=(14, 22))
+    assert call.kernel.heads == HEADS
     assert (first == 5.0).all()
     assert torch.equal(second, attention_basic(*tensors(), HEADS))
+
+
+def test_cross_attention_reaches_the_handler_that_asks_for_it():
+    live, handler, cross = options(), Handler(), Handler(answer=3.0)
+    with hook(live, handler, cross=cross):
+        _, second = block(live, cross_tokens=5)
+    (call,) = cross.calls
+    assert call.kind == "cross" and call.live.k.shape[1] == 5 and len(handler.calls) == 1
+    assert (second == 3.0).all()
+
+
+def test_rows_are_told_by_the_entry():
+    window = Window(1, 2, 3, 4)
+    live = options(uuids=["a", "b"])
+    live = with_entry(live, negative=frozenset({1}), areas={"b": window})
+    handler = Handler()
+    with hook(live, handler):
+        block(live)
+    assert handler.calls[0].rows == RowPlan(2, (True, False), (None, window))
 
 
 def test_an_idle_handler_is_bit_identical():
     live = options()
     plain = attention_basic(*tensors(), HEADS)
-    with hooked(live, Handler()):
+    with hook(live, Handler()):
         first, second = block(live)
     assert torch.equal(first, plain) and torch.equal(second, plain)
 
 
 def test_after_a_replaced_attn1_the_cross_attention_is_not_mistaken():
     live, handler = options(), Handler()
-    with hooked(live, handler):
+    with hook(live, handler):
         block(live, replaced=True)
-    assert handler.sites == []
+    assert handler.calls == []
 
 
 @pytest.mark.parametrize("self_tokens", [(50, N), (N, 50), (50, 50)])
 def test_merged_or_tiled_tokens_pass_by_and_are_told_of(self_tokens):
     live, handler, missed = options(), Handler(answer=5.0), []
-    with hooked(live, handler, missed=missed.append):
+    with hook(live, handler, missed=missed.append):
         block(live, self_tokens=self_tokens)
-        assert [site.layer for site in missed] == [LayerId("output", 9, 1)]
+        assert missed == [LayerId("output", 9, 1)]
         block(live)
-    assert len(missed) == len(handler.sites) == 1
+    assert len(missed) == len(handler.calls) == 1
 
 
 def test_replaced_layers_are_known_by_block_or_by_transformer():
@@ -100,8 +133,8 @@ def test_replaced_layers_are_known_by_block_or_by_transformer():
     live = options(
         patches_replace={"attn1": {("output", 9, 1): len, ("middle", 0): len}, "attn2": {("output", 3): len}}
     )
-    assert replaced_layers(live, layers) == layers[1:3]
-    assert replaced_layers(options(), layers) == []
+    assert UNET.replaced(live, layers) == layers[1:3]
+    assert UNET.replaced(options(), layers) == []
 
 
 OTHER_CONVENTIONS = [{"mask": torch.zeros(1, N, N)}, {"skip_reshape": True}, {"skip_output_reshape": True}]
@@ -110,17 +143,17 @@ OTHER_CONVENTIONS = [{"mask": torch.zeros(1, N, N)}, {"skip_reshape": True}, {"s
 @pytest.mark.parametrize("extra", OTHER_CONVENTIONS, ids=lambda extra: next(iter(extra)))
 def test_calls_in_another_convention_pass_by(extra):
     live, handler = options(), Handler(answer=5.0)
-    with hooked(live, handler):
+    with hook(live, handler):
         block(live, **extra)
-    assert handler.sites == []
+    assert handler.calls == []
 
 
 def test_a_mask_by_position_passes_by():
     live, handler = options(), Handler(answer=5.0)
-    with hooked(live, handler):
+    with hook(live, handler):
         live["patches"]["attn1_patch"][0](*tensors(), live)
         call_attention(live, *tensors(), HEADS, torch.zeros(1, N, N))
-    assert handler.sites == []
+    assert handler.calls == []
 
 
 class Theirs:
@@ -137,9 +170,9 @@ class Theirs:
 def test_an_earlier_override_is_called_for_every_attention():
     theirs = Theirs()
     live, handler = options(**{OVERRIDE: theirs}), Handler()
-    with hooked(live, handler):
+    with hook(live, handler):
         first, _ = block(live, attn_precision=torch.float32, unknown=3)
-    assert len(theirs.calls) == 2 and len(handler.sites) == 1
+    assert len(theirs.calls) == 2 and len(handler.calls) == 1
     assert all(call["attn_precision"] == torch.float32 and call["unknown"] == 3 for call in theirs.calls)
     assert torch.equal(first, attention_basic(*tensors(), HEADS) + 1.0)
     assert live[OVERRIDE] is theirs
@@ -149,9 +182,9 @@ def test_an_earlier_override_is_called_for_every_attention():
 def test_an_earlier_override_is_given_what_passes_by_as_it_came(extra):
     theirs = Theirs()
     live, handler = options(**{OVERRIDE: theirs}), Handler(answer=5.0)
-    with hooked(live, handler):
+    with hook(live, handler):
         block(live, **extra)
-    assert handler.sites == [] and len(theirs.calls) == 2
+    assert handler.calls == [] and len(theirs.calls) == 2
     assert all(call[name] is value for call in theirs.calls for name, value in extra.items())
 
 
@@ -160,9 +193,9 @@ def test_an_earlier_override_is_not_asked_to_take_a_mask_of_keys(monkeypatch):
     monkeypatch.setattr(attention_basic, "__name__", "attention_pytorch")
     handler = Handler()
     for live in (options(), options(**{OVERRIDE: Theirs()})):
-        with hooked(live, handler):
+        with hook(live, handler):
             block(live)
-    assert [kernel.takes_key_mask for kernel in handler.kernels] == [True, False]
+    assert [call.kernel.takes_key_mask for call in handler.calls] == [True, False]
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -171,7 +204,7 @@ def test_options_leave_as_they_came_also_after_an_error(fails):
     live = options(patches=theirs)
     before = dict(live)
     try:
-        with hooked(live, Handler()):
+        with hook(live, Handler()):
             assert len(live["patches"]["attn1_patch"]) == 2
             if fails:
                 raise KeyboardInterrupt
@@ -182,38 +215,78 @@ def test_options_leave_as_they_came_also_after_an_error(fails):
 
 def test_two_hooks_do_not_fuse_each_others_result():
     live, outer, inner = options(), Handler(answer=1.0), Handler()
-    with hooked(live, outer), hooked(live, inner):
+    with hook(live, outer), hook(live, inner):
         first, _ = block(live)
-    assert len(inner.sites) == 1 and len(outer.sites) == 0
+    assert len(inner.calls) == 1 and len(outer.calls) == 0
     assert torch.equal(first, attention_basic(*tensors(), HEADS))
 
 
+def test_a_call_that_is_left_alone_goes_to_the_hook_outside():
+    live, outer = options(), Handler(answer=1.0)
+    with hook(live, outer), hook(live, lambda call: None):
+        first, _ = block(live)
+    assert (first == 1.0).all()
+
+
+def test_a_hook_that_is_alone_silences_the_one_outside():
+    live, outer = options(), Handler(answer=1.0)
+    call = ModelCall(torch.zeros(2, 4, *GRID), torch.ones(2), {}, None, live)
+    with hook(live, outer), hooked(call, UNET, Handlers(lambda call: None), alone=True):
+        first, _ = block(live)
+    assert outer.calls == [] and torch.equal(first, attention_basic(*tensors(), HEADS))
+
+
 def test_an_error_in_a_handler_does_not_leave_the_hook_busy():
-    def broken(site, kernel, q, k, v):
+    def broken(call):
         raise ValueError
 
     live, handler = options(), Handler()
-    with hooked(live, broken), pytest.raises(ValueError):
+    with hook(live, broken), pytest.raises(ValueError):
         block(live)
-    with hooked(live, handler):
+    with hook(live, handler):
         block(live)
-    assert len(handler.sites) == 1
+    assert len(handler.calls) == 1
 
 
 def test_threads_do_not_see_each_others_self_attention():
     first, second = options(), options()
     handler, other = Handler(), Handler()
-    with hooked(first, handler), hooked(second, other):
+    with hook(first, handler), hook(second, other):
         first["patches"]["attn1_patch"][0](*tensors(), first)
         thread = threading.Thread(target=call_attention, args=(second, *tensors()))
         thread.start()
         thread.join()
-    assert other.sites == []
+    assert other.calls == []
 
 
 def test_a_call_without_block_or_grid_passes_by():
     live, handler = options(), Handler()
     del live["activations_shape"]
-    with hooked(live, handler):
+    with hook(live, handler):
         block(live)
-    assert handler.sites == []
+    assert handler.calls == []
+
+
+@pytest.mark.parametrize("number, seen", [(4, True), (5, False)])
+def test_what_enters_the_resnet_is_shown_and_may_be_replaced(number, seen):
+    live, calls = options(block=("output", number)), []
+
+    def copy(call):
+        calls.append(call)
+        return call.x + 1.0
+
+    h, skip = torch.zeros(2, 3, *GRID), torch.ones(2, 5, *GRID)
+    with hook(live, Handler(), resnet=copy):
+        (patch,) = live["patches"]["output_block_patch"]
+        after = patch(h, skip, live)
+    expected = (h + seen, skip + seen)
+    assert all(torch.equal(a, b) for a, b in zip(after, expected, strict=True))
+    assert [call.grid for call in calls] == ([GRID] if seen else [])
+    assert not calls or calls[0].x.shape == (2, N, 8)
+
+
+def test_the_entry_is_one_value_that_is_replaced():
+    live = options()
+    later = with_entry(live, negative=frozenset({1}))
+    assert KEY not in live and Entry.of(live).negative == frozenset()
+    assert Entry.of(with_entry(later, replaying=True)).negative == frozenset({1})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -13,14 +13,21 @@ class ModelCall(NamedTuple):
 
     x: Tensor  # b c h w, b the rows of all chunks
     level: Tensor  # b
-    options: dict[str, Any]  # the host's transformer_options
     inputs: Mapping[str, Any]  # the model's other inputs by name
+    control: Any
+    options: dict[str, Any]  # the host's transformer_options
 
     @classmethod
     def read(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ModelCall:
         """Name what a wrapper of apply_model was given."""
-        x, level, c_concat, c_crossattn, _, options = args[:6]
-        return cls(x, level, options, {"c_concat": c_concat, "c_crossattn": c_crossattn, **kwargs})
+        x, level, c_concat, c_crossattn, control, options = args[:6]
+        return cls(x, level, {"c_concat": c_concat, "c_crossattn": c_crossattn, **kwargs}, control, options)
+
+    def run(self, apply_model: Callable[..., Tensor]) -> Tensor:
+        """Make the call: b c h w."""
+        others = dict(self.inputs)
+        concat, context = others.pop("c_concat", None), others.pop("c_crossattn", None)
+        return apply_model(self.x, self.level, concat, context, self.control, self.options, **others)
 
     @property
     def sigma(self) -> float:
@@ -30,8 +37,5 @@ class ModelCall(NamedTuple):
     @property
     def tensors(self) -> dict[str, Tensor]:
         """Copies in main memory of the other inputs that are tensors."""
-        return {
-            name: value.detach().to("cpu", copy=True)
-            for name, value in self.inputs.items()
-            if isinstance(value, Tensor)
-        }
+        found = {name: value for name, value in self.inputs.items() if isinstance(value, Tensor)}
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in found.items()}

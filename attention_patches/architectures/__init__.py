@@ -1,0 +1,30 @@
+"""The kinds of models whose attention we read, each in a file of its own: a new kind is one file and one row here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...core.errors import MagicStyleError
+from .base import Architecture, HostArchitecture, Model
+from .unet import Unet
+
+__all__ = ["KINDS", "Architecture", "Model", "find", "kind_of"]
+
+KINDS: tuple[type[HostArchitecture], ...] = (Unet,)
+
+
+def kind_of(network: Any) -> type[HostArchitecture] | None:
+    """The kind of a network, or None for one that is not known."""
+    return next((kind for kind in KINDS if kind.fits(network)), None)
+
+
+def find(model: Model) -> HostArchitecture:
+    """The architecture of the host's model, refused in one sentence where it is not known."""
+    network = model.get_model_object("diffusion_model")
+    kind = kind_of(network)
+    if kind is None:
+        raise MagicStyleError(
+            f"model is a {type(network).__name__}, not a Stable Diffusion UNet: "
+            "load an SD1.5, SD2.1 or SDXL checkpoint."
+        )
+    return kind(type(model.model).__name__, network)

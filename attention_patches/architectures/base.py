@@ -1,0 +1,198 @@
+"""What the pack must know of a kind of model: its layers, how its attention calls are read and answered.
+
+Letters: b rows of a batch, h heads, n tokens, d head width, c = h d channels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from enum import Enum
+from functools import cached_property
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from torch import Tensor
+
+from ...core.attention import Kernel
+from ...core.features import ModelId
+from ...core.layers import LayerId
+from ...core.regions import Grid
+from ..call import Call, ResNetHandler, RowPlan
+from ..entry import Entry, put
+from ..model_call import ModelCall
+
+Model = Any  # comfy.model_patcher.ModelPatcher
+# backends that broadcast a 1 x m mask instead of spreading it to n x m
+MASKING_BACKENDS = ("attention_pytorch", "attention_sub_quad")
+Raw = TypeVar("Raw")
+
+
+class Parametrization(Enum):
+    """How a latent mixes picture and noise."""
+
+    DIFFUSION = "eps or v"  # x = x0 + sigma n
+    FLOW = "flow"  # x = (1 - sigma) x0 + sigma n
+
+
+class LayerFacts(NamedTuple):
+    """One self-attention layer."""
+
+    width: int  # channels, heads x head width
+    heads: int
+
+
+class ResNetFacts(NamedTuple):
+    """The ResNet that DiffStyler copies: the layer of the block that begins with it, and the channels that enter it."""
+
+    layer: LayerId
+    channels: int
+
+
+class Merged(NamedTuple):
+    """A self-attention call that does not hold one token per grid cell: another node merges or tiles tokens."""
+
+    layer: LayerId
+
+
+class Mark:
+    """Up while a block's self-attention runs; one for each model call, hence for each thread."""
+
+    def __init__(self) -> None:
+        self.up = False
+
+
+class RawCall(NamedTuple):
+    """One attention call as the host hands it to an override: func(q, k, v, heads, ..), mostly b n (h d) each."""
+
+    func: Callable[..., Tensor]
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    options: Mapping[str, Any]  # the live transformer_options
+    mark: Mark
+    previous: Callable[..., Tensor] | None  # another node's override
+
+    @property
+    def heads(self) -> int:
+        """The number of heads, which some callers pass by name."""
+        return self.args[0] if self.args else self.kwargs["heads"]
+
+    @property
+    def masked(self) -> bool:
+        """Whether a mask comes with the call."""
+        return len(self.args) > 1 or self.kwargs.get("mask") is not None
+
+    @property
+    def split(self) -> bool:
+        """Whether q, k and v, or the answer, are b h n d."""
+        return bool(self.kwargs.get("skip_reshape") or self.kwargs.get("skip_output_reshape"))
+
+    def delegate(self, q: Tensor, k: Tensor, v: Tensor, **changed: Any) -> Tensor:
+        """What the host, or the override before ours, answers."""
+        # q, k, v positionally: the backends do not agree on their names
+        if self.previous is None:
+            return self.func(q, k, v, *self.args, **{**self.kwargs, **changed})
+        return self.previous(self.func, q, k, v, *self.args, **{**self.kwargs, **changed})
+
+    def unchanged(self) -> Tensor:
+        """The answer to the call as it came."""
+        return self.delegate(self.q, self.k, self.v)
+
+    def kernel(self) -> Kernel:
+        """The host's attention function on b n (h d)."""
+
+        def call(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+            return self.delegate(q, k, v) if mask is None else self.delegate(q, k, v, mask=mask)
+
+        # on an accelerator a mask would trade the flash kernel for a slower one
+        on_cpu = self.previous is None and self.q.device.type == "cpu"
+        return Kernel(call, self.heads, takes_key_mask=on_cpu and self.func.__name__ in MASKING_BACKENDS)
+
+
+class Architecture(ABC, Generic[Raw]):
+    """One kind of model, bound to a network of that kind; a raw attention call is whatever its host hands over."""
+
+    parametrization: Parametrization
+
+    def __init__(self, name: str, network: Any) -> None:
+        self.name = name
+        self._network = network
+
+    @classmethod
+    @abstractmethod
+    def fits(cls, network: Any) -> bool:
+        """Whether a network is of this kind."""
+
+    @cached_property
+    @abstractmethod
+    def layers(self) -> Mapping[LayerId, LayerFacts]:
+        """Every self-attention layer, in the order of execution."""
+
+    @abstractmethod
+    def grids(self, size: Grid) -> dict[LayerId, Grid]:
+        """The grid of picture tokens of each layer, for a latent of (h, w)."""
+
+    @abstractmethod
+    def read(self, raw: Raw) -> Call | Merged | None:
+        """What a raw call is; None for one that is not ours."""
+
+    @abstractmethod
+    def write(self, raw: Raw, picture: Tensor) -> Tensor:
+        """The raw call's answer, from that of the picture's tokens, b n c."""
+
+    @property
+    def id(self) -> ModelId:
+        """The identity that features depend on; weights, LoRAs and patches do not change it."""
+        return ModelId.of(self.name, self.widths)
+
+    @property
+    def widths(self) -> dict[LayerId, int]:
+        """The channels of each layer."""
+        return {layer: facts.width for layer, facts in self.layers.items()}
+
+    @property
+    def resnet(self) -> ResNetFacts | None:
+        """The ResNet that DiffStyler copies, where this kind has it."""
+        return None
+
+
+class HostArchitecture(Architecture[RawCall]):
+    """A kind of model in the host's own words, whose `transformer_options` are dressed for one model call."""
+
+    @abstractmethod
+    def marks(self, call: ModelCall) -> AbstractContextManager[Mark]:
+        """Let running blocks make themselves known; the call's options leave as they came."""
+
+    @abstractmethod
+    def replaced(self, options: Mapping[str, Any], layers: Collection[LayerId]) -> list[LayerId]:
+        """Which layers' self-attention another node answers by itself in this model call."""
+
+    @abstractmethod
+    def untouched(self, options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        """A model's options without what changes its tokens or answers its attention, and whether there was any."""
+
+    def tapped(
+        self, call: ModelCall, handler: ResNetHandler, admits: Callable[[Mapping[str, Any]], bool]
+    ) -> AbstractContextManager[None]:
+        """Show the handler what enters the ResNet, in calls whose live options it admits."""
+        raise NotImplementedError(f"{self.name} has no ResNet")
+
+
+def rows_of(options: Mapping[str, Any], latent: Grid | None) -> RowPlan:
+    """The host's account of a batch."""
+    entry, chunks = Entry.of(options), options.get("cond_or_uncond", (0,))
+    negative = tuple(index in entry.negative for index in chunks) if entry.negative else ()
+    windows = tuple(entry.areas.get(uuid) for uuid in options.get("uuids", ())) if entry.areas else ()
+    return RowPlan(len(chunks), negative, windows, latent)
+
+
+@contextmanager
+def patched(options: dict[str, Any], **added: Any) -> Iterator[None]:
+    """Patches appended to the host's lists of them, by name; the options leave as they came."""
+    patches = options.get("patches") or {}
+    more = {name: [*patches.get(name, ()), patch] for name, patch in added.items()}
+    with put(options, "patches", {**patches, **more}):
+        yield

@@ -1,0 +1,80 @@
+"""What capture, fusion and replay see of a running model, whatever its kind and its host: its attention calls.
+
+Letters as in core.attention: b rows of a batch, n query tokens, m key tokens, h heads, d head width, c = h d channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from ..core.attention import Kernel
+from ..core.features import AttentionFeatures
+from ..core.layers import LayerId
+from ..core.regions import Grid, Window
+
+
+class TokenLayout(NamedTuple):
+    """Where the picture is among the tokens of a call."""
+
+    grid: Grid  # (h, w) of the picture's tokens
+    picture: slice = slice(None)  # the picture's tokens among all
+
+
+class RowPlan(NamedTuple):
+    """What the rows of a batch are: chunk after chunk the rows of one cond, (chunks b) n c.
+
+    `windows` says which part of the latent each chunk shows, None for all of it.
+    """
+
+    chunks: int = 1
+    negative: tuple[bool, ...] = ()  # which chunks are known to answer a negative prompt
+    windows: tuple[Window | None, ...] = ()  # none at all: every chunk shows the whole latent
+    latent: Grid | None = None  # the (h, w) of the latent that the model was called with
+
+
+class Call(NamedTuple):
+    """One attention call: `live` holds queries b n c, keys and values b m c, those of the picture's tokens alone.
+
+    In self-attention m = n, one token for each cell of the grid.
+    """
+
+    layer: LayerId
+    layout: TokenLayout
+    rows: RowPlan
+    live: AttentionFeatures
+    kernel: Kernel
+    kind: Literal["self", "cross"] = "self"
+
+    def plain(self) -> Tensor:
+        """The model's own answer: b n c."""
+        return self.kernel.call(self.live.q, self.live.k, self.live.v, None)
+
+
+class ResNetCall(NamedTuple):
+    """What enters the one ResNet that a method copies: its inputs side by side, b n c."""
+
+    grid: Grid
+    rows: RowPlan
+    x: Tensor
+
+
+# answers an attention call with b n c, or leaves it to whoever else is there with None
+Handler = Callable[[Call], Tensor | None]
+# sees what enters the ResNet, and may replace it: b n c
+ResNetHandler = Callable[[ResNetCall], Tensor]
+
+
+class Handlers(NamedTuple):
+    """Who answers during one model call."""
+
+    attention: Handler  # self-attention
+    cross: Handler | None = None
+    resnet: ResNetHandler | None = None
+    missed: Callable[[LayerId], None] | None = None  # hears of layers whose tokens another node merged or tiled
+
+    def of(self, call: Call) -> Handler | None:
+        """The handler for a call of this kind."""
+        return self.attention if call.kind == "self" else self.cross

@@ -1,0 +1,90 @@
+"""Rows: how the stored pictures lie on the rows of a running batch.
+
+Letters: b rows or pictures, n tokens of the running picture, m tokens of a stored one, c channels.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..core.features import AttentionFeatures, FeatureHeader
+from ..core.layers import LayerId
+from ..core.regions import Grid, Window, crop_tokens, mask_to_tokens, resample_tokens
+from .call import RowPlan
+
+
+class Rows(NamedTuple):
+    """How pictures lie on the rows of a running batch: chunk after chunk, in each its pictures, each in a window.
+
+    A window shows a part of the content, where an area conditioning does; a style is not cut, it serves every part.
+    """
+
+    count: int
+    grid: Grid  # of the whole content
+    windows: tuple[Window, ...]  # in tokens, one for each chunk
+    running: Grid  # at which a window is shown: its own size, or what another node makes of it
+
+    @classmethod
+    def on(cls, content: FeatureHeader, layer: LayerId, running: Grid, plan: RowPlan, count: int) -> Rows | None:
+        """How the content lies on `count` running rows; None where its tokens and theirs are not the same places."""
+        grid = content.grids.get(layer)
+        if grid is None:
+            return None
+        windows = [
+            Window(0, 0, *grid) if window is None else window.on_grid(content.latent_shape[2:], grid)
+            for window in plan.windows or [None] * plan.chunks
+        ]
+        if any(window is None for window in windows):
+            return None
+        # another grid for the whole latent is another node's doing (Deep Shrink), and shows the same places
+        whole = plan.latent == content.latent_shape[2:]
+        if not whole and any(window.size != running for window in windows):
+            return None
+        return cls(count, grid, tuple(windows), running)
+
+    def of_content(self, tokens: Tensor) -> Tensor:
+        """1 or b pictures' tokens -> rows n c, cut to each chunk's window."""
+        if len(set(self.windows)) == 1:
+            return self.of_style(self._shown(tokens, self.windows[0]))
+        shape = (self.count // len(self.windows), -1, *tokens.shape[2:])
+        return torch.cat([self._shown(tokens, window).expand(shape) for window in self.windows])
+
+    def of_style(self, tokens: Tensor) -> Tensor:
+        """1 or b pictures' tokens -> rows m c."""
+        if tokens.shape[0] == 1:
+            return tokens.expand(self.count, *tokens.shape[1:])
+        return tokens.repeat(len(self.windows), *(1 for _ in tokens.shape[1:]))
+
+    def content_features(self, features: AttentionFeatures, like: Tensor) -> AttentionFeatures:
+        """The content's features, 1 or b m c each -> rows n c, on the device and in the precision of `like`."""
+        return AttentionFeatures(*(None if t is None else self.of_content(t.to(like)) for t in features))
+
+    def style_features(self, features: AttentionFeatures, like: Tensor) -> AttentionFeatures:
+        """A style's features, 1 or b m c each -> rows m c, on the device and in the precision of `like`."""
+        return AttentionFeatures(*(None if t is None else self.of_style(t.to(like)) for t in features))
+
+    def of_region(self, mask: Tensor) -> Tensor:
+        """A mask on the content, b h w -> rows n, or 1 n where all rows have the same."""
+        tokens = mask_to_tokens(mask, self.grid)
+        if tokens.shape[0] == 1 and len(set(self.windows)) == 1:
+            return self._shown(tokens, self.windows[0])
+        return self.of_content(tokens)
+
+    def of_mask(self, mask: Tensor, grid: Grid) -> Tensor:
+        """A mask on a style, b h w -> rows m on the style's grid, or 1 m where all rows have the same."""
+        tokens = mask_to_tokens(mask, grid)
+        return tokens if tokens.shape[0] == 1 else self.of_style(tokens)
+
+    def _shown(self, tokens: Tensor, window: Window) -> Tensor:
+        """b m .. -> b n ..: what one chunk sees of the content."""
+        return resample_tokens(crop_tokens(tokens, self.grid, window), window.size, self.running)
+
+
+def positive_rows(region: Tensor | None, plan: RowPlan, like: Tensor) -> Tensor:
+    """A region, 1 or b n, with nothing in the rows of negative prompts, for a running b n c: rows n."""
+    positive = 1.0 - torch.tensor(plan.negative, dtype=torch.float32)
+    rows = positive.repeat_interleave(like.shape[0] // plan.chunks).unsqueeze(1)
+    return rows * (torch.ones(1, like.shape[1]) if region is None else region)

@@ -1,0 +1,67 @@
+"""The seam to the host: its raw attention call -> Call -> handler -> the host's raw answer, for one model call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .architectures.base import HostArchitecture, Mark, Merged, RawCall
+from .call import Handlers
+from .entry import NOBODY, Entry, entered, put
+from .model_call import ModelCall
+
+OVERRIDE = "optimized_attention_override"
+
+
+@contextmanager
+def hooked(
+    call: ModelCall, architecture: HostArchitecture, handlers: Handlers, *, alone: bool = False
+) -> Iterator[None]:
+    """Let the handlers answer the attention calls of one model call; its options leave as they came.
+
+    `alone` silences the pack's other handlers for this call; other nodes' overrides are called in any case.
+    """
+
+    def admits(live: Mapping[str, Any]) -> bool:
+        return Entry.of(live).admits(handlers)
+
+    with ExitStack() as stack:
+        mark = stack.enter_context(architecture.marks(call))
+        if handlers.resnet is not None:
+            stack.enter_context(architecture.tapped(call, handlers.resnet, admits))
+        stack.enter_context(put(call.options, OVERRIDE, _override(call.options, architecture, mark, handlers)))
+        if alone:
+            stack.enter_context(entered(call.options, only=handlers))
+        yield
+
+
+def _override(
+    options: dict[str, Any], architecture: HostArchitecture, mark: Mark, handlers: Handlers
+) -> Callable[..., Tensor]:
+    previous = options.get(OVERRIDE)
+
+    @torch.compiler.disable
+    def override(func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        raw = RawCall(func, q, k, v, args, kwargs, kwargs.get("transformer_options", options), mark, previous)
+        answer = _answer(raw, architecture, handlers)
+        return raw.unchanged() if answer is None else answer
+
+    return override
+
+
+def _answer(raw: RawCall, architecture: HostArchitecture, handlers: Handlers) -> Tensor | None:
+    call = architecture.read(raw) if Entry.of(raw.options).admits(handlers) else None
+    if isinstance(call, Merged):
+        if handlers.missed is not None:
+            handlers.missed(call.layer)
+        return None
+    handler = None if call is None else handlers.of(call)
+    if handler is None:
+        return None
+    with entered(raw.options, only=NOBODY):
+        picture = handler(call)
+        return None if picture is None else architecture.write(raw, picture)
