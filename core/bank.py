@@ -12,6 +12,8 @@ from .errors import MagicStyleError
 from .features import ImageFeatures
 from .layers import LayerId, legal_range
 
+MOST_WEIGHT = 1e6  # above which half precision knows nothing beside the style
+
 
 class StyleEntry(NamedTuple):
     """One style in a bank: its features, its weight, and where it acts and may be drawn from."""
@@ -35,6 +37,8 @@ class FeatureBank:
 
     def _check_style(self, number: int, style: StyleEntry) -> None:
         content, header = self.content.header, style.features.header
+        if not 0.0 <= style.weight <= MOST_WEIGHT:
+            raise MagicStyleError(f"Style {number} has the weight {style.weight}: choose 0 or a positive number.")
         if header.model.digest != content.model.digest:
             raise MagicStyleError(
                 f"Style {number} was inverted with another model ({header.model.name}) than the content "

@@ -1,14 +1,15 @@
 """Feature banks as files: safetensors with a versioned header, never pickle.
 
 The header is one JSON text under the metadata key `magicstyle`; tensors are named by the picture's place and its own
-names: `0.output.6.0.q` for features, `1.latents` for a trajectory. A picture that serves twice is stored once.
+names: `0.output.6.0.q` for features, `1.latents` for a trajectory. A picture that serves twice is stored once. The
+header holds a checksum of every tensor, the key `magicstyle_checksum` one of the header; older files have neither.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-import math
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,29 @@ from torch import Tensor
 
 from .atomic import write_whole
 from .bank import FeatureBank, StyleEntry
-from .errors import MagicStyleError
-from .features import ROLES, FeatureHeader, ImageFeatures, ModelId
-from .layers import LayerId
+from .bank_header import (
+    MASKS,
+    VERSION,
+    BadHeaderError,
+    BankHeader,
+    PictureFacts,
+    StyleFacts,
+    TensorKind,
+    check_header,
+    describe,
+    parse,
+)
+from .errors import MagicStyleError, one_line
+from .features import ROLES, ImageFeatures
 from .noise_pair import NoisePair
+from .regions import region_mask, style_mask
 from .stored_features import StoredFeatures
-from .tensor_file import write_tensors
+from .tensor_file import kind_name, raw_bytes, write_tensors
 from .trajectory import Trajectory
 
-VERSION = 1
-KEY = "magicstyle"
-# far beyond any real bank, so that a hostile header cannot ask for the impossible
-MOST_STEPS, MOST_LAYERS, MOST_STYLES = 10_000, 1_000, 1_000
+KEY, CHECKSUM = "magicstyle", "magicstyle_checksum"
+MOST_HEADER = 16 * 2**20  # bytes, tensors' names included
+VALUES_AT_ONCE = 2**22
 
 
 def save_bank(bank: FeatureBank, path: Path, *, content: bool = True) -> None:
@@ -51,27 +63,22 @@ def save_bank(bank: FeatureBank, path: Path, *, content: bool = True) -> None:
         "version": VERSION,
         "content": places[id(bank.content)] if content else None,
         "styles": [{"picture": places[id(style.features)], "weight": style.weight} for style in bank.styles],
-        "pictures": [_describe(features) for features in pictures.values()],
+        "pictures": [describe(PictureFacts(f.representation, f.header)) for f in pictures.values()],
     }
-    _write_whole(tensors, {KEY: json.dumps(header)}, path)
+    _write_whole(header, tensors, path)
 
 
-def _describe(features: ImageFeatures) -> dict[str, Any]:
-    header = features.header
-    return {
-        "representation": features.representation,
-        "model": list(header.model),
-        "method": header.method,
-        "sigmas": list(header.sigmas),
-        "latent_shape": list(header.latent_shape),
-        "grids": {str(layer): list(grid) for layer, grid in header.grids.items()},
-        "heads": {str(layer): header.heads[layer] for layer in header.grids if layer in header.heads},
-    }
-
-
-def _write_whole(tensors: Mapping[str, Tensor], metadata: dict[str, str], path: Path) -> None:
+def _write_whole(header: dict[str, Any], tensors: Mapping[str, Tensor], path: Path) -> None:
     try:
-        write_whole(path, lambda file: write_tensors(file, tensors, metadata))
+        check_header(header, {name: _kind(tensor) for name, tensor in tensors.items()})
+        for name, tensor in tensors.items():
+            _check_values(name, tensor)
+        text = json.dumps(header | {"checksums": {name: _checksum(tensor) for name, tensor in tensors.items()}})
+        write_whole(path, lambda file: write_tensors(file, tensors, {KEY: text, CHECKSUM: _text_checksum(text)}))
+    except BadHeaderError as error:
+        raise MagicStyleError(
+            f"The bank could not be saved, since no file can hold it (bad {error}): invert its pictures again."
+        ) from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise MagicStyleError(f"The bank could not be saved as {path}: {reason}. {_advice(error)}") from error
@@ -85,125 +92,119 @@ def _advice(error: OSError) -> str:
 
 def load_bank(path: Path, content: ImageFeatures | None = None) -> FeatureBank:
     """Read a bank; `content` takes the place of the content in the file, which may have none."""
+    name = one_line(path.name)
     try:
-        with safe_open(str(path), "pt") as file:
-            header = _header(file.metadata() or {}, path)
-            names = set(file.keys())
-            pictures = [_picture(file, names, place, facts) for place, facts in enumerate(header["pictures"])]
-            styles = [_style(file, names, number, facts, pictures) for number, facts in enumerate(header["styles"])]
-            stored = pictures[header["content"]] if header["content"] is not None else None
-    except MagicStyleError:
-        raise
+        header, pictures, masks = _read(path)
     except FileNotFoundError as error:
-        raise MagicStyleError(f"{path.name} is gone: refresh the node and choose another bank.") from error
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise MagicStyleError(
-            f"{path.name} is damaged or no MagicStyle bank ({_first_line(error)}): save the bank again."
-        ) from error
-    if content is None and stored is None:
-        raise MagicStyleError(f"{path.name} holds styles alone: connect the features of a content picture to content.")
-    return FeatureBank(content or stored, tuple(styles))
+        raise MagicStyleError(f"{name} is gone: refresh the node and choose another bank.") from error
+    except OSError as error:
+        raise MagicStyleError(f"{name} cannot be read ({error.strerror}): choose another bank.") from error
+    except (BadHeaderError, SafetensorError) as error:
+        reason = f"bad {error}" if isinstance(error, BadHeaderError) else one_line(error)
+        raise MagicStyleError(f"{name} is damaged or no MagicStyle bank ({reason}): save the bank again.") from error
+    if content is None and header.content is None:
+        raise MagicStyleError(f"{name} holds styles alone: connect the features of a content picture to content.")
+    content = pictures[header.content] if content is None else content
+    entries = zip(header.styles, masks, strict=True)
+    return FeatureBank(content, tuple(_entry(style, pictures, own, content.header.batch) for style, own in entries))
 
 
-def _header(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+def _entry(style: StyleFacts, pictures: list[ImageFeatures], masks: Mapping[str, Tensor], batch: int) -> StyleEntry:
+    region, mask = (masks.get(name) for name in MASKS)
+    region = None if region is None else region_mask(region, batch)
+    return StyleEntry(pictures[style.picture], style.weight, region, None if mask is None else style_mask(mask, batch))
+
+
+def _read(path: Path) -> tuple[BankHeader, list[ImageFeatures], list[dict[str, Tensor]]]:
+    """All of a file, checked: its header, its pictures, the masks of each of its styles."""
+    _check_beginning(path)
+    with safe_open(str(path), "pt") as file:
+        inventory = _inventory(file)
+        header = check_header(_facts(file.metadata() or {}, path), inventory)
+        tensors = {name: _tensor(file, name, header) for name in inventory}
+    pictures = [
+        _picture(facts, {key.removeprefix(f"{place}."): t for key, t in tensors.items() if key.startswith(f"{place}.")})
+        for place, facts in enumerate(header.pictures)
+    ]
+    masks = [
+        {mask: tensors[key] for mask in MASKS if (key := f"style{number}.{mask}") in tensors}
+        for number in range(len(header.styles))
+    ]
+    return header, pictures, masks
+
+
+def _check_beginning(path: Path) -> None:
+    """The length of the file's header, before all of it is read."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > MOST_HEADER:
+        raise BadHeaderError("length of the header")
+
+
+def _inventory(file: Any) -> dict[str, TensorKind]:
+    views = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    return {name: TensorKind(view.get_dtype(), tuple(view.get_shape())) for name, view in views.items()}
+
+
+def _facts(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     if KEY not in metadata:
-        raise MagicStyleError(f"{path.name} is no MagicStyle bank: choose a file that Save Feature Bank wrote.")
-    header = json.loads(metadata[KEY])
-    if header["version"] != VERSION:
         raise MagicStyleError(
-            f"{path.name} has version {header['version']} of the bank format and this pack reads version {VERSION}: "
-            "update the pack, or save the bank again."
+            f"{one_line(path.name)} is no MagicStyle bank: choose a file that Save Feature Bank wrote."
         )
-    _require(1 <= len(header["pictures"]) <= MOST_STYLES + 1, "number of pictures")
-    _require(1 <= len(header["styles"]) <= MOST_STYLES, "number of styles")
-    return header
+    facts, sealed = parse(metadata[KEY]), metadata.get(CHECKSUM)
+    if ("checksums" in facts or sealed is not None) and sealed != _text_checksum(metadata[KEY]):
+        raise BadHeaderError("checksum of the header")
+    version = facts.get("version")
+    if version != VERSION or type(version) is not int:
+        raise MagicStyleError(
+            f"{one_line(path.name)} has version {one_line(version)} of the bank format and this pack reads version "
+            f"{VERSION}: update the pack, or save the bank again."
+        )
+    return facts
 
 
-def _picture(file: Any, names: set[str], place: int, facts: Mapping[str, Any]) -> ImageFeatures:
-    header = _feature_header(facts)
-    if facts["representation"] == Trajectory.representation:
-        return _trajectory(file, names, place, header)
-    _require(facts["representation"] == StoredFeatures.representation, "representation")
-    return _stored_features(file, names, place, header)
-
-
-def _feature_header(facts: Mapping[str, Any]) -> FeatureHeader:
-    sigmas = tuple(float(sigma) for sigma in facts["sigmas"])
-    shape = tuple(int(size) for size in facts["latent_shape"])
-    grids = {LayerId.parse(name): (int(grid[0]), int(grid[1])) for name, grid in facts["grids"].items()}
-    _require(1 <= len(sigmas) <= MOST_STEPS and all(math.isfinite(s) and s > 0 for s in sigmas), "sigmas")
-    _require(all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False)), "sigmas")
-    _require(len(shape) == 4 and min(shape) > 0, "latent shape")
-    _require(1 <= len(grids) <= MOST_LAYERS and all(min(grid) > 0 for grid in grids.values()), "grids")
-    model, digest = (str(part) for part in facts["model"])
-    heads = {LayerId.parse(name): int(count) for name, count in facts["heads"].items()}
-    _require(all(1 <= count <= MOST_LAYERS for count in heads.values()), "heads")
-    return FeatureHeader(ModelId(model, digest), str(facts["method"]), sigmas, shape, grids, heads)
-
-
-def _trajectory(file: Any, names: set[str], place: int, header: FeatureHeader) -> Trajectory:
-    latents = _tensor(file, f"{place}.latents")
-    _require(tuple(latents.shape) == (len(header.sigmas), *header.latent_shape), "latents")
-    prefix = f"{place}.inputs."
-    inputs = {name.removeprefix(prefix): _tensor(file, name) for name in sorted(names) if name.startswith(prefix)}
-    return Trajectory(header, latents, inputs, _ends(file, names, place, header))
-
-
-def _ends(file: Any, names: set[str], place: int, header: FeatureHeader) -> NoisePair | None:
-    """Noise and companion, b c h w each; files of before either existed lack them."""
-    noise, companion = (_end(file, names, f"{place}.{name}", header) for name in ("noise", "companion"))
-    _require(companion is None or noise is not None, "companion")
-    return None if noise is None else NoisePair(noise, companion)
-
-
-def _end(file: Any, names: set[str], name: str, header: FeatureHeader) -> Tensor | None:
-    if name not in names:
-        return None
-    latent = _tensor(file, name)
-    _require(tuple(latent.shape) == header.latent_shape, name)
-    return latent
-
-
-def _stored_features(file: Any, names: set[str], place: int, header: FeatureHeader) -> StoredFeatures:
-    stacks = {}
-    for layer, (h, w) in header.grids.items():
-        for role in ROLES:
-            name = f"{place}.{layer}.{role}"
-            if name in names:
-                stack = stacks[layer, role] = _tensor(file, name)
-                expected = (len(header.sigmas), header.batch, h * w)
-                _require(stack.ndim == 4 and tuple(stack.shape[:3]) == expected, name)
-    _require({layer for layer, _ in stacks} == set(header.grids), "layers")
-    return StoredFeatures(header, stacks, _ends(file, names, place, header))
-
-
-def _style(
-    file: Any, names: set[str], number: int, facts: Mapping[str, Any], pictures: list[ImageFeatures]
-) -> StyleEntry:
-    weight, place = float(facts["weight"]), int(facts["picture"])
-    _require(math.isfinite(weight) and weight >= 0.0, "weight")
-    _require(0 <= place < len(pictures), "style's picture")
-    masks = {}
-    for name in ("region", "style_mask"):
-        key = f"style{number}.{name}"
-        masks[name] = _tensor(file, key) if key in names else None
-        _require(masks[name] is None or masks[name].ndim == 3, key)
-    return StyleEntry(pictures[place], weight, **masks)
-
-
-def _tensor(file: Any, name: str) -> Tensor:
+def _tensor(file: Any, name: str, header: BankHeader) -> Tensor:
     tensor = file.get_tensor(name)
-    _require(tensor.is_floating_point(), f"type of {name}")
-    # the largest float8 has no isfinite
-    finite = torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor)
-    _require(bool(finite.all()), f"NaN or infinite values in {name}")
+    if header.checksums and header.checksums[name] != _checksum(tensor):
+        raise BadHeaderError(f"checksum of {name}")
+    _check_values(name, tensor)
     return tensor
 
 
-def _require(condition: bool, what: str) -> None:
-    if not condition:
-        raise ValueError(f"bad {what}")
+def _check_values(name: str, tensor: Tensor) -> None:
+    """Finite values; in a mask, from 0 to 1."""
+    mask = name.endswith(MASKS)
+    for part in tensor.flatten().split(VALUES_AT_ONCE):
+        # the largest float8 has no isfinite
+        values = part.float() if part.element_size() == 1 else part
+        if not bool(torch.isfinite(values).all()):
+            raise BadHeaderError(f"values in {name}: NaN or infinite")
+        if mask and (bool((values < 0.0).any()) or bool((values > 1.0).any())):
+            raise BadHeaderError(f"values in {name}: not from 0 to 1")
 
 
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+def _kind(tensor: Tensor) -> TensorKind:
+    return TensorKind(kind_name(tensor.dtype), tuple(tensor.shape))
+
+
+def _checksum(tensor: Tensor) -> int:
+    """Of the type, the shape and the data."""
+    return zlib.crc32(raw_bytes(tensor), zlib.crc32(repr(_kind(tensor)).encode()))
+
+
+def _text_checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+def _picture(facts: PictureFacts, tensors: Mapping[str, Tensor]) -> ImageFeatures:
+    ends = NoisePair(tensors["noise"], tensors.get("companion")) if "noise" in tensors else None
+    if facts.representation == Trajectory.representation:
+        inputs = {name.removeprefix("inputs."): t for name, t in tensors.items() if name.startswith("inputs.")}
+        return Trajectory(facts.header, tensors["latents"], inputs, ends)
+    stacks = {
+        (layer, role): tensors[name]
+        for layer in facts.header.layers
+        for role in ROLES
+        if (name := f"{layer}.{role}") in tensors
+    }
+    return StoredFeatures(facts.header, stacks, ends)

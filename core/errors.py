@@ -3,3 +3,10 @@
 
 class MagicStyleError(ValueError):
     """A value that the user can correct; the message is one sentence that a node can show as it is."""
+
+
+def one_line(text: object, most: int = 200) -> str:
+    """What another program or a file says, fit for a message: printable, on one line, not endless."""
+    words = " ".join(str(text).split())
+    plain = "".join(character if character.isprintable() else "?" for character in words)
+    return plain if len(plain) <= most else f"{plain[: most - 3]}..."

@@ -20,6 +20,11 @@ NAMES = {
 _ALIGNMENT = 64
 
 
+def kind_name(dtype: torch.dtype) -> str:
+    """A type as safetensors calls it."""
+    return NAMES.get(dtype, str(dtype))
+
+
 def header_of(
     kinds: Mapping[str, tuple[tuple[int, ...], torch.dtype]], metadata: Mapping[str, str] | None = None
 ) -> bytes:
@@ -28,7 +33,7 @@ def header_of(
     end = 0
     for name, (shape, dtype) in kinds.items():
         start, end = end, end + math.prod(shape) * dtype.itemsize
-        entries[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+        entries[name] = {"dtype": kind_name(dtype), "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(entries).encode()
     # the format allows trailing spaces, which align the data that follows
     text += b" " * (-(8 + len(text)) % _ALIGNMENT)

@@ -11,6 +11,9 @@ from torch import Tensor
 from .features import FeatureHeader, ImageFeatures
 from .noise_pair import NoisePair
 
+# what a model is asked with besides the latent and the noise level, and how many axes each has; the first one is b
+INPUT_RANKS = {"c_crossattn": 3, "c_concat": 4, "y": 2, "crossattn_controlnet": 3}
+
 
 class Trajectory(ImageFeatures):
     """Representation `latents`: only the inverted trajectory; its features are made anew at each sampling step.

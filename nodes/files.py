@@ -136,6 +136,8 @@ class LoadFeatureBank(io.ComfyNode):
 
 
 def _stored_noise(bank: FeatureBank) -> Latent | None:
-    """The first style's noise, with its pair after an exact inversion."""
+    """The first style's noise, with its pair after an exact inversion; None where there is none."""
+    if not bank.styles:
+        return None
     style = bank.styles[0].features
     return None if style.ends is None else noise_latent(style.ends.mapped(Tensor.float), style.header.sigmas)

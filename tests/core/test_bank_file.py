@@ -13,13 +13,13 @@ from magicstyle.core.features import FeatureHeader, ModelId
 from magicstyle.core.noise_pair import NoisePair
 from magicstyle.core.placement import OnDisk
 from magicstyle.core.trajectory import Trajectory
-from magicstyle.tests.core.test_features import GRIDS, LAYERS, SIGMAS, features
+from magicstyle.tests.core.test_features import GRIDS, HEADS, LAYERS, SIGMAS, features
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 
 def trajectory(seed=0):
-    header = FeatureHeader(ModelId.of("SD15", dict.fromkeys(LAYERS, 8)), "ddim", SIGMAS, (1, 4, 6, 10), GRIDS)
+    header = FeatureHeader(ModelId.of("SD15", dict.fromkeys(LAYERS, 8)), "ddim", SIGMAS, (1, 4, 6, 10), GRIDS, HEADS)
     latents = torch.randn(5, 1, 4, 6, 10, generator=torch.Generator().manual_seed(seed)).half()
     return Trajectory(
         header, latents, {"c_crossattn": torch.ones(1, 7, 8), "y": torch.ones(1, 3)}, NoisePair(latents[0])
@@ -43,7 +43,7 @@ def same(a, b):
 
 
 def test_a_bank_round_trips_with_its_masks_and_weights(path):
-    original = bank(region=torch.rand(1, 6, 7), style_mask=torch.rand(2, 3, 4)).with_style(StyleEntry(features(), 3.0))
+    original = bank(region=torch.rand(1, 6, 7), style_mask=torch.rand(1, 3, 4)).with_style(StyleEntry(features(), 3.0))
     save_bank(original, path)
     loaded = load_bank(path)
     same(loaded.content, original.content)
@@ -85,8 +85,8 @@ def test_a_picture_that_serves_twice_is_stored_once(path):
 
 
 def test_a_trajectory_of_sd15_at_50_steps_is_under_two_megabytes(path):
-    header = FeatureHeader(ModelId("SD15", "x"), "ddim", tuple(range(50, 0, -1)), (1, 4, 64, 64), GRIDS)
-    style = Trajectory(header, torch.zeros(50, 1, 4, 64, 64).half(), {"c_crossattn": torch.zeros(1, 77, 768).half()})
+    header = replace(trajectory().header, sigmas=tuple(range(50, 0, -1)), latent_shape=(1, 4, 48, 80))
+    style = Trajectory(header, torch.zeros(50, 1, 4, 48, 80).half(), {"c_crossattn": torch.zeros(1, 77, 768).half()})
     save_bank(FeatureBank(style, (StyleEntry(style),)), path, content=False)
     assert path.stat().st_size < 2_000_000
 
@@ -138,7 +138,7 @@ def test_a_folder_that_cannot_be_made_is_told_as_such(path):
 
 def test_tensors_that_share_memory_or_lie_on_disk_are_saved_like_any_other(path, tmp_path):
     mask, picture = torch.rand(1, 4, 4), features(allocate=OnDisk(tmp_path / "place"))
-    save_bank(FeatureBank(picture, (StyleEntry(picture, 1.0, mask, mask), StyleEntry(picture, 1.0, mask[:, 1:]))), path)
+    save_bank(FeatureBank(picture, (StyleEntry(picture, 1.0, mask, mask), StyleEntry(picture, 2.0, mask[:, 1:]))), path)
     loaded = load_bank(path)
     same(loaded.content, picture)
     assert torch.equal(loaded.styles[0].style_mask, mask) and torch.equal(loaded.styles[1].region, mask[:, 1:])
@@ -148,12 +148,13 @@ def test_tensors_that_share_memory_or_lie_on_disk_are_saved_like_any_other(path,
 
 
 def rewritten(path, change):
-    """The saved bank with its header or its tensors changed."""
+    """The saved bank with its header or its tensors changed, without checksums, as earlier versions wrote it."""
     with safe_open(str(path), "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         header = json.loads(file.metadata()["magicstyle"])
+    del header["checksums"]
     change(header, tensors)
-    save_file(tensors, str(path), {"magicstyle": json.dumps(header)})
+    save_file({name: t.contiguous() for name, t in tensors.items()}, str(path), {"magicstyle": json.dumps(header)})
 
 
 def set_in(*keys, value):
@@ -183,9 +184,64 @@ CHANGES = {
     "huge latent": (set_in("pictures", 1, "latent_shape", value=[1, 4, 2**40, 2**40]), "damaged"),
     "representation": (set_in("pictures", 1, "representation", value="code"), "damaged"),
     "not a list": (set_in("styles", value=7), "damaged"),
-    "nan": (lambda h, t: t["1.latents"].fill_(float("nan")), "NaN or infinite values in 1.latents"),
-    "integers": (lambda h, t: t.update({"1.latents": t["1.latents"].int()}), "bad type of 1.latents"),
+    "nan": (lambda h, t: t["1.latents"].fill_(float("nan")), "bad values in 1.latents: NaN or infinite"),
+    "integers": (lambda h, t: t.update({"1.latents": t["1.latents"].int()}), "bad type of latents"),
     "other noise": (lambda h, t: t.update({"1.noise": torch.zeros(1, 4, 2, 2)}), "damaged"),
+    "version of truth": (set_in("version", value=True), "has version True of the bank format"),
+    "infinite sigma": (set_in("pictures", 0, "sigmas", value=[1e999, 5.0, 2.0, 0.5, 0.05]), "bad text of the header"),
+    "sigma beyond numbers": (set_in("pictures", 0, "sigmas", value=[10**400, 5.0, 2.0, 0.5, 0.05]), "bad sigmas"),
+    "text of digits as sigmas": (set_in("pictures", 0, "sigmas", value="54321"), "bad sigmas"),
+    "content before the first": (set_in("content", value=-1), "bad number of the content's picture"),
+    "true content": (set_in("content", value=True), "bad number of the content's picture"),
+    "nine tenths of a picture": (set_in("styles", 0, "picture", value=0.9), "bad style's picture"),
+    "true picture": (set_in("styles", 0, "picture", value=True), "bad style's picture"),
+    "picture that nobody names": (set_in("styles", 0, "picture", value=0), "bad number of pictures"),
+    "weight beyond use": (set_in("styles", 0, "weight", value=1e300), "bad weight"),
+    "weight of text": (set_in("styles", 0, "weight", value="1"), "bad weight"),
+    "grid of text": (set_in("pictures", 0, "grids", "output.6.0", value="35"), "bad grids"),
+    "grid on its side": (set_in("pictures", 0, "grids", "output.6.0", value=[5, 3]), "bad grids"),
+    "grid finer than the latent": (set_in("pictures", 1, "grids", "output.6.0", value=[3000, 3000]), "bad grids"),
+    "grid in batches": (set_in("pictures", 1, "latent_shape", value=[1, 4, True, 10]), "bad latent shape"),
+    "block of another house": (set_in("pictures", 0, "grids", value={"foo.1.2": [3, 5]}), "bad grids"),
+    "block before the first": (set_in("pictures", 0, "grids", value={"output.-1.0": [3, 5]}), "bad grids"),
+    "heads missing": (set_in("pictures", 0, "heads", value={"output.6.0": 2}), "bad heads"),
+    "heads that do not divide": (set_in("pictures", 0, "heads", "output.6.0", value=3), "bad output.6.0.q"),
+    "heads of two models": (
+        set_in("pictures", 1, "heads", "output.6.0", value=4),
+        "bad heads of output.6.0 of picture 1",
+    ),
+    "no digest": (set_in("pictures", 0, "model", value=["SD15", "none"]), "bad model"),
+    "name over lines": (set_in("pictures", 0, "model", 0, value="SD15\n\nrun this"), "bad model"),
+    "method of lines": (set_in("pictures", 0, "method", value="ddim\n"), "bad method"),
+    "representation in a list": (set_in("pictures", 0, "representation", value=["features"]), "bad representation"),
+    "no queries in one layer": (lambda h, t: t.pop("0.output.6.0.q"), "bad queries, keys and values"),
+    "keys narrower": (lambda h, t: t.update({"0.output.6.0.k": t["0.output.6.0.k"][..., :4]}), "bad output.6.0.k"),
+    "keys of another type": (
+        lambda h, t: t.update({"0.output.6.0.k": t["0.output.6.0.k"].float()}),
+        "bad queries, keys and values",
+    ),
+    "no prompt": (lambda h, t: t.pop("1.inputs.c_crossattn"), "bad inputs"),
+    "prompt of two axes": (lambda h, t: t.update({"1.inputs.c_crossattn": torch.ones(1, 8)}), "bad input c_crossattn"),
+    "prompt of two pictures": (
+        lambda h, t: t.update({"1.inputs.c_crossattn": torch.ones(2, 7, 8)}),
+        "bad input c_crossattn",
+    ),
+    "input named like an argument": (lambda h, t: t.update({"1.inputs.t": torch.ones(1, 8)}), "bad input 't'"),
+    "input of lines": (lambda h, t: t.update({"1.inputs.a\nb": torch.ones(1, 8)}), "bad input 'a"),
+    "tensor of nobody": (lambda h, t: t.update({"2.latents": torch.ones(1)}), "bad tensor '2.latents'"),
+    "companion alone": (lambda h, t: t.update({"0.companion": torch.zeros(1, 4, 6, 10)}), "bad companion"),
+    "region above 1": (lambda h, t: t["style0.region"].add_(1.0), "bad values in style0.region: not from 0 to 1"),
+    "region below 0": (lambda h, t: t["style0.region"].sub_(1.5), "bad values in style0.region: not from 0 to 1"),
+    "region of no size": (lambda h, t: t.update({"style0.region": torch.ones(1, 0, 4)}), "bad style0.region"),
+    "region of three pictures": (lambda h, t: t.update({"style0.region": torch.ones(3, 2, 4)}), "bad style0.region"),
+    "region in eight bits": (
+        lambda h, t: t.update({"style0.region": torch.ones(1, 2, 4).to(torch.float8_e4m3fn)}),
+        "bad style0.region",
+    ),
+    "black style mask": (
+        lambda h, t: t.update({"style0.style_mask": torch.zeros(1, 2, 4)}),
+        "style_mask is black everywhere",
+    ),
     "missing tensor": (lambda h, t: t.pop("1.latents"), "damaged"),
     "missing layer": (lambda h, t: [t.pop(f"0.output.6.0.{role}") for role in "qkv"], "damaged"),
 }
@@ -194,11 +250,64 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_file_that_lies_is_refused_in_one_sentence(path, name):
     change, message = CHANGES[name]
-    save_bank(bank(), path)
+    save_bank(bank(region=torch.full((1, 2, 4), 0.5)), path)
     rewritten(path, change)
     with pytest.raises(MagicStyleError, match=message) as error:
         load_bank(path)
-    assert "\n" not in str(error.value) and path.name in str(error.value)
+    assert "\n" not in str(error.value) and (path.name in str(error.value) or name == "black style mask")
+
+
+def test_a_header_that_is_nested_without_end_is_refused(path):
+    save_bank(bank(), path)
+    rewritten(path, lambda header, tensors: None)
+    with safe_open(str(path), "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, str(path), {"magicstyle": "[" * 100_000 + "]" * 100_000})
+    with pytest.raises(MagicStyleError, match="bad text of the header"):
+        load_bank(path)
+
+
+def test_a_file_without_checksums_as_earlier_versions_wrote_it_loads(path):
+    original = bank(region=torch.full((1, 2, 4), 0.5))
+    save_bank(original, path)
+    rewritten(path, lambda header, tensors: None)
+    same(load_bank(path).styles[0].features, original.styles[0].features)
+
+
+@pytest.mark.parametrize("name", ["0.output.6.0.k", "0.output.9.0.v", "1.latents", "1.inputs.c_crossattn", "1.noise"])
+def test_a_single_bit_that_has_turned_is_told_by_the_tensors_name(path, name):
+    save_bank(bank(), path)
+    content = bytearray(path.read_bytes())
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    begin, end = header[name]["data_offsets"]
+    content[8 + int.from_bytes(content[:8], "little") + (begin + end) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(MagicStyleError, match=f"bad checksum of {name}"):
+        load_bank(path)
+
+
+def test_a_digit_that_has_changed_in_the_header_is_told(path):
+    save_bank(bank(), path)
+    content = path.read_bytes()
+    assert content.count(b"0.05") == 2
+    path.write_bytes(content.replace(b"0.05", b"0.06", 1))
+    with pytest.raises(MagicStyleError, match="bad checksum of the header"):
+        load_bank(path)
+
+
+def test_what_could_not_be_loaded_is_not_saved(path):
+    broken = trajectory()
+    broken.latents[2, 0, 0, 0] = float("inf")
+    with pytest.raises(MagicStyleError, match="could not be saved, since .*bad values in 1.latents: NaN or infinite"):
+        save_bank(FeatureBank(features(), (StyleEntry(broken),)), path)
+    assert not path.exists()
+
+
+def test_a_bank_of_a_content_alone_comes_back(path):
+    save_bank(FeatureBank(features(), ()), path)
+    assert load_bank(path).styles == ()
+    with pytest.raises(MagicStyleError, match="could not be saved"):
+        save_bank(FeatureBank(features(), ()), path, content=False)
 
 
 class Trap:
@@ -261,6 +370,9 @@ def test_a_reversible_picture_keeps_its_method_and_both_ends_in_full_precision(p
 
 
 def test_a_companion_of_another_shape_is_refused(path):
-    save_bank(FeatureBank(features(), (StyleEntry(reversible(torch.ones(1, 4, 6, 11))),)), path)
+    with pytest.raises(MagicStyleError, match="could not be saved.*bad shape of companion"):
+        save_bank(FeatureBank(features(), (StyleEntry(reversible(torch.ones(1, 4, 6, 11))),)), path)
+    save_bank(FeatureBank(features(), (StyleEntry(reversible(torch.ones(1, 4, 6, 10))),)), path)
+    rewritten(path, lambda header, tensors: tensors.update({"1.companion": torch.ones(1, 4, 6, 11)}))
     with pytest.raises(MagicStyleError, match="damaged or no MagicStyle bank.*companion"):
         load_bank(path)

@@ -10,11 +10,12 @@ from magicstyle.core.stored_features import FeatureWriter
 
 LAYERS = (LayerId("output", 6, 0), LayerId("output", 9, 0))
 GRIDS = {LAYERS[0]: (3, 5), LAYERS[1]: (6, 10)}
+HEADS = dict.fromkeys(LAYERS, 2)
 SIGMAS = (14.0, 5.0, 2.0, 0.5, 0.05)
 
 
 def header(model="SD15", batch=1, sigmas=SIGMAS):
-    return FeatureHeader(ModelId.of(model, dict.fromkeys(LAYERS, 8)), "ddim", sigmas, (batch, 4, 6, 10), {})
+    return FeatureHeader(ModelId.of(model, dict.fromkeys(LAYERS, 8)), "ddim", sigmas, (batch, 4, 6, 10), {}, HEADS)
 
 
 def features(layers=LAYERS, roles="qkv", batch=1, dtype=torch.float16, allocate=None, **facts):
