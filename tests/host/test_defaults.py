@@ -1,0 +1,69 @@
+"""Every default that a user meets, in one table."""
+
+from dataclasses import asdict
+
+from magicstyle.core.fusion import FusionSettings
+from magicstyle.nodes import NODES
+from magicstyle.nodes.files import register_folder
+from magicstyle.nodes.inversion_order import InversionOrder
+
+INVERSION = {
+    "steps": 50,
+    "scheduler": "ddim_uniform",
+    "layers": "output.3-11",
+    "storage": "auto",
+    "precision": "auto",
+    "place": "auto",
+    "keep": "all",
+    "method": "ddim",
+    "corrections": 2,
+    "measure": False,
+}
+FUSION = {
+    "method": "ffa",
+    "style_weight": 1.0,
+    "content_weight": 0.1,
+    "query_preservation": 0.5,
+    "temperature": 1.5,
+}
+DEFAULTS = {
+    "MagicStyleInvertContent": INVERSION,
+    "MagicStyleInvertStyle": INVERSION,
+    "MagicStyleFeatureBank": {},
+    "MagicStyleAddStyle": {"weight": 1.0},
+    "MagicStylePatchFFA": {**FUSION, "layers": "output.6-11", "start_percent": 0.0, "end_percent": 1.0},
+    "MagicStyleInitialLatent": {"mode": "adain", "strength": 1.0},
+    "MagicStyleDemoModel": {},
+    "MagicStyleSaveFeatureBank": {"filename_prefix": "magicstyle/style", "keep": "styles"},
+    "MagicStyleLoadFeatureBank": {},
+    "MagicStyleFeaturePreview": {"layer": "output.9", "step": 25},
+    "MagicStyleRegionsFromWords": {
+        "words": "hair, face, background",
+        "prompt": "",
+        "background": 0.6,
+        "noise_level": 0.4,
+        "seed": 0,
+    },
+    "MagicStyleExactSampler": {},
+}
+
+
+def shown(node):
+    """The defaults in a node's schema, by input."""
+    found = {given.id: getattr(given, "default", None) for given in node.define_schema().inputs}
+    return {name: default for name, default in found.items() if default is not None}
+
+
+def test_the_nodes_show_these_defaults():
+    register_folder()
+    assert {node.define_schema().node_id: shown(node) for node in NODES} == DEFAULTS
+
+
+def test_a_fusion_without_settings_has_the_patchers_defaults():
+    assert asdict(FusionSettings()) == FUSION
+
+
+def test_an_inversion_without_inputs_has_the_nodes_defaults():
+    order = InversionOrder("content", None, None, None)
+    assert {name: getattr(order, name) for name in INVERSION} == INVERSION
+    assert asdict(order.settings) == {"method": "ddim", "corrections": 2}
