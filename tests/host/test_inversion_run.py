@@ -59,7 +59,7 @@ def batches(tiny_model, monkeypatch):
 
 
 def by_hand(tokens, width=32, roles=5):
-    """Bytes of tokens: by default the float32 queries, keys and values of the content, the keys and values of the style."""
+    """Bytes of tokens in float32, by default those of q, k and v of the content and of k and v of the style."""
     return tokens * width * roles * 4
 
 
