@@ -9,6 +9,7 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from .errors import MagicStyleError
+from .ranges import check_range
 from .regions import mask_to_tokens
 
 EPS = 1e-6
@@ -65,6 +66,7 @@ def adain_map(
     style_mask: Tensor | None = None,
 ) -> Callable[[Tensor], Tensor]:
     """What `adain_latents` does to the content, as an affine map that other latents b c h w can go through too."""
+    check_range("strength", strength, 0.0, 1.0)
     if content.shape[1] != style.shape[1]:
         raise MagicStyleError(
             f"The content latent has {content.shape[1]} channels and the style latent {style.shape[1]}: "

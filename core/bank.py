@@ -11,6 +11,7 @@ from torch import Tensor
 from .errors import MagicStyleError
 from .features import ImageFeatures
 from .layers import LayerId, legal_range
+from .ranges import check_weight
 
 MOST_WEIGHT = 1e6  # above which half precision knows nothing beside the style
 
@@ -36,6 +37,7 @@ class FeatureBank:
             self._check_style(number, style)
 
     def _check_style(self, number: int, style: StyleEntry) -> None:
+        check_weight(f"the weight of style {number}", style.weight)
         content, header = self.content.header, style.features.header
         if not 0.0 <= style.weight <= MOST_WEIGHT:
             raise MagicStyleError(f"Style {number} has the weight {style.weight}: choose 0 or a positive number.")

@@ -29,6 +29,7 @@ from .attention import LOG_ZERO, Kernel, Source, attend, log_weight
 from .bank import FeatureBank
 from .errors import MagicStyleError
 from .features import AttentionFeatures
+from .ranges import check_range, check_temperature, check_weight
 from .scene import Scene, StyleFeatures, coverage, shares
 
 # Portrait Diffusion (2312.02212): 35 of 50 steps ask with the content's queries alone; guidance of the later ones
@@ -57,13 +58,10 @@ class FusionSettings:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise MagicStyleError(f"method is '{self.method}': choose one of {', '.join(METHODS)}.")
-        if not 0.0 <= self.query_preservation <= 1.0:
-            raise MagicStyleError(f"query_preservation is {self.query_preservation}: choose a value from 0 to 1.")
-        if not self.temperature > 0.0:
-            raise MagicStyleError(f"temperature is {self.temperature}: choose a value above 0.")
-        for name in ("style_weight", "content_weight"):
-            if not 0.0 <= getattr(self, name) < math.inf:
-                raise MagicStyleError(f"{name} is {getattr(self, name)}: choose 0 or a positive number.")
+        check_range("query_preservation", self.query_preservation, 0.0, 1.0)
+        check_temperature(self.temperature)
+        check_weight("style_weight", self.style_weight)
+        check_weight("content_weight", self.content_weight)
 
 
 Fuse = Callable[[Kernel, Scene, FusionSettings], Tensor]

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..attention_patches.host import check_model, install_word_reader, plain_model
 from ..attention_patches.words import WordReader
 from ..core.errors import MagicStyleError
+from ..core.ranges import check_range
 from ..core.word_regions import find_phrases, phrase_masks, split_phrases
 
 PIXELS = 8  # per latent pixel
@@ -79,6 +80,8 @@ def regions_from_words(
 ) -> Tensor:
     """One mask for each phrase of `words`: p h w in pixels of the picture."""
     check_model(model)
+    check_range("background", background, 0.0, 2.0)
+    check_range("noise_level", noise_level, 0.0, 1.0)
     samples = latent["samples"]
     if samples.ndim != 4 or samples.shape[0] != 1:
         raise MagicStyleError("latent must hold one still picture: connect a VAEEncode of a single picture.")

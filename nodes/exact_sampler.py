@@ -14,11 +14,13 @@ from torch import Tensor
 from ..core.errors import MagicStyleError
 from ..core.inversion import sampling_grid
 from ..core.inversion_methods import INVERSIONS
+from ..core.ranges import check_finite
 from ..core.reversible import sample_exact
 from .latent_pair import Latent, LatentPair, required_pair
 from .schema import search_aliases
 from .sockets import CATEGORY
 
+OVERFLOW = "the model overflows in half precision: start ComfyUI with --force-fp32, or lower temperature and weights"
 logger = logging.getLogger("magicstyle")
 
 
@@ -72,7 +74,9 @@ def exact_sampler(pair: LatentPair) -> comfy.samplers.KSAMPLER:
         _check_start(x, scaled(pair.ends.noise).to(x))
         _check_schedule(sigmas, pair)
         companion = scaled(pair.ends.companion).to(x)
-        return sample_exact(model, x, sigmas, extra_args, callback, disable, companion=companion)
+        found = sample_exact(model, x, sigmas, extra_args, callback, disable, companion=companion)
+        check_finite(found, "the sampled latent", OVERFLOW)
+        return found
 
     return comfy.samplers.KSAMPLER(sample)
 

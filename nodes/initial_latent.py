@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..core.adain import adain_map
+from ..core.ranges import check_finite
 from ..core.regions import region_mask
 from ..core.regions import style_mask as checked_style_mask
 from .latent_pair import Latent, mapped
@@ -82,4 +83,6 @@ class InitialLatent(io.ComfyNode):
         region = None if region is None else region_mask(region, samples.shape[0])
         mask = None if style_mask is None else checked_style_mask(style_mask, samples.shape[0])
         moved = adain_map(samples, source, strength, region=region, style_mask=mask)
-        return io.NodeOutput(mapped(content, moved))
+        found = mapped(content, moved)
+        check_finite(found["samples"], "the initial latent", "connect the noise of two DDIM Inversion nodes")
+        return io.NodeOutput(found)

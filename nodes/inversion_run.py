@@ -161,9 +161,10 @@ def _walk_up(plan: Plan, recorder: Recorder | TrajectoryRecorder) -> Walked:
     started = time.perf_counter()
     noise = _walk(captured, sampler, plan.samples, plan.order.conditioning, plan.sigmas)
     seconds = time.perf_counter() - started
-    _check_finite(noise)
-    companion = None if sampler.companion is None else sampler.companion.to(noise.device)
-    return Walked(NoisePair(noise, companion), sampler.inverted, sampler.clean, seconds)
+    ends = NoisePair(noise, None if sampler.companion is None else sampler.companion.to(noise.device))
+    for end in ends.tensors.values():
+        _check_finite(end)
+    return Walked(ends, sampler.inverted, sampler.clean, seconds)
 
 
 def _close(plan: Plan, recorder: Recorder | TrajectoryRecorder, walked: Walked) -> Inversion:

@@ -20,6 +20,7 @@ from torch import Tensor
 from ...core.bank import FeatureBank
 from ...core.fusion import METHODS, FusionSettings
 from ...core.layers import LayerId
+from ...core.ranges import check_range
 from ...core.scene import Moment
 from ..architectures import Model, find
 from ..architectures.base import HostArchitecture
@@ -45,6 +46,8 @@ def install_fusion(
     check_model(model)
     architecture = find(model)
     check_bank(architecture, bank)
+    check_range("start_percent", start_percent, 0.0, 1.0)
+    check_range("end_percent", end_percent, 0.0, 1.0)
     sampling = model.get_model_object("model_sampling")
     window = SigmaWindow(sampling.percent_to_sigma(start_percent), sampling.percent_to_sigma(end_percent))
     patch = FusionPatch(bank, settings, stored_layers(architecture, bank, layers), window)

@@ -237,9 +237,14 @@ def test_style_aligned_shares_statistics_and_keys_out_by_weight():
     [
         ({"method": "magic"}, "method is 'magic': choose one of ffa, styleid, masactrl"),
         ({"query_preservation": 1.2}, "query_preservation is 1.2: choose a value from 0 to 1"),
-        ({"temperature": 0.0}, "temperature is 0.0: choose a value above 0"),
-        ({"style_weight": -1.0}, "style_weight is -1.0: choose 0 or a positive"),
+        ({"query_preservation": math.nan}, "query_preservation is nan"),
+        ({"temperature": 0.0}, "temperature is 0.0: choose a value above 0, up to 100"),
+        ({"temperature": math.inf}, "temperature is inf"),
+        ({"temperature": math.nan}, "temperature is nan"),
+        ({"style_weight": -1.0}, "style_weight is -1.0: choose a value from 0 to 1e"),
+        ({"style_weight": 1e300}, "style_weight is 1e.300"),
         ({"content_weight": math.nan}, "content_weight is nan"),
+        ({"content_weight": math.inf}, "content_weight is inf"),
     ],
 )
 def test_bad_knobs_are_refused_in_one_sentence(knobs, message):
