@@ -67,15 +67,20 @@ def read_demo_file(path: Path = DEMO_MODEL) -> DemoFile:
 def read_sd15_checkpoint(path: Path) -> dict[str, Tensor]:
     """The tensors of UNet, autoencoder and text encoder of a single-file SD1.5 checkpoint, as they are stored."""
     _, tensors = _read(path, PARTS)
-    tensors = {_full_name(name): tensor for name, tensor in tensors.items()}
+    check_sd15(path, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    return {_full_name(name): tensor for name, tensor in tensors.items()}
+
+
+def check_sd15(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a file whose tensors have not the names and shapes of a Stable Diffusion 1.5 checkpoint."""
+    known = {_full_name(name): shape for name, shape in shapes.items()}
     for name, shape in SD15_SIGNATURE.items():
-        if name not in tensors or tuple(tensors[name].shape) != shape:
-            found = f"has the shape {tuple(tensors[name].shape)}" if name in tensors else "is missing"
+        if known.get(name) != shape:
+            found = f"has the shape {known[name]}" if name in known else "is missing"
             raise MagicStyleError(
                 f"{path.name} is not a Stable Diffusion 1.5 checkpoint ({name} {found}): "
                 "choose a single .safetensors file that holds SD1.5's UNet, VAE and text encoder."
             )
-    return tensors
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

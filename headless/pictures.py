@@ -3,55 +3,85 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from ..core.atomic import write_whole
 from ..core.errors import MagicStyleError
+from .png import read_record
+from .sizes import Size
 
 MAX_PIXELS = 100_000_000
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-RECORD = "magicstyle"  # the PNG text under which a result says how it was made
-Size = tuple[int, int]  # width, height
+TOWARDS_FACES = (0.5, 0.0)  # where a crop keeps what it keeps: the middle of the width, the top of the height
 
 
 def pictures_in(path: Path) -> list[Path]:
-    """A picture file itself, or the picture files of a folder by name."""
+    """A picture file itself, or the picture files of a folder by name, without results of this program."""
     if path.is_file():
         return [path]
-    if not path.is_dir():
-        raise MagicStyleError(f"{path} does not exist: check the name.")
-    found = sorted(entry for entry in path.iterdir() if entry.is_file() and entry.suffix.lower() in SUFFIXES)
-    if not found:
-        raise MagicStyleError(f"the folder {path} holds no pictures ({', '.join(sorted(SUFFIXES))}).")
-    return found
+    if path.is_dir():
+        return _folder(path)
+    if path.exists():
+        raise MagicStyleError(f"{path} is neither a picture file nor a folder: save the picture to a file first.")
+    hint = "the command reads files, not standard input" if str(path) == "-" else "check the name"
+    raise MagicStyleError(f"{path} does not exist: {hint}.")
+
+
+def picture_size(path: Path) -> Size:
+    """Width and height of a picture as it is seen, upright, read from its beginning alone."""
+    with _opened(path) as image:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        return image.size[::-1] if turned else image.size
 
 
 def read_picture(path: Path, size: Size) -> Image.Image:
-    """A picture as RGB, upright, its centre cut to the aspect of `size` and resized to it."""
+    """A picture as RGB, upright, cropped to the aspect of `size` and resized to it: in height towards the top."""
+    with _opened(path) as image:
+        upright = _rgb(ImageOps.exif_transpose(image))
+        return ImageOps.fit(upright, size, Image.Resampling.LANCZOS, centering=TOWARDS_FACES)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An open picture; whatever is wrong with it becomes one sentence."""
     try:
         if path.stat().st_size == 0:
-            raise MagicStyleError(f"{path.name} is empty (0 bytes): save or fetch it again.")
+            raise MagicStyleError(f"{path} is empty (0 bytes): save or fetch it again.")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below, with a limit of our own
+            warnings.simplefilter("ignore")  # what is refused is refused below, in words and with limits of our own
             with Image.open(path) as image:
                 _check_pixels(path, image.size)
-                return ImageOps.fit(_rgb(ImageOps.exif_transpose(image)), size, Image.Resampling.LANCZOS)
+                yield image
     except MagicStyleError:
         raise
     except Image.DecompressionBombError:
         raise _too_large(path, "far more") from None
     except UnidentifiedImageError:
-        raise MagicStyleError(f"{path.name} is not a picture that can be read: save it as PNG or JPEG.") from None
+        raise MagicStyleError(f"{path} is not a picture that can be read: save it as PNG or JPEG.") from None
+    except PermissionError as error:
+        raise MagicStyleError(f"{path} cannot be read ({error.strerror}): allow it, or copy the file.") from None
     except Exception as error:  # decoders raise whatever they meet in damaged files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise MagicStyleError(f"{path.name} is damaged ({reason}): save it again as PNG or JPEG.") from None
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise MagicStyleError(f"{path} is damaged ({reason}): save it again as PNG or JPEG.") from None
+
+
+def _folder(path: Path) -> list[Path]:
+    try:
+        entries = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES and entry.is_file())
+    except OSError as error:
+        raise MagicStyleError(f"the folder {path} cannot be read ({error.strerror}).") from None
+    pictures = [entry for entry in entries if not entry.name.startswith(".")]
+    found = [entry for entry in pictures if read_record(entry) is None]
+    if not found:
+        kind = "nothing but results of this program" if pictures else f"no pictures ({', '.join(sorted(SUFFIXES))})"
+        raise MagicStyleError(f"the folder {path} holds {kind}: name another; folders inside it are not searched.")
+    return found
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -66,23 +96,6 @@ def to_images(pictures: Tensor) -> list[Image.Image]:
     return [Image.fromarray(picture) for picture in pixels.cpu().contiguous().numpy()]
 
 
-def write_png(path: Path, image: Image.Image, record: str) -> None:
-    """Write all of a PNG or nothing; `record` says how it was made."""
-    texts = PngInfo()
-    texts.add_text(RECORD, record)
-    write_whole(path, lambda file: image.save(file, format="PNG", pnginfo=texts))
-
-
-def read_record(path: Path) -> str | None:
-    """What `write_png` noted in a file; None where the file is not one of ours."""
-    try:
-        with Image.open(path) as image:
-            texts: Mapping[str, str] = getattr(image, "text", {})
-            return texts.get(RECORD)
-    except Exception:  # not a picture at all
-        return None
-
-
 def _check_pixels(path: Path, size: Size) -> None:
     width, height = size
     if width * height > MAX_PIXELS:
@@ -90,7 +103,7 @@ def _check_pixels(path: Path, size: Size) -> None:
 
 
 def _too_large(path: Path, amount: str) -> MagicStyleError:
-    return MagicStyleError(f"{path.name} is {amount} than {MAX_PIXELS // 10**6} million pixels: make it smaller first.")
+    return MagicStyleError(f"{path} is {amount} than {MAX_PIXELS // 10**6} million pixels: make it smaller first.")
 
 
 def _rgb(image: Image.Image) -> Image.Image:

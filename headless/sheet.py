@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 TILE = 256  # small pictures are enlarged to this side
 GAP = 8
@@ -14,7 +14,10 @@ TEXT = 16
 def contact_sheet(
     rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], *, tile: int | None = None
 ) -> Image.Image:
-    """Rows of pictures of one size, a label above each column; `tile` is the width of a picture on the sheet."""
+    """Rows of pictures, a label above each column; `tile` is the width of a picture on the sheet.
+
+    A picture of another aspect than the first is shown whole.
+    """
     width, height = rows[0][0].size
     wide = tile or max(width, TILE)
     high = round(height * wide / width)
@@ -24,6 +27,6 @@ def contact_sheet(
     for column, label in enumerate(labels):
         draw.text((GAP + column * (wide + GAP), GAP), label, fill="black", font=font)
         for row, pictures in enumerate(rows):
-            picture = pictures[column].resize((wide, high), Image.Resampling.LANCZOS)
+            picture = ImageOps.pad(pictures[column], (wide, high), Image.Resampling.LANCZOS, color="white")
             sheet.paste(picture, (GAP + column * (wide + GAP), head + row * (high + GAP)))
     return sheet

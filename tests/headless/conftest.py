@@ -1,5 +1,7 @@
 """Pictures to stylize, and the demo model."""
 
+from functools import cache
+
 import pytest
 from magicstyle.tests.host.shims import install_shims
 
@@ -24,14 +26,20 @@ def model():
 @pytest.fixture
 def pictures(tmp_path):
     """Factory: pictures("a.png", ..) writes portraits of different seeds and returns their paths."""
-    from magicstyle.tools.demo_model.portraits import portrait
-    from PIL import Image
 
     def write(*names):
         paths = [tmp_path / name for name in names]
         for seed, path in enumerate(paths):
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(portrait(2_000_000 + seed).image).save(path)
+            drawn(seed).save(path)
         return paths
 
     return write
+
+
+@cache
+def drawn(seed):
+    from magicstyle.tools.demo_model.portraits import portrait
+    from PIL import Image
+
+    return Image.fromarray(portrait(2_000_000 + seed).image)

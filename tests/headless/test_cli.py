@@ -1,21 +1,40 @@
 """What the command makes, skips, reports and returns."""
 
+import json
+import os
 import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
+import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FusionSettings
-from magicstyle.headless import cli, jobs
-from magicstyle.headless.pictures import read_record
+from magicstyle.headless import cli, jobs, options
+from magicstyle.headless import model as model_module
+from magicstyle.headless.png import read_record
+from magicstyle.headless.version import version
+from magicstyle.tests.host.locate import PACK
 from PIL import Image
 
-FAST = ["--steps", "2", "--size", "64", "--quiet"]
+FAST = ["--steps", "2", "--size", "64"]
 
 
 @pytest.fixture(autouse=True)
 def in_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def loads(monkeypatch, model):
+    """How often a run loads the model; the demo model is loaded once for all tests."""
+    seen = []
+    monkeypatch.setattr(model_module, "load_model", lambda *args: seen.append(args) or model)
+    return seen
 
 
 @pytest.fixture
@@ -35,12 +54,19 @@ def stylize(*arguments):
     return cli.main(["stylize", *map(str, arguments), *FAST])
 
 
+def quiet(*arguments):
+    return stylize(*arguments, "--quiet")
+
+
 def made(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+# --- what is made --------------------------------------------------------------------------------------------------
+
+
 def test_without_pictures_the_shipped_pair_is_made(tmp_path):
-    assert stylize("--sheet") == cli.OK
+    assert quiet("--sheet") == cli.OK
     folder = tmp_path / "magicstyle-output"
     assert made(folder) == ["demo_content--demo_style-sheet.png", "demo_content--demo_style.png"]
     assert Image.open(folder / "demo_content--demo_style.png").size == (64, 64)
@@ -49,7 +75,7 @@ def test_without_pictures_the_shipped_pair_is_made(tmp_path):
 
 def test_every_pair_is_made_and_each_picture_inverted_once(tmp_path, pictures, inversions):
     pictures("photos/a.png", "photos/b.png", "x.png", "y.png")
-    assert stylize("photos", "x.png", "y.png", "-o", "out") == cli.OK
+    assert quiet("photos", "x.png", "y.png", "-o", "out") == cli.OK
     assert made(tmp_path / "out") == ["a--x.png", "a--y.png", "b--x.png", "b--y.png"]
     assert sorted(inversions) == ["kv", "kv", "qkv", "qkv"]
 
@@ -60,148 +86,23 @@ def test_options_may_stand_between_the_pictures(tmp_path, pictures):
     assert made(tmp_path / "out") == ["a--x.png", "a--y.png"]
 
 
-def test_a_rerun_skips_what_is_finished_and_makes_what_changed(tmp_path, pictures, inversions, capsys):
-    pictures("a.png", "x.png")
-    command = ("a.png", "x.png", "-o", "out/r.png")
-    assert stylize(*command) == cli.OK
-    assert stylize(*command) == cli.OK
-    assert len(inversions) == 2 and "1 finished earlier" in capsys.readouterr().out
-    assert stylize(*command, "--sheet") == cli.OK
-    assert stylize(*command, "--sheet", "--temperature", "1.25") == cli.OK
-    assert len(inversions) == 6
-    pictures("x.png")  # another picture under the same name
-    jobs._digest.cache_clear()
-    assert stylize(*command, "--sheet", "--temperature", "1.25") == cli.OK
-    assert len(inversions) == 8
-    assert stylize(*command, "--sheet", "--temperature", "1.25", "--overwrite") == cli.OK
-    assert len(inversions) == 10
-
-
-def test_a_finished_run_does_not_load_the_model(tmp_path, pictures, monkeypatch):
-    pictures("a.png", "x.png")
-    assert stylize("a.png", "x.png") == cli.OK
-    monkeypatch.setattr("magicstyle.headless.model.load_model", lambda *_: pytest.fail("loaded"))
-    assert stylize("a.png", "x.png") == cli.OK
-
-
-def test_a_failed_pair_is_reported_at_the_end_and_does_not_stop_the_others(tmp_path, pictures, capsys):
-    pictures("photos/a.png", "photos/c.png", "x.png", "z.png")
-    (tmp_path / "photos" / "b.png").write_text("not a picture")
-    (tmp_path / "y.png").write_bytes(b"")
-    assert stylize("photos", "x.png", "y.png", "z.png", "-o", "out") == cli.SOME_FAILED
-    assert made(tmp_path / "out") == ["a--x.png", "a--z.png", "c--x.png", "c--z.png"]
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 5 and all(
-        re.match(r"magicstyle: \w\.png \+ \w\.png failed: \w\.png is ", line) for line in lines
-    )
-
-
-def test_an_unexpected_error_fails_its_pair_only(tmp_path, pictures, monkeypatch, capsys):
-    pictures("a.png", "x.png", "y.png")
-    paint = jobs.stylize
-    results = iter([RuntimeError("out of\nmemory")])
-
-    def failing_once(*args):
-        for error in results:
-            raise error
-        return paint(*args)
-
-    monkeypatch.setattr(jobs, "stylize", failing_once)
-    assert stylize("a.png", "x.png", "y.png", "-o", "out") == cli.SOME_FAILED
-    assert made(tmp_path / "out") == ["a--y.png"]
-    assert "a.png + x.png failed: RuntimeError: out of memory" in capsys.readouterr().err
-
-
-def test_a_file_of_other_origin_is_never_replaced_unasked(tmp_path, pictures, capsys):
-    pictures("a.png", "x.png", "precious.png")
-    before = (tmp_path / "precious.png").read_bytes()
-    assert stylize("a.png", "x.png", "-o", "precious.png") == cli.SOME_FAILED
-    assert (tmp_path / "precious.png").read_bytes() == before
-    assert "is not a result of this program" in capsys.readouterr().err
-
-
-def test_an_interrupt_ends_the_run_with_its_own_code(pictures, monkeypatch):
-    pictures("a.png", "x.png")
-
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(jobs, "invert", interrupted)
-    assert stylize("a.png", "x.png") == cli.INTERRUPTED
-
-
-UNUSABLE = {
-    "a.png": "there is no style",
-    "nowhere.png x.png": "nowhere.png does not exist",
-    "a.png nowhere.png": "nowhere.png does not exist",
-    "empty x.png": "holds no pictures",
-    "a.png x.png -o out.jpg": "results are PNG",
-    "a.png x.png b.png -o out.png": "several pairs",
-    "a.png x.png --size 100": "multiples of 8 from 64 to 2048",
-    "a.png x.png --size big": "--size is 'big'",
-    "a.png x.png --size 8192": "multiples of 8 from 64 to 2048",
-    "a.png x.png --steps 0": "--steps is 0",
-    "a.png x.png --temperature 0": "temperature is 0.0",
-    "a.png x.png --query-preservation 2": "query_preservation is 2.0",
-    "a.png x.png --adain 2": "--adain is 2.0",
-    "a.png x.png --layers outer.3": "'outer.3' is not a layer",
-    "a.png x.png --device nonsense": "--device 'nonsense' cannot be used",
-    "a.png x.png --checkpoint none.safetensors": "none.safetensors does not exist",
-    "a.png x.png --checkpoint a.png": "a.png is not a readable .safetensors file",
-}
-
-
-@pytest.mark.parametrize("arguments", UNUSABLE)
-def test_unusable_arguments_end_with_one_line(tmp_path, pictures, capsys, arguments):
-    pictures("a.png", "b.png", "x.png")
-    (tmp_path / "empty").mkdir()
-    assert cli.main(["stylize", "--quiet", *arguments.split()]) == cli.UNUSABLE
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("magicstyle: ") and UNUSABLE[arguments] in line
-    assert not (tmp_path / "magicstyle-output").exists()
-
-
-@pytest.mark.parametrize("arguments", [[], ["paint"], ["stylize", "--method", "none"], ["stylize", "--steps", "many"]])
-def test_arguments_that_cannot_be_parsed_end_with_the_same_code(arguments):
-    with pytest.raises(SystemExit) as caught:
-        cli.main(arguments)
-    assert caught.value.code == cli.UNUSABLE
-
-
-def test_defaults_are_those_of_the_settings():
-    given, default = cli.parser().parse_args(["stylize"]), FusionSettings()
-    assert {name: getattr(given, name) for name in cli.KNOBS} == {name: getattr(default, name) for name in cli.KNOBS}
-    assert given.method == default.method
-
-
-@pytest.mark.parametrize("text, size", [(None, (128, 128)), ("512", (512, 512)), ("384x512", (384, 512))])
-def test_sizes(text, size):
-    assert cli.parse_size(text, 128) == size
-
-
-def test_names_that_clash_stay_apart(tmp_path):
-    paths = [tmp_path / name for name in ("a.png", "a.jpg", "b/a.png", "c.png")]
-    pairs = jobs.plan_pairs(paths, [tmp_path / "c.png"], tmp_path / "out", sheet=False)
-    names = [pair.result.name for pair in pairs]
-    assert len(set(names)) == 4 and names[1] == "a_jpg--c.png" and names[3] == "c--c.png"
-
-
 def test_the_record_says_how_a_picture_was_made(tmp_path, pictures):
     pictures("a.png", "x.png")
-    assert stylize("a.png", "x.png", "-o", "r.png", "--method", "styleid") == cli.OK
+    assert quiet("a.png", "x.png", "-o", "r.png", "--method", "styleid") == cli.OK
     record = read_record(tmp_path / "r.png")
-    assert '"method": "styleid"' in record and '"steps": 2' in record and str(tmp_path) not in record
+    facts = json.loads(record)
+    assert facts["settings"]["method"] == "styleid" and facts["steps"] == 2 and str(tmp_path) not in record
+    assert facts["size"] == facts["style_size"] == [64, 64]
 
 
 def test_the_inversion_is_chosen_and_recorded(tmp_path, pictures, capsys):
     pictures("a.png", "x.png")
-    command = ("a.png", "x.png", "-o", "r.png")
-    assert stylize(*command) == cli.OK
-    plain = np.asarray(Image.open(tmp_path / "r.png"))
-    assert stylize(*command, "--inversion", "fixed_point", "--corrections", "1") == cli.OK
-    assert '"inversion": {"corrections": 1, "method": "fixed_point"}' in read_record(tmp_path / "r.png")
-    assert not np.array_equal(plain, np.asarray(Image.open(tmp_path / "r.png")))
-    assert stylize(*command, "--inversion", "fixed_point", "--corrections", "99") == cli.UNUSABLE
+    assert quiet("a.png", "x.png", "-o", "plain.png") == cli.OK
+    fixed = ("--inversion", "fixed_point", "--corrections")
+    assert quiet("a.png", "x.png", "-o", "r.png", *fixed, "1") == cli.OK
+    assert json.loads(read_record(tmp_path / "r.png"))["inversion"] == {"corrections": 1, "method": "fixed_point"}
+    assert not np.array_equal(pixels(tmp_path / "plain.png"), pixels(tmp_path / "r.png"))
+    assert quiet("a.png", "x.png", "-o", "r.png", *fixed, "99") == cli.UNUSABLE
     assert "corrections is 99: choose a number from 0 to 20" in capsys.readouterr().err
 
 
@@ -209,7 +110,266 @@ def test_other_sizes_and_aspects_work(tmp_path, pictures):
     pictures("a.png", "x.png")
     arguments = ["stylize", "a.png", "x.png", "-o", "r.png", "--steps", "2", "--quiet", "--size", "72x104"]
     assert cli.main(arguments) == cli.OK
-    assert np.asarray(Image.open(tmp_path / "r.png")).shape == (104, 72, 3)
+    assert pixels(tmp_path / "r.png").shape == (104, 72, 3)
+
+
+def pixels(path):
+    return np.asarray(Image.open(path))
+
+
+def test_defaults_are_those_of_the_settings():
+    given, default = options.parser().parse_args(["stylize"]), FusionSettings()
+    knobs = {name: getattr(given, name) for name in options.KNOBS}
+    assert knobs == {name: getattr(default, name) for name in options.KNOBS}
+    assert given.method == default.method
+
+
+# --- nothing that exists is lost -----------------------------------------------------------------------------------
+
+
+def test_a_rerun_skips_what_is_finished_and_says_where_it_lies(tmp_path, pictures, inversions, loads, capsys):
+    pictures("a.png", "x.png")
+    assert stylize("a.png", "x.png", "-o", "out/r.png") == cli.OK
+    assert stylize("a.png", "x.png", "-o", "out/r.png") == cli.OK
+    assert len(inversions) == 2 and len(loads) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told[-2:] == [
+        "out/r.png (finished earlier)",
+        f"1 finished earlier (--overwrite makes them again): {tmp_path / 'out' / 'r.png'}",
+    ]
+    assert stylize("a.png", "x.png", "-o", "out/r.png", "--sheet") == cli.OK  # the sheet was missing
+    assert made(tmp_path / "out") == ["r-sheet.png", "r.png"] and len(inversions) == 4
+    assert stylize("a.png", "x.png", "-o", "out/r.png", "--sheet", "--overwrite") == cli.OK
+    assert made(tmp_path / "out") == ["r-sheet.png", "r.png"] and len(inversions) == 6
+
+
+def test_changed_settings_get_a_name_of_their_own(tmp_path, pictures, inversions, capsys):
+    pictures("a.png", "x.png")
+    assert quiet("a.png", "x.png", "-o", "out") == cli.OK
+    first = (tmp_path / "out" / "a--x.png").read_bytes()
+    assert quiet("a.png", "x.png", "-o", "out", "--temperature", "1.25") == cli.OK
+    assert "stays, made of the same pictures with other settings" in capsys.readouterr().err
+    second = made(tmp_path / "out")[0]
+    assert re.fullmatch(r"a--x-[0-9a-f]{8}\.png", second)
+    assert (tmp_path / "out" / "a--x.png").read_bytes() == first
+    for settings in ([], ["--temperature", "1.25"]):  # both are finished
+        assert quiet("a.png", "x.png", "-o", "out", *settings) == cli.OK
+    assert len(made(tmp_path / "out")) == 2 and len(inversions) == 4
+    assert quiet("a.png", "x.png", "-o", "out", "--temperature", "1.75", "--overwrite") == cli.OK
+    assert len(made(tmp_path / "out")) == 2 and '"temperature": 1.75' in read_record(tmp_path / "out" / "a--x.png")
+
+
+def test_two_pictures_of_one_name_from_two_folders_keep_their_results(tmp_path, pictures):
+    pictures("a/x.png", "b/x.png", "s.png")
+    assert quiet("a/x.png", "s.png", "-o", "out") == cli.OK
+    first = (tmp_path / "out" / "x--s.png").read_bytes()
+    for more in ([], ["--overwrite"]):
+        assert quiet("b/x.png", "s.png", "-o", "out", *more) == cli.OK
+        assert (tmp_path / "out" / "x--s.png").read_bytes() == first and len(made(tmp_path / "out")) == 2
+
+
+def test_names_that_clash_in_one_run_stay_apart_and_are_found_again(tmp_path, pictures, inversions):
+    pictures("in/a.png", "in/a.bmp", "s.png")
+    assert quiet("in", "s.png", "-o", "out") == cli.OK
+    assert len(made(tmp_path / "out")) == 2
+    assert quiet("in", "s.png", "-o", "out") == cli.OK
+    assert len(inversions) == 3
+
+
+def test_adding_a_portrait_and_a_style_renames_nothing(tmp_path, pictures):
+    pictures("in/b.png", "s.png", "t.png")
+    assert quiet("in", "s.png", "-o", "out") == cli.OK
+    before = (tmp_path / "out" / "b--s.png").stat()
+    pictures("in/b.png", "s.png", "t.png", "in/b.bmp", "in/a.png")
+    assert quiet("in", "t.png", "s.png", "-o", "out") == cli.OK
+    assert (tmp_path / "out" / "b--s.png").stat().st_mtime_ns == before.st_mtime_ns
+    assert len(made(tmp_path / "out")) == 6
+
+
+def test_a_picture_named_twice_is_made_once(tmp_path, pictures):
+    pictures("a.png", "x.png")
+    assert quiet("a.png", "x.png", "./x.png", tmp_path / "x.png", "-o", "out") == cli.OK
+    assert made(tmp_path / "out") == ["a--x.png"]
+
+
+def test_a_file_named_by_the_user_is_replaced_at_his_word_alone(tmp_path, pictures):
+    pictures("a.png", "x.png", "y.png")
+    assert quiet("a.png", "x.png", "-o", "r.png") == cli.OK
+    first = (tmp_path / "r.png").read_bytes()
+    assert quiet("a.png", "y.png", "-o", "r.png") == cli.OK
+    assert (tmp_path / "r.png").read_bytes() == first and len(list(tmp_path.glob("r-*.png"))) == 1
+    assert quiet("x.png", "y.png", "-o", "r.png", "--overwrite") == cli.OK
+    assert (tmp_path / "r.png").read_bytes() != first and len(list(tmp_path.glob("r*.png"))) == 2
+
+
+PRECIOUS = {
+    "a.png x.png -o a.png": "a.png is an input",
+    "a.png x.png -o a.png --overwrite": "a.png is an input",
+    "a.png x.png -o ./x.png --overwrite": "x.png is an input",
+    "a.png x.png -o link.png --overwrite": "link.png is an input",
+    "a.png x.png -o precious.png": "precious.png is not a result of this program",
+    "a.png x.png -o precious.png --overwrite": "precious.png is not a result of this program",
+    "a.png x.png -o text.png --overwrite": "text.png is not a result of this program",
+    "a.png x.png -o new.png --sheet --overwrite": "new-sheet.png is not a result of this program",
+}
+
+
+@pytest.mark.parametrize("arguments", PRECIOUS)
+def test_inputs_and_pictures_of_other_origin_are_never_replaced(tmp_path, pictures, capsys, loads, arguments):
+    pictures("a.png", "x.png", "precious.png", "new-sheet.png")
+    (tmp_path / "text.png").write_text("a diary")
+    (tmp_path / "link.png").symlink_to("a.png")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert quiet(*arguments.split()) == cli.UNUSABLE
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before and not loads
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{PRECIOUS[arguments]}: it stays as it is" in line
+
+
+def test_in_a_folder_a_picture_of_other_origin_stays_and_the_result_gets_another_name(tmp_path, pictures, capsys):
+    pictures("a.png", "x.png", "out/a--x.png")
+    before = (tmp_path / "out" / "a--x.png").read_bytes()
+    assert quiet("a.png", "x.png", "-o", "out", "--overwrite") == cli.OK
+    assert (tmp_path / "out" / "a--x.png").read_bytes() == before and len(made(tmp_path / "out")) == 2
+    assert "stays, not a result of this program" in capsys.readouterr().err
+
+
+def test_a_name_that_another_run_took_meanwhile_is_not_taken_from_it(tmp_path, pictures, monkeypatch):
+    pictures("a.png", "x.png", "y.png")
+    assert quiet("a.png", "y.png", "-o", "other.png") == cli.OK
+    paint = jobs.stylize
+
+    def painting_while_another_run_writes(*args):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        shutil.copy("other.png", tmp_path / "out" / "a--x.png")
+        return paint(*args)
+
+    monkeypatch.setattr(jobs, "stylize", painting_while_another_run_writes)
+    assert quiet("a.png", "x.png", "-o", "out") == cli.OK
+    assert (tmp_path / "out" / "a--x.png").read_bytes() == (tmp_path / "other.png").read_bytes()
+    assert len(made(tmp_path / "out")) == 2
+
+
+@pytest.mark.parametrize("left", [0.0, 0.02, 0.3, 0.6, 0.999])
+def test_a_result_that_was_cut_short_is_made_again(tmp_path, pictures, capsys, left):
+    pictures("a.png", "x.png")
+    assert quiet("a.png", "x.png", "-o", "r.png") == cli.OK
+    whole = (tmp_path / "r.png").read_bytes()
+    (tmp_path / "r.png").write_bytes(whole[: int(left * len(whole))])
+    assert quiet("a.png", "x.png", "-o", "r.png") == cli.OK
+    assert "r.png is damaged: it is made again" in capsys.readouterr().err
+    assert (tmp_path / "r.png").read_bytes() == whole
+
+
+def test_a_flipped_bit_in_a_result_is_noticed(tmp_path, pictures):
+    pictures("a.png", "x.png")
+    assert quiet("a.png", "x.png", "-o", "r.png") == cli.OK
+    whole = (tmp_path / "r.png").read_bytes()
+    (tmp_path / "r.png").write_bytes(whole[:-200] + bytes([whole[-200] ^ 1]) + whole[-199:])
+    assert quiet("a.png", "x.png", "-o", "r.png") == cli.OK
+    assert (tmp_path / "r.png").read_bytes() == whole
+
+
+def test_results_in_the_input_folder_are_not_taken_for_portraits(tmp_path, pictures, capsys):
+    pictures("photos/a.png", "x.png")
+    for _ in range(2):
+        assert quiet("photos", "x.png", "-o", "photos", "--sheet") == cli.OK
+        assert made(tmp_path / "photos") == ["a--x-sheet.png", "a--x.png", "a.png"]
+    assert quiet("photos/a--x.png", "x.png", "-o", "again.png") == cli.OK  # named, it is taken
+    (tmp_path / "photos" / "a.png").unlink()
+    assert quiet("photos", "x.png") == cli.UNUSABLE
+    assert "holds nothing but results of this program" in capsys.readouterr().err
+
+
+def test_what_a_killed_run_left_is_cleared_by_the_next(tmp_path, pictures):
+    pictures("a.png", "x.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".a--x.0a1b2c3d.magicstyle.part").write_bytes(b"half")
+    assert quiet("a.png", "x.png", "-o", "out") == cli.OK
+    assert made(tmp_path / "out") == ["a--x.png"]
+
+
+# --- what fails ----------------------------------------------------------------------------------------------------
+
+
+def test_a_bad_picture_is_named_once_and_before_the_model_is_loaded(tmp_path, pictures, capsys, loads):
+    pictures("photos/a.png", "photos/c.png", "x.png", "z.png")
+    (tmp_path / "photos" / "b.png").write_text("not a picture")
+    (tmp_path / "y.png").write_bytes(b"")
+    cut = tmp_path / "photos" / "d.png"
+    cut.write_bytes((tmp_path / "x.png").read_bytes()[:3000])
+    assert quiet("photos", "x.png", "y.png", "z.png", "-o", "out") == cli.SOME_FAILED
+    assert made(tmp_path / "out") == ["a--x.png", "a--z.png", "c--x.png", "c--z.png"]
+    told = [line for line in capsys.readouterr().err.splitlines() if "demo model" not in line]
+    assert len(told) == 3 and all(re.match(r"magicstyle: [\w/]+\.png is \w+", line) for line in told)
+    assert quiet("photos/b.png", "x.png", "z.png", "-o", "out") == cli.UNUSABLE
+    assert quiet("photos/d.png", "x.png", "z.png", "-o", "out") == cli.UNUSABLE
+    assert len(loads) == 1
+
+
+@pytest.mark.parametrize("error, told", [
+    (RuntimeError("went\nwrong"), "RuntimeError: went wrong"),
+    (RuntimeError("CUDA out of memory. Tried to allocate 20 GiB"), "there is not enough memory: choose a smaller"),
+    (MemoryError(), "there is not enough memory: choose a smaller"),
+])  # fmt: skip
+def test_an_unexpected_error_fails_its_pair_only(tmp_path, pictures, monkeypatch, capsys, error, told):
+    pictures("a.png", "x.png", "y.png")
+    paint, errors = jobs.stylize, [error]
+
+    def failing_once(*args):
+        if errors:
+            raise errors.pop()
+        return paint(*args)
+
+    monkeypatch.setattr(jobs, "stylize", failing_once)
+    assert quiet("a.png", "x.png", "y.png", "-o", "out") == cli.SOME_FAILED
+    assert made(tmp_path / "out") == ["a--y.png"]
+    assert f"a.png + x.png failed: {told}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["invert", "stylize", "reconstruct"])
+def test_what_is_no_number_is_never_saved_as_a_picture(tmp_path, pictures, monkeypatch, capsys, where):
+    pictures("a.png", "x.png")
+    right = getattr(jobs, where)
+
+    def broken(*args, **kwargs):
+        found = right(*args, **kwargs)
+        if where == "invert":
+            return found._replace(ends=found.ends.mapped(lambda end: end * float("inf")))
+        return torch.full_like(found, float("nan"))
+
+    monkeypatch.setattr(jobs, where, broken)
+    assert quiet("a.png", "x.png", "-o", "out", "--sheet") == cli.SOME_FAILED
+    assert not (tmp_path / "out").exists()
+    assert "holds NaN or infinite values: set temperature" in capsys.readouterr().err
+
+
+def test_a_disk_that_fills_up_ends_the_run_at_once(tmp_path, pictures, monkeypatch, capsys):
+    pictures("photos/a.png", "photos/b.png", "photos/c.png", "x.png")
+    painted, paint, write = [], jobs.stylize, jobs.write_png
+    monkeypatch.setattr(jobs, "stylize", lambda *args: painted.append(1) or paint(*args))
+
+    def write_once(path, *args):
+        if len(painted) > 1:
+            raise OSError(28, "No space left on device")
+        write(path, *args)
+
+    monkeypatch.setattr(jobs, "write_png", write_once)
+    assert quiet("photos", "x.png", "-o", "out") == cli.SOME_FAILED
+    assert len(painted) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "failed" in line]
+    assert "photos/b.png + x.png and 1 more failed: out/b--x.png cannot be written (No space left" in line
+
+
+def test_an_interrupt_ends_the_run_with_its_own_code(pictures, monkeypatch, capsys):
+    pictures("a.png", "x.png")
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "invert", interrupted)
+    assert quiet("a.png", "x.png") == cli.INTERRUPTED
+    assert capsys.readouterr().err.splitlines()[-1] == "magicstyle: interrupted; a rerun continues"
 
 
 def test_a_model_that_does_not_load_is_unusable(monkeypatch, pictures, capsys):
@@ -218,6 +378,272 @@ def test_a_model_that_does_not_load_is_unusable(monkeypatch, pictures, capsys):
     def broken(*_):
         raise MagicStyleError("the demo model is broken.")
 
-    monkeypatch.setattr("magicstyle.headless.model.load_model", broken)
-    assert stylize("a.png", "x.png") == cli.UNUSABLE
-    assert capsys.readouterr().err == "magicstyle: the demo model is broken.\n"
+    monkeypatch.setattr(model_module, "load_model", broken)
+    assert quiet("a.png", "x.png") == cli.UNUSABLE
+    assert capsys.readouterr().err.splitlines()[-1] == "magicstyle: the demo model is broken."
+
+
+LONG = "9" * 5000
+UNUSABLE = {
+    "a.png": "there is no style",
+    "nowhere.png x.png": "nowhere.png does not exist",
+    "a.png nowhere.png": "nowhere.png does not exist",
+    "- x.png": "reads files, not standard input",
+    "/dev/null x.png": "/dev/null is neither a picture file nor a folder",
+    "pipe x.png": "pipe is neither a picture file nor a folder",
+    "empty x.png": "holds no pictures",
+    "deep x.png": "folders inside it are not searched",
+    f"{'n' * 300}.png x.png": "File name too long",
+    "-me.png x.png": "a name that begins with a dash is written ./-me.png",
+    "a.png x.png -o out.jpg": "results are PNG",
+    "a.png x.png -o notes": "-o notes is a file",
+    "a.png x.png -o notes/out": "notes is a file, so that notes/out cannot be a folder",
+    "a.png x.png -o notes/r.png": "notes is a file, so that notes cannot be a folder",
+    "a.png x.png -o /dev/null": "-o /dev/null is no folder",
+    "a.png x.png -o /dev/null/r.png": "/dev/null is a file, so that",
+    "a.png x.png -o /proc/nothing": "no picture can be written to /proc/nothing",
+    "a.png x.png -o -": "not written to standard output",
+    f"a.png x.png -o {'n' * 300}.png": "File name too long",
+    "a.png x.png b.png -o out.png": "several pairs",
+    "a.png x.png --size 100": "multiples of 8 from 64 to 2048",
+    "a.png x.png --size big": "--size is 'big'",
+    "a.png x.png --size 512x": "--size is '512x'",
+    "a.png x.png --size 64x64x64": "--size is '64x64x64'",
+    f"a.png x.png --size {LONG}": "--size is '9999",
+    "a.png x.png --size 8192": "multiples of 8 from 64 to 2048",
+    "a.png x.png --steps 0": "--steps is 0",
+    "a.png x.png --steps 1e3": "invalid int value",
+    f"a.png x.png --steps {LONG}": "invalid int value",
+    "a.png x.png --temperature 0": "temperature is 0.0",
+    "a.png x.png --temperature inf": "temperature is inf",
+    "a.png x.png --temperature nan": "temperature is nan",
+    "a.png x.png --temperature 1e30": "temperature is 1e+30",
+    "a.png x.png --style-weight inf": "style_weight is inf",
+    "a.png x.png --style-weight nan": "style_weight is nan",
+    "a.png x.png --content-weight 1e300": "content_weight is 1e+300",
+    "a.png x.png --content-weight -1": "content_weight is -1.0",
+    "a.png x.png --query-preservation 2": "query_preservation is 2.0",
+    "a.png x.png --query-preservation nan": "query_preservation is nan",
+    "a.png x.png --adain 2": "--adain is 2.0",
+    "a.png x.png --adain nan": "--adain is nan",
+    "a.png x.png --layers outer.3": "'outer.3' is not a layer",
+    "a.png x.png --layers output.1": "selects no self-attention layer",
+    "a.png x.png --layers ,": "layers is empty",
+    "a.png x.png --device nonsense": "--device 'nonsense' cannot be used",
+    "a.png x.png --device meta": "--device 'meta' cannot be used",
+    "a.png x.png --device cuda:99": "--device 'cuda:99' cannot be used",
+    "a.png x.png --method none": "invalid choice: 'none'",
+    "a.png x.png --inversion none": "invalid choice: 'none'",
+    "a.png x.png --steps": "expected one argument",
+    "a.png x.png --nonsense": "unrecognized arguments: --nonsense",
+    "a.png x.png --checkpoint none.safetensors": "none.safetensors does not exist",
+    "a.png x.png --checkpoint a.png": "a.png is not a readable .safetensors file",
+    "a.png x.png --checkpoint empty": "--checkpoint empty is a folder",
+    "a.png x.png --checkpoint old.ckpt": "old.ckpt is a pickle, which can run any program",
+    "a.png x.png --checkpoint pointer.safetensors": "is a Git LFS pointer",
+    "a.png x.png --checkpoint page.safetensors": "is not a readable .safetensors file",
+    "a.png x.png --checkpoint demo.safetensors": "demo.safetensors is the demo model: leave --checkpoint out",
+    "dot.png x.png": "dot.png has 1x1 pixels",
+    "a.png dot.png": "dot.png has 1x1 pixels",
+    "strip.png x.png": "strip.png has 10000x40 pixels, a strip 250 times as long as wide",
+    "small.bmp x.png": "small.bmp has 10000x20 pixels",
+}
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """A folder with everything that a hostile command line may name."""
+    (tmp_path / "deep" / "inside").mkdir(parents=True)
+    for name in ("a.png", "b.png", "x.png", "deep/inside/c.png", "-me.png"):
+        Image.new("RGB", (64, 64)).save(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").write_text("notes")
+    (tmp_path / "old.ckpt").write_bytes(b"\x80\x02}q\x00.")
+    (tmp_path / "pointer.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    (tmp_path / "page.safetensors").write_text("<!doctype html><html>404</html>")
+    (tmp_path / "demo.safetensors").symlink_to(PACK / "assets" / "magicstyle_demo.safetensors")
+    os.mkfifo(tmp_path / "pipe")
+    for name, size in (("dot.png", (1, 1)), ("strip.png", (10000, 40)), ("small.bmp", (10000, 20))):
+        Image.new("RGB", size).save(tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("arguments", UNUSABLE, ids=lambda text: text[:60])
+def test_unusable_arguments_end_with_one_line_before_anything_is_loaded(hostile, capsys, loads, arguments):
+    assert cli.main(["stylize", "--quiet", *arguments.split()]) == cli.UNUSABLE
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "makes a smear" not in line]
+    assert line.startswith("magicstyle: ") and UNUSABLE[arguments] in line and len(line) < 500
+    assert not (hostile / "magicstyle-output").exists() and not loads
+
+
+@pytest.mark.parametrize("arguments, name", [
+    (["", "x.png"], "CONTENT"), (["a.png", ""], "STYLE"), (["a.png", "x.png", "-o", ""], "--out"),
+    (["a.png", "x.png", "--size", ""], "--size"), (["a.png", "x.png", "--checkpoint", ""], "--checkpoint"),
+    (["a.png", "x.png", "--device", ""], "--device"), (["a.png", "x.png", "--layers", ""], "--layers"),
+])  # fmt: skip
+def test_an_empty_value_is_a_slip(hostile, capsys, loads, arguments, name):
+    assert cli.main(["stylize", "--quiet", *arguments]) == cli.UNUSABLE
+    assert f"magicstyle: {name} is empty" in capsys.readouterr().err and not loads
+
+
+@pytest.mark.parametrize("arguments, told", [
+    ([], "name a command: `magicstyle stylize` paints the shipped pair"),
+    (["paint"], "invalid choice: 'paint'"), (["me.jpg", "monet.jpg"], "invalid choice: 'me.jpg'"),
+    (["--nonsense"], "magicstyle --help lists the options"),
+])  # fmt: skip
+def test_a_command_that_is_missing_or_unknown_is_told_in_one_sentence(capsys, arguments, told):
+    assert cli.main(arguments) == cli.UNUSABLE
+    assert told in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_help_and_version_are_for_people(capsys):
+    assert cli.main(["--version"]) == cli.OK
+    assert capsys.readouterr().out == f"magicstyle {version()}\n" and re.fullmatch(r"\d+\.\d+\.\d+", version())
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--help"])
+    text = capsys.readouterr().out
+    assert caught.value.code == cli.OK and "Exit code: 0" in text and "130 interrupted" in text
+
+
+@pytest.mark.parametrize("out", ["v1.2", "photos.2024", "out.png/", "there.png"])
+def test_a_folder_may_have_a_dot_in_its_name(tmp_path, pictures, out):
+    pictures("a.png", "x.png")
+    (tmp_path / "there.png").mkdir()
+    assert quiet("a.png", "x.png", "-o", out) == cli.OK
+    assert made(tmp_path / out) == ["a--x.png"]
+
+
+SNOW = "\u96ea"
+HOSTILE = ["-dash.png", "two\nlines.png", f"caf\u00e9 {SNOW}.png", "n" * 240 + ".png", SNOW * 80 + ".png", "a--b.png"]
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_any_file_name_is_taken_and_printed_in_one_line(tmp_path, pictures, capsys, name):
+    pictures("in/" + name, "x.png")
+    assert stylize("in", "x.png", "-o", "out") == cli.OK
+    (result,) = made(tmp_path / "out")
+    assert result.isprintable() and len(result.encode()) < 255
+    assert capsys.readouterr().out.splitlines()[0] == f"out/{result}"
+
+
+def test_a_name_that_is_no_text_is_taken(tmp_path, pictures):
+    (path,) = pictures("x.png")
+    os.mkdir("in")
+    shutil.copy(path, b"in/bad\xff.png")
+    assert quiet("in", "x.png", "-o", "out") == cli.OK
+    assert made(tmp_path / "out") == ["bad_--x.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="may not mount")
+@pytest.mark.parametrize("kind, told", [("ro", "Read-only file system"), ("size=8k", "No space left on device")])
+def test_a_full_or_read_only_disk_is_noticed_before_the_model_is_loaded(tmp_path, pictures, capsys, loads, kind, told):
+    pictures("a.png", "x.png")
+    (tmp_path / "disk").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", kind, "tmpfs", str(tmp_path / "disk")]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("may not mount")
+    try:
+        assert quiet("a.png", "x.png", "-o", "disk/out") == cli.UNUSABLE
+    finally:
+        subprocess.run(["umount", str(tmp_path / "disk")], check=True)
+    assert f"no picture can be written to disk/out ({told})" in capsys.readouterr().err and not loads
+
+
+# --- what is said --------------------------------------------------------------------------------------------------
+
+
+def test_progress_names_the_model_each_pair_and_one_absolute_path(tmp_path, pictures, capsys):
+    pictures("photos/a.png", "photos/b.png", "x.png")
+    assert stylize("photos", "x.png", "-o", "out") == cli.OK
+    told = capsys.readouterr()
+    assert told.out.splitlines() == ["out/a--x.png", "out/b--x.png", f"2 made: {tmp_path / 'out'}"]
+    lines = [line for line in told.err.splitlines() if line.startswith("magicstyle: ")]
+    assert lines[0] == "magicstyle: starting" and "magicstyle: loading the demo model" in lines
+    assert lines[-2:] == ["magicstyle: 1 of 2: photos/a.png + x.png", "magicstyle: 2 of 2: photos/b.png + x.png"]
+
+
+def test_each_path_is_printed_when_it_is_finished(tmp_path, pictures, capsys, monkeypatch):
+    pictures("photos/a.png", "photos/b.png", "x.png")
+    told, paint = [], jobs.stylize
+    monkeypatch.setattr(jobs, "stylize", lambda *args: told.append(capsys.readouterr().out) or paint(*args))
+    assert quiet("photos", "x.png", "-o", "out") == cli.OK
+    assert told == ["", "out/a--x.png\n"] and capsys.readouterr().out == "out/b--x.png\n"
+
+
+def test_bars_count_the_steps(pictures, monkeypatch):
+    pictures("a.png", "x.png")
+    seen = []
+
+    class Bar(jobs.tqdm):
+        def __init__(self, **kwargs):
+            super().__init__(**{**kwargs, "disable": False})
+
+        def close(self):
+            if self.desc and not self.disable:
+                seen.append((self.desc.rstrip(": "), self.n, self.total))
+            super().close()
+
+    monkeypatch.setattr(jobs, "tqdm", Bar)
+    assert stylize("a.png", "x.png") == cli.OK
+    assert seen == [("invert style x.png", 2, 2), ("invert content a.png", 2, 2), ("paint a--x", 2, 2)]
+
+
+def test_photos_for_the_demo_model_are_warned_of_before_they_are_painted(pictures, capsys):
+    pictures("a.png", "x.png")
+    assert quiet() == cli.OK
+    assert capsys.readouterr().err == ""  # the shipped pair needs no warning
+    assert quiet("a.png", "x.png") == cli.OK
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "a.png goes to the demo model, which knows drawn portraits of" in line and "--checkpoint" in line
+
+
+def test_what_a_crop_takes_is_said_and_the_top_is_kept(tmp_path, pictures, capsys):
+    pictures("x.png")
+    Image.new("RGB", (340, 512)).save(tmp_path / "a.png")
+    assert quiet("a.png", "x.png") == cli.OK
+    assert "magicstyle: a.png: cropped 340x512 to 340x340, its upper part" in capsys.readouterr().err
+
+
+# --- as a process --------------------------------------------------------------------------------------------------
+
+
+def process(*arguments, **more):
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+
+
+def test_the_folder_itself_can_be_run(tmp_path):
+    running = process(PACK, "stylize", "--size", "big", "--quiet")
+    assert "--size is 'big'" in running.communicate(timeout=300)[1] and running.returncode == cli.UNUSABLE
+
+
+def test_python_m_magicstyle_is_the_command(tmp_path):
+    (tmp_path / "magicstyle").symlink_to(PACK)
+    running = process("-m", "magicstyle", "--version", cwd=tmp_path)
+    assert running.communicate(timeout=300) == (f"magicstyle {version()}\n", "")
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.4, 1.2])
+def test_an_interrupt_at_any_moment_of_the_start_is_no_traceback(moment):
+    running = process(PACK, "stylize", "--steps", "500")
+    assert running.stderr.readline() == "magicstyle: starting\n"
+    time.sleep(moment)
+    running.send_signal(signal.SIGINT)
+    _, told = running.communicate(timeout=300)
+    assert "Traceback" not in told and told.splitlines()[-1] == "magicstyle: interrupted; a rerun continues"
+    assert running.returncode == cli.INTERRUPTED
+
+
+def test_a_reader_that_leaves_does_not_stop_the_pictures(tmp_path, pictures):
+    pictures("a.png", "x.png")
+    running = process(PACK, "stylize", "a.png", "x.png", *FAST, "--quiet", "-o", "out")
+    running.stdout.close()
+    assert running.wait(timeout=300) == cli.OK
+    assert made(tmp_path / "out") == ["a--x.png"] and "Traceback" not in running.stderr.read()
+
+
+def test_a_library_that_is_missing_is_named_with_the_cure(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('no torch', name='torch')")
+    running = process(PACK, "stylize", "--quiet", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    told = running.communicate(timeout=300)[1]
+    assert "torch is not installed" in told and "magicstyle[headless]" in told and running.returncode == cli.UNUSABLE

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.headless.pictures import pictures_in, read_picture, read_record, to_images, to_tensor, write_png
+from magicstyle.headless.pictures import pictures_in, read_picture, to_images, to_tensor
+from magicstyle.headless.png import read_record, write_png
 from magicstyle.headless.sheet import contact_sheet
 from PIL import Image
 
@@ -110,7 +111,7 @@ UNREADABLE = {
 def test_unusable_files_are_refused_in_one_line(tmp_path, name):
     make, words = UNREADABLE[name]
     make(tmp_path / name)
-    with pytest.raises(MagicStyleError, match=f"^{name} .*{words}") as caught:
+    with pytest.raises(MagicStyleError, match=rf"{name} .*{words}") as caught:
         read_picture(tmp_path / name, SIZE)
     assert "\n" not in str(caught.value)
 

@@ -1,0 +1,10 @@
+"""`python -m magicstyle.headless`: the `magicstyle` command."""
+
+from __future__ import annotations
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

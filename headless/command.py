@@ -1,0 +1,142 @@
+"""`magicstyle stylize`: everything is checked first, then the model is loaded, then picture after picture is made."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ..core.atomic import clear_litter
+from ..core.errors import MagicStyleError
+from ..core.weights import DEMO_CONTENT, DEMO_STYLE
+from .cli import OK, SOME_FAILED, UNUSABLE, ending_at_once
+from .console import Console, one_line
+from .options import Request, parse, request
+from .outcome import Failure, Outcome
+from .pictures import read_picture
+from .plan import Bad, Job, Plan, digest, plan
+
+
+def command(arguments: Sequence[str]) -> int:
+    """Run the command; what the user can correct is one line."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    console = Console()
+    try:
+        given = parse(arguments)
+        console.quiet = given.quiet
+        return _stylize(request(given), console)
+    except MagicStyleError as error:
+        console.note(one_line(error))
+    except OSError as error:
+        name = "" if error.filename is None else f"{error.filename}: "
+        console.note(one_line(f"{name}{error.strerror or error}."))
+    return UNUSABLE
+
+
+def _stylize(asked: Request, console: Console) -> int:
+    """Plan, say what is wrong or there already, paint what is missing, and say where everything lies."""
+    found = plan(asked.contents, asked.styles, asked.out, asked.order, one_file=asked.one_file)
+    _leave_out_undecodable(found)
+    for note in [*found.notes, *(bad.reason for bad in found.bad)]:
+        console.note(note)
+    for job in found.finished:
+        console.result(job.result if asked.order.quiet else f"{job.result} (finished earlier)")
+    outcome = _make(found, asked, console) if found.waiting else Outcome([], [])
+    _say_failures(outcome.failed, console)
+    _say_where(outcome.made, found.finished, asked, console)
+    if outcome.failed or (found.bad and found.waiting + found.finished):
+        return SOME_FAILED
+    return UNUSABLE if found.bad else OK
+
+
+def _make(found: Plan, asked: Request, console: Console) -> Outcome:
+    """Paint what is waiting, after everything that could stop it later has been looked at."""
+    device, folder = chosen_device(asked.device), _folder(asked)
+    check_writable(folder, 4 * max(job.content.size[0] * job.content.size[1] for job in found.waiting))
+    clear_litter(folder)
+    _warn_of_photos(found.waiting, asked, console)
+    console.progress(f"loading {asked.model.title}")
+    with ending_at_once():
+        from .jobs import run  # diffusers takes seconds to import
+        from .model import load_model
+
+    return run(found, load_model(asked.model.path, device), asked.order, console)
+
+
+def _folder(asked: Request) -> Path:
+    return asked.out.parent if asked.one_file else asked.out
+
+
+def _say_failures(failures: Sequence[Failure], console: Console) -> None:
+    """Each reason once, with the first pair that it stopped."""
+    for reason, count in Counter(failure.reason for failure in failures).items():
+        first = next(failure.job for failure in failures if failure.reason == reason)
+        more = "" if count == 1 else f" and {count - 1} more"
+        console.note(f"{first}{more} failed: {reason}")
+
+
+def _say_where(made: Sequence[Job], finished: Sequence[Job], asked: Request, console: Console) -> None:
+    """How much there is now, and where, for whoever looks for it later."""
+    jobs = [*made, *finished]
+    if jobs and not asked.order.quiet:
+        parts = [f"{len(made)} made"] if made else []
+        parts += [f"{len(finished)} finished earlier (--overwrite makes them again)"] if finished else []
+        console.result(f"{', '.join(parts)}: {(jobs[0].result if len(jobs) == 1 else _folder(asked)).resolve()}")
+
+
+def _leave_out_undecodable(found: Plan) -> None:
+    """Decode every picture that is to be painted once before the model is loaded, and drop the pairs of bad ones."""
+    bad: dict[Path, str] = {}
+    for picture in dict.fromkeys(picture for job in found.waiting for picture in (job.content, job.style)):
+        try:
+            read_picture(picture.path, picture.size)
+        except MagicStyleError as error:
+            bad[picture.path] = str(error)
+    found.bad += [Bad(path, reason) for path, reason in bad.items()]
+    found.waiting = [job for job in found.waiting if not {job.content.path, job.style.path} & bad.keys()]
+
+
+def _warn_of_photos(jobs: Sequence[Job], asked: Request, console: Console) -> None:
+    if asked.model.path is not None:
+        return
+    shipped = {digest(path.read_bytes()) for path in (DEMO_CONTENT, DEMO_STYLE)}
+    own = next((p for job in jobs for p in (job.content, job.style) if p.digest not in shipped), None)
+    if own is not None:
+        side = asked.model.frame.size[0]
+        console.note(
+            f"{own.path} goes to the demo model, which knows drawn portraits of {side}x{side} like the shipped ones "
+            "and makes a smear of photographs: for these give an SD1.5 checkpoint with --checkpoint."
+        )
+
+
+def check_writable(folder: Path, size: int) -> None:
+    """Refuse a folder that will not take a picture of `size` bytes, before any work is done."""
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    if not place.is_dir():
+        raise MagicStyleError(f"{place} is a file, so that {folder} cannot be a folder: choose another with -o.")
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(size))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise MagicStyleError(
+            f"no picture can be written to {folder} ({error.strerror}): make room, or choose another folder with -o."
+        ) from None
+
+
+def chosen_device(name: str | None) -> str:
+    """A device that computes; CUDA where nothing is said and there is one."""
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        float(torch.ones(1, device=name).sum())  # meta makes tensors, but holds no numbers
+    except (RuntimeError, AssertionError, ImportError, NotImplementedError, ValueError) as error:
+        reason = one_line(error)[:100]
+        raise MagicStyleError(f"--device '{name}' cannot be used ({reason}): try cpu.") from None
+    return name

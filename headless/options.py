@@ -1,0 +1,184 @@
+"""The command line: its options, and what they mean once they are checked."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from ..core.errors import MagicStyleError
+from ..core.fusion import METHODS, FusionSettings
+from ..core.inversion_methods import INVERSIONS, InversionSettings
+from ..core.layers import select_layers
+from ..core.weights import DEMO_CONTENT, DEMO_STYLE
+from .checkpoints import ModelFile, model_file
+from .pictures import SUFFIXES, pictures_in
+from .plan import Order
+from .recipe import Recipe
+from .sizes import Frame, parse_size
+
+USAGE = """\
+magicstyle stylize                                   the shipped pair with the demo model
+magicstyle stylize me.jpg monet.jpg                  one portrait like one picture
+magicstyle stylize photos/ monet.jpg klimt.png       every picture of a folder like each of two
+magicstyle stylize me.jpg monet.jpg --checkpoint sd15.safetensors
+                                                     with a model that knows photographs
+"""
+EPILOG = """\
+The demo model knows drawn portraits like the shipped ones and makes a smear of photographs: for your own pictures
+give --checkpoint. Pictures are cropped to the working size towards the top.
+
+Results are named after both pictures. A rerun skips what is finished. A picture that exists is never replaced: where
+the name is taken by other pictures or settings, a digest is added to it. --overwrite makes finished pictures again and
+replaces those of the same pair with other settings; an input or a picture of other origin is never touched.
+
+Exit code: 0 all pictures made, 1 some failed, 2 nothing could be begun, 130 interrupted.
+"""
+KNOBS = {
+    "style_weight": "how strongly the style's features weigh; 0 leaves the style out",
+    "content_weight": "how strongly the portrait's own features weigh; 0 paints with the style alone",
+    "query_preservation": "from 0 to 1: higher keeps more of the portrait's outlines",
+    "temperature": "higher picks fewer, better matching style patches and looks sharper",
+}
+# options whose value names something, so that an empty one is a slip, such as a variable that is not set
+NAMES = ("content", "style", "out", "checkpoint", "size", "layers", "device")
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage."""
+        raise MagicStyleError(f"{message}; magicstyle --help lists the options.")
+
+
+class Request(NamedTuple):
+    """What is to be made, as far as the command line tells."""
+
+    contents: list[Path]
+    styles: list[Path]
+    out: Path
+    one_file: bool
+    order: Order
+    model: ModelFile
+    device: str | None
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    found = Parser("magicstyle", description=USAGE, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("command", choices=["stylize"])
+    found.add_argument("content", metavar="CONTENT", nargs="?", help="a portrait, or a folder of them")
+    found.add_argument("style", metavar="STYLE", nargs="*", help="pictures (or folders) to paint like")
+    found.add_argument("-o", "--out", default="magicstyle-output", help="a folder, or a .png (default: %(default)s)")
+    found.add_argument("--checkpoint", help="a single-file SD1.5 checkpoint (.safetensors); default: the demo model")
+    found.add_argument(
+        "--sheet", action="store_true", help="also a labelled sheet: content, style, reconstruction, result"
+    )
+    found.add_argument(
+        "--size",
+        help="working size, 512 or 384x512 (default: what the demo model knows; with a checkpoint the picture's own "
+        "aspect at about 512x512)",
+    )
+    found.add_argument("--steps", type=int, default=50, help="of inversion and sampling (default: %(default)s)")
+    found.add_argument("--layers", default="output.6-11", help="where features are fused (default: %(default)s)")
+    _add_inversion(found.add_argument_group("inversion"))
+    _add_knobs(found.add_argument_group("fusion"))
+    found.add_argument("--device", help="such as cpu or cuda (default: cuda where there is one)")
+    found.add_argument("--overwrite", action="store_true", help="make finished pictures again")
+    found.add_argument("--quiet", action="store_true", help="no progress, only paths and what goes wrong")
+    found.add_argument("--version", action="store_true", help="say which version this is")
+    return found
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options as text; a picture whose name begins with a dash gets a hint."""
+    try:
+        return parser().parse_intermixed_args(arguments)
+    except MagicStyleError as error:
+        dashed = next((a for a in arguments if a.startswith("-") and Path(a).suffix.lower() in SUFFIXES), None)
+        hint = "" if dashed is None else f" a name that begins with a dash is written ./{dashed};"
+        raise MagicStyleError(str(error).replace("; magicstyle", f";{hint} magicstyle")) from None
+
+
+def request(given: argparse.Namespace) -> Request:
+    """The options checked, without loading anything but headers."""
+    for name in NAMES:
+        values = getattr(given, name)
+        if "" in (values if isinstance(values, list) else [values]):
+            shown = name.upper() if name in ("content", "style") else f"--{name}"
+            raise MagicStyleError(f"{shown} is empty: leave it out or give a value (is a variable not set?).")
+    _check_numbers(given)
+    settings = FusionSettings(given.method, *(getattr(given, name) for name in KNOBS))
+    inversion = InversionSettings(given.inversion, given.corrections)
+    size = None if given.size is None else parse_size(given.size)
+    contents, styles = chosen_pictures(given.content, given.style)
+    out, one_file = chosen_output(given.out)
+    model = model_file(None if given.checkpoint is None else Path(given.checkpoint))
+    select_layers(given.layers, dict.fromkeys(model.layers, 0))
+    frame = model.frame if size is None else Frame(size, fixed=True)
+    recipe = Recipe(settings, given.steps, given.layers, given.adain, inversion)
+    order = Order(recipe, frame, model.identity, given.sheet, given.overwrite, given.quiet)
+    return Request(contents, styles, out, one_file, order, model, given.device)
+
+
+def chosen_pictures(content: str | None, styles: Sequence[str]) -> tuple[list[Path], list[Path]]:
+    """The portraits and the style pictures; the shipped pair when neither is named."""
+    if content is None:
+        return [DEMO_CONTENT], [DEMO_STYLE]
+    contents = pictures_in(Path(content))
+    if not styles:
+        raise MagicStyleError(f"there is no style: name one or more pictures after {content}.")
+    found = [picture for style in styles for picture in pictures_in(Path(style))]
+    return contents, list(dict.fromkeys(found))
+
+
+def chosen_output(text: str) -> tuple[Path, bool]:
+    """Where results go, and whether that is a file."""
+    out, suffix = Path(text), Path(text).suffix.lower()
+    if out.is_dir() or text.endswith(("/", "\\")):
+        return out, False
+    if text == "-":
+        raise MagicStyleError("-o is -, but pictures are not written to standard output: give a folder or a .png name.")
+    if out.exists() and not (suffix == ".png" and out.is_file()):
+        kind = "a file" if out.is_file() else "no folder"
+        raise MagicStyleError(f"-o {out} is {kind}: give a folder or a .png name.")
+    if suffix in SUFFIXES - {".png"}:
+        raise MagicStyleError(f"-o {out} ends with {out.suffix}, but results are PNG: give a .png name or a folder.")
+    return out, suffix == ".png"
+
+
+def _check_numbers(given: argparse.Namespace) -> None:
+    if not 1 <= given.steps <= 999:
+        raise MagicStyleError(f"--steps is {given.steps}: choose a number from 1 to 999.")
+    if not 0.0 <= given.adain <= 1.0:
+        raise MagicStyleError(f"--adain is {given.adain}: choose a value from 0 to 1.")
+
+
+def _add_inversion(group: argparse._ArgumentGroup) -> None:
+    default = InversionSettings()
+    group.add_argument(
+        "--inversion",
+        choices=list(INVERSIONS),
+        default=default.method,
+        help="ddim: plain; fixed_point: samples back closer; exact: samples back to the same picture; noising: none, "
+        "fast (default: %(default)s)",
+    )
+    group.add_argument(
+        "--corrections",
+        type=int,
+        default=default.corrections,
+        help="of each step of fixed_point, a model call each (default: %(default)s)",
+    )
+
+
+def _add_knobs(group: argparse._ArgumentGroup) -> None:
+    default = FusionSettings()
+    group.add_argument("--method", choices=list(METHODS), default=default.method, help="default: %(default)s")
+    for name, text in KNOBS.items():
+        flag = f"--{name.replace('_', '-')}"
+        group.add_argument(flag, type=float, default=getattr(default, name), help=f"{text} (default: %(default)s)")
+    group.add_argument(
+        "--adain", type=float, default=1.0, help="from 0 to 1: how far overall colours move (default: %(default)s)"
+    )
