@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..core.bank import FeatureBank
 from ..core.bank_file import load_bank, save_bank
-from ..core.errors import MagicStyleError
+from ..core.errors import MagicStyleError, one_line
 from ..core.features import ImageFeatures
 from .latent_pair import Latent, noise_latent
 from .report import bank_summary
@@ -21,6 +21,7 @@ from .sockets import CATEGORY, Bank, Features
 FOLDER = "magicstyle"
 SUFFIX = ".safetensors"
 KEEP = ["styles", "everything"]
+NOTHING = "no bank is saved yet"  # an empty list of choices shows as "undefined"
 
 
 def register_folder() -> None:
@@ -31,13 +32,36 @@ def register_folder() -> None:
     folder_paths.folder_names_and_paths[FOLDER][1].add(SUFFIX)
 
 
+def saved_banks() -> list[str]:
+    """The files that the host lists, or one line in their place."""
+    return folder_paths.get_filename_list(FOLDER) or [NOTHING]
+
+
 def next_path(prefix: str) -> Path:
     """The next free file of a prefix under the output folder."""
     output = Path(folder_paths.get_output_directory()).resolve()
+    name = Path(prefix).name
+    if not name or name.startswith(".") or not prefix.isprintable():
+        raise MagicStyleError(
+            f"filename_prefix {prefix!r} gives the file no visible name: write one, for example {FOLDER}/style."
+        )
     if not (output / prefix).resolve().is_relative_to(output):
         raise MagicStyleError(f"filename_prefix '{prefix}' leaves the output folder: choose a name inside it.")
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, str(output))
+    try:
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, str(output))
+    except OSError as error:
+        raise MagicStyleError(
+            f"filename_prefix '{prefix}' is no place to save to ({error.strerror}): choose another folder."
+        ) from error
     return Path(folder) / f"{name}_{counter:05}_{SUFFIX}"
+
+
+def path_of(bank_name: Any) -> Path | None:
+    """The file of a listed name; None where there is none, whatever the name is."""
+    if not isinstance(bank_name, str) or "\0" in bank_name:
+        return None
+    path = folder_paths.get_full_path(FOLDER, bank_name)
+    return None if path is None else Path(path)
 
 
 class SaveFeatureBank(io.ComfyNode):
@@ -100,7 +124,7 @@ class LoadFeatureBank(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "bank_name",
-                    options=folder_paths.get_filename_list(FOLDER),
+                    options=saved_banks(),
                     tooltip="A file that Save Feature Bank wrote.",
                 ),
                 Features.Input(
@@ -118,21 +142,35 @@ class LoadFeatureBank(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, bank_name: str, **_: Any) -> str:
+    def validate_inputs(cls, bank_name: Any = None) -> bool | str:
+        """Name a file that is not there, and what is no name at all, before anything runs."""
+        if bank_name is None or path_of(bank_name) is not None:  # None: comes over a link
+            return True
+        return f"bank_name: {_missing(bank_name)}"
+
+    @classmethod
+    def fingerprint_inputs(cls, bank_name: Any = None, **_: Any) -> str:
         """Load again when the file has changed."""
-        path = folder_paths.get_full_path(FOLDER, bank_name)
-        return f"{path} {Path(path).stat().st_mtime_ns}" if path else bank_name
+        path = path_of(bank_name)
+        try:
+            return f"{path} {path.stat().st_mtime_ns} {path.stat().st_size}" if path else str(bank_name)
+        except OSError:  # gone since it was listed
+            return str(bank_name)
 
     @classmethod
     def execute(cls, bank_name: str, content: ImageFeatures | None = None) -> io.NodeOutput:
         """Read, check and hand out."""
-        path = folder_paths.get_full_path(FOLDER, bank_name)
+        path = path_of(bank_name)
         if path is None:
-            raise MagicStyleError(
-                f"bank_name '{bank_name}' is not in the magicstyle folders: refresh and choose again."
-            )
-        bank = load_bank(Path(path), content)
+            raise MagicStyleError(f"bank_name {_missing(bank_name)}")
+        bank = load_bank(path, content)
         return io.NodeOutput(bank, _stored_noise(bank), bank_summary(bank))
+
+
+def _missing(bank_name: Any) -> str:
+    if bank_name == NOTHING:
+        return f"{NOTHING}: run Save Feature Bank first, then refresh and choose its file."
+    return f"{one_line(repr(bank_name))} is not in the magicstyle folders: refresh and choose again."
 
 
 def _stored_noise(bank: FeatureBank) -> Latent | None:
