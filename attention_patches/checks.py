@@ -23,6 +23,20 @@ def check_bank(architecture: Architecture, bank: FeatureBank) -> None:
             f"bank holds features of another model ({stored.name}) than the one to patch ({running.name}): "
             "invert both pictures with the checkpoint that you sample with."
         )
+    for features in bank:
+        _check_layers(architecture, features)
+
+
+def _check_layers(architecture: Architecture, features: ImageFeatures) -> None:
+    """Layers, heads and widths as the model has them: a file may say one model and hold another's."""
+    header, widths = features.header, features.widths
+    for layer in header.layers:
+        facts = architecture.layers.get(layer)
+        if facts is None or (widths.get(layer, facts.width), header.heads.get(layer, facts.heads)) != facts:
+            raise MagicStyleError(
+                f"bank holds features for {layer} that do not fit {architecture.name}: invert the picture again with "
+                "the checkpoint that you sample with."
+            )
 
 
 def stored_layers(architecture: Architecture, bank: FeatureBank, layers: str) -> tuple[LayerId, ...]:
@@ -54,6 +68,11 @@ def check_run(bank: FeatureBank, latent: Tensor) -> None:
     header = bank.content.header
     if getattr(latent, "is_nested", False) or latent.ndim != 4:
         raise MagicStyleError("latent_image is not a picture latent: connect a LATENT of one still picture.")
+    if latent.shape[1] != header.latent_shape[1]:
+        raise MagicStyleError(
+            f"latent_image has {latent.shape[1]} channels but the content was inverted with {header.latent_shape[1]}: "
+            "sample the noise of DDIM Inversion (Content)."
+        )
     if tuple(latent.shape[2:]) != header.latent_shape[2:]:
         raise MagicStyleError(
             f"latent_image is {_pixels(latent.shape)}{_owner(bank, latent.shape)} but the content was inverted at "

@@ -96,6 +96,11 @@ class ImageFeatures(ABC):
         """Every tensor that is kept, by name."""
 
     @property
+    def widths(self) -> Mapping[LayerId, int]:
+        """The channels of the layers whose features are kept; none of those that are made anew."""
+        return {}
+
+    @property
     def nbytes(self) -> int:
         """Bytes of memory that the tensors hold, the noise included."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())

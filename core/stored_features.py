@@ -52,6 +52,11 @@ class StoredFeatures(ImageFeatures):
         """The kept roles, as letters of "qkvx"."""
         return "".join(role for role in ROLES if any(kept == role for _, kept in self._stacks))
 
+    @property
+    def widths(self) -> dict[LayerId, int]:
+        """The channels of each layer's queries, keys and values."""
+        return {layer: stack.shape[-1] for (layer, role), stack in self._stacks.items() if role != "x"}
+
     def at(self, layer: LayerId, step: int, roles: str = ROLES) -> AttentionFeatures:
         """The features of one layer at one step: b n c each, views that must not be written to."""
         kept = {role: self._stacks[layer, role][step] for role in roles if (layer, role) in self._stacks}
@@ -118,9 +123,9 @@ class FeatureWriter:
 
 
 def _representable(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    # eight bits have no infinity: what is too large would become NaN
+    """A tensor as it can be kept: what a smaller type has no number for becomes its largest, not infinity or NaN."""
     limit = torch.finfo(dtype).max
-    return tensor.clamp(-limit, limit) if dtype.itemsize == 1 else tensor
+    return tensor.clamp(-limit, limit) if torch.finfo(tensor.dtype).max > limit else tensor
 
 
 def feature_bytes(

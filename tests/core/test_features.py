@@ -1,12 +1,13 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import AttentionFeatures, FeatureHeader, ModelId
+from magicstyle.core.features import RESNET, AttentionFeatures, FeatureHeader, ModelId
 from magicstyle.core.layers import LayerId
-from magicstyle.core.stored_features import FeatureWriter
+from magicstyle.core.stored_features import FeatureWriter, StoredFeatures, feature_bytes
 
 LAYERS = (LayerId("output", 6, 0), LayerId("output", 9, 0))
 GRIDS = {LAYERS[0]: (3, 5), LAYERS[1]: (6, 10)}
@@ -109,3 +110,47 @@ def test_pictures_that_do_not_fit_are_refused(style, message):
 def test_layers_of_a_bank_are_those_that_all_pictures_keep():
     bank = FeatureBank(features(), (StyleEntry(features(layers=LAYERS[1:])),))
     assert bank.layers == LAYERS[1:]
+
+
+def test_models_of_one_class_and_other_widths_are_other_models():
+    assert ModelId.of("SD15", {LAYERS[0]: 8}) != ModelId.of("SD15", {LAYERS[0]: 16})
+    assert ModelId.of("SD15", {LAYERS[0]: 8}) != ModelId.of("SD15", {LAYERS[1]: 8})
+    assert ModelId.of("SD15", {LAYERS[0]: 8}) == ModelId.of("SD15", {LAYERS[0]: 8})
+    other = replace(header(), model=ModelId.of("SD15", {LAYERS[0]: 16}))
+    style = StoredFeatures(other, {(LAYERS[0], "k"): torch.zeros(5, 1, 15, 16)})
+    with pytest.raises(MagicStyleError, match=r"Style 1 was inverted with another model \(SD15\) than the content"):
+        FeatureBank(features(), (StyleEntry(style),))
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), -0.1, 1e300])
+def test_weights_that_make_no_picture_are_refused(weight):
+    with pytest.raises(MagicStyleError, match="the weight of style 2 is"):
+        FeatureBank(features(), (StyleEntry(features(), 0.0), StyleEntry(features(), weight)))
+
+
+@pytest.mark.parametrize("dtype, kept", [(torch.float8_e4m3fn, 448.0), (torch.float16, 65504.0), (torch.float32, 1e6)])
+def test_what_a_type_has_no_number_for_is_kept_as_its_largest(dtype, kept):
+    writer = FeatureWriter(LAYERS[:1], 1, "k", dtype)
+    writer.write(LAYERS[0], GRIDS[LAYERS[0]], 0, AttentionFeatures(k=torch.tensor([1e6, -1e6, 2.0]).expand(1, 15, 3)))
+    found = writer.close(replace(header(), sigmas=(1.0,))).at(LAYERS[0], 0).k[0, 0]
+    assert found.float().tolist() == [kept, -kept, 2.0]
+
+
+@pytest.mark.parametrize("roles", ["qkv", "q", "kv"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_estimate_is_what_is_allocated(roles, batch):
+    stored = features(roles=roles, batch=batch)
+    assert feature_bytes(GRIDS, dict.fromkeys(LAYERS, 8), len(SIGMAS), batch, roles, torch.float16) == stored.nbytes
+    assert stored.widths == dict.fromkeys(LAYERS, 8)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_estimate_counts_both_inputs_of_the_resnet_that_is_copied(batch):
+    grids, widths = {RESNET: (3, 5), LAYERS[1]: (6, 10)}, {RESNET: 8, LAYERS[1]: 4}
+    writer = FeatureWriter(tuple(grids), 2, "qx", torch.float16)
+    for step in range(2):
+        for layer, (h, w) in grids.items():
+            writer.write(layer, (h, w), step, AttentionFeatures(q=torch.ones(batch, h * w, widths[layer])))
+        writer.write_resnet(step, torch.ones(batch, 15, 16))
+    stored = writer.close(replace(header(batch=batch), sigmas=SIGMAS[:2]))
+    assert feature_bytes(grids, widths, 2, batch, "qx", torch.float16) == stored.nbytes

@@ -1,7 +1,15 @@
 import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.regions import Window, clean_mask, crop_tokens, mask_to_tokens, resample_tokens, style_mask
+from magicstyle.core.regions import (
+    Window,
+    clean_mask,
+    crop_tokens,
+    mask_to_tokens,
+    region_mask,
+    resample_tokens,
+    style_mask,
+)
 
 
 @pytest.mark.parametrize("grid", [(6, 10), (1, 7), (64, 48), (5, 3)])
@@ -115,3 +123,12 @@ def test_a_style_mask_must_leave_something_of_every_picture():
         style_mask(masks, 2)
     masks[1, 3, 0] = 0.01
     assert torch.equal(style_mask(masks, 2), masks)
+
+
+@pytest.mark.parametrize("check", [region_mask, style_mask])
+def test_masks_are_one_for_all_pictures_or_one_for_each(check):
+    for rows in (1, 2):
+        assert check(torch.full((rows, 4, 4), 0.5), 2).shape == (rows, 4, 4)
+    for rows, pictures in ((2, 1), (3, 2), (2, 3)):
+        with pytest.raises(MagicStyleError, match=f"holds {rows} masks and the content {pictures} pictures"):
+            check(torch.ones(rows, 4, 4), pictures)
