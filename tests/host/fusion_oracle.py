@@ -40,17 +40,22 @@ def ddim(model, x, sigmas, context, replace):
     return x
 
 
-def stylize(model, content, style, sigmas, context, rule):
+def timestep_share(model, sigma):
+    """The timestep of a noise level as a share of the thousand."""
+    return float(model.model_sampling.timestep(sigma)) / 1000
+
+
+def stylize(model, content, style, sigmas, context, rule, share=timestep_share):
     """The stylized latent, in the model's scale, from the content's inverted noise.
 
-    `rule` is one of those of tests/core/oracle.py.
+    `rule` is one of those of tests/core/oracle.py; `share` gives the t that it reads.
     """
     grid = sigmas[:-1]
     x, kept_content = invert(model, content, grid, context)
     _, kept_style = invert(model, style, grid, context)
 
     def replace(step):
-        t = float(model.model_sampling.timestep(grid[step])) / 1000
+        t = share(model, grid[step])
 
         def inject(q, k, v, options):
             key = step, options["block"]

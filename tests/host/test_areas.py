@@ -3,12 +3,14 @@
 import math
 from typing import NamedTuple
 
+import comfy.samplers
 import pytest
 import torch
 from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.tests.core.oracle import RULES
 from magicstyle.tests.host.fusion_oracle import DECODER, invert
+from magicstyle.tests.host.neighbours import stock
 from magicstyle.tests.host.scene import SCALE, difference, inversion, patch, picture, sample
 from magicstyle.tests.host.tiny import tiny_conditioning, tiny_sigmas
 
@@ -64,7 +66,7 @@ def scene(model, size, storage="features"):
     return content, FeatureBank(content.features, (StyleEntry(style.features),))
 
 
-def first_calls(patched, content, positive, negative, cfg=3.0):
+def first_calls(patched, content, positive=None, negative=None, cfg=3.0, make_guider=None):
     """(x, prompt, answer) of every row that the model is asked for at the first noise level."""
     rows = []
 
@@ -75,8 +77,34 @@ def first_calls(patched, content, positive, negative, cfg=3.0):
         return out
 
     patched.add_wrapper_with_key("apply_model", "spy", spy)
-    sample(patched, content, cfg, positive, negative)
+    if make_guider is None:
+        sample(patched, content, cfg, positive, negative)
+    else:
+        sample_with(make_guider(patched), content)
     return rows
+
+
+def sample_with(guider, content):
+    """SamplerCustomAdvanced without noise of its own."""
+    latent = content.noise["samples"]
+    sampler = comfy.samplers.sampler_object("ddim")
+    return guider.sample(torch.zeros_like(latent), latent, sampler, content.sigmas, disable_pbar=True, seed=0)
+
+
+class OneByOne(comfy.samplers.CFGGuider):
+    """Asks the model for each cond on its own, those that `asked(conds)` names."""
+
+    def __init__(self, model, positive, negative, asked=lambda conds: sum(conds.values(), [])):
+        super().__init__(model)
+        self.set_conds(positive, negative)
+        self.asked = asked
+
+    def predict_noise(self, x, timestep, model_options=None, seed=None):
+        answers = [
+            comfy.samplers.calc_cond_batch(self.inner_model, [[cond]], x, timestep, model_options or {})[0]
+            for cond in self.asked(self.conds)
+        ]
+        return answers[-1]
 
 
 def answer_by_hand(model, x, prompt, sigma, rule, kept, area, size):
@@ -121,6 +149,75 @@ def test_each_row_fuses_the_features_of_its_own_area(tiny_model, method, size, o
         seen.append(area)
     # each area with its prompt and with the negative one, and the whole picture with both
     assert sorted(map(str, seen)) == sorted(map(str, [None, None, one, one, two, two]))
+
+
+def fused_by_hand(model, content, x, prompt, area, size):
+    """The model on one row with masactrl on the content's features of an area."""
+    kept = features_by_hand(model, size)
+    return answer_by_hand(model.model, x, prompt[0][0], content.sigmas[0], RULES["masactrl"], kept, area, size)
+
+
+def test_an_area_over_the_edge_fuses_what_the_host_cuts_out(tiny_model):
+    size, over, cut = (16, 24), Area(8, 12, 12, 18), Area(4, 6, 12, 18, ((12, 18), (6, 9)))
+    content, bank = scene(tiny_model, size)
+    prompt = tiny_conditioning(seed=6)
+    patched = patch(tiny_model, bank, method="masactrl")
+    ((x, _, answer),) = first_calls(patched, content, over.limit(prompt), prompt, 1.0)
+    assert x.shape[2:] == (4, 6)
+    assert difference(answer - x, fused_by_hand(tiny_model, content, x, prompt, cut, size) - x) < 1e-4
+
+
+def test_two_calls_with_other_areas_of_one_prompt_fuse_each_their_own(tiny_model):
+    size, one, two = EVEN
+    content, bank = scene(tiny_model, size)
+    prompt = tiny_conditioning(seed=6)
+
+    def asked(conds):
+        cond = conds["positive"][0]
+        whole = {name: value for name, value in cond.items() if name != "area"}
+        return [cond, {**cond, "area": (two.height, two.width, two.y, two.x)}, whole]
+
+    patched = patch(tiny_model, bank, method="masactrl")
+    rows = first_calls(patched, content, make_guider=lambda model: OneByOne(model, one.limit(prompt), prompt, asked))
+    assert len(rows) == 3
+    for (x, _, answer), area in zip(rows, (one, two, None), strict=True):
+        assert difference(answer - x, fused_by_hand(tiny_model, content, x, prompt, area, size) - x) < 1e-4
+
+
+def is_fused(model, content, x, prompt, answer):
+    plain = model.model.apply_model(x, content.sigmas[:1], c_crossattn=prompt, transformer_options={})
+    return difference(answer - x, plain - x) > 1e-5
+
+
+@pytest.mark.parametrize("style", ["regular", "nested"])
+def test_rsa_under_two_positive_prompts_leaves_the_negative_one_alone(tiny_model, style):
+    content, bank = scene(tiny_model, (8, 12))
+    cond1, cond2, negative = (tiny_conditioning(seed=seed) for seed in (5, 6, 4))
+
+    def dual(model):
+        prompts = {"cond1": cond1, "cond2": cond2, "negative": negative}
+        node = "comfy_extras.nodes_custom_sampler.DualCFGGuider"
+        return stock(node, model=model, cfg_conds=2.0, cfg_cond2_negative=3.0, style=style, **prompts)[0]
+
+    rows = first_calls(patch(tiny_model, bank, method="rsa"), content, make_guider=dual)
+    assert len(rows) == 3
+    for x, prompt, answer in rows:
+        assert is_fused(tiny_model, content, x, prompt, answer) != torch.equal(prompt, negative[0][0])
+
+
+def test_rsa_fuses_the_part_of_a_prompt_that_the_host_has_copied_to_the_negative_one(tiny_model):
+    """The copy has the identity of the part: asked for on its own it cannot be told, and the part must not suffer."""
+    size, one, _ = EVEN
+    content, bank = scene(tiny_model, size)
+    positive = one.limit(tiny_conditioning(seed=6)) + tiny_conditioning(seed=5)
+    negative = tiny_conditioning(seed=4)
+    patched = patch(tiny_model, bank, method="rsa")
+    rows = first_calls(patched, content, make_guider=lambda model: OneByOne(model, positive, negative))
+    assert len(rows) == 4  # the whole picture and the area, for either prompt
+    for x, prompt, answer in rows:
+        whole, ours = x.shape[2:] == size, not torch.equal(prompt, negative[0][0])
+        if whole or ours:
+            assert is_fused(tiny_model, content, x, prompt, answer) == ours
 
 
 @pytest.mark.parametrize("storage", ["features", "latents"])

@@ -200,6 +200,23 @@ def test_two_patchers_in_series_with_layers_of_their_own_both_act(tiny_model, pa
         assert difference(both, sample(alone, content)) > 1e-4
 
 
+@pytest.mark.parametrize("storage", ["features", "latents"])
+def test_two_patchers_in_series_have_each_their_own_bank(tiny_model, storage):
+    """Whichever node comes first; with one bank in both places the picture is another."""
+    content, one, two = (inversion(tiny_model, picture(seed=seed), storage=storage) for seed in (2, 9, 10))
+
+    def sampled(*nodes):
+        model = tiny_model
+        for style, layers in nodes:
+            model = patch(model, content, style, layers=layers)
+        return sample(model, content)
+
+    both = sampled((one, "output.9"), (two, "output.11"))
+    assert difference(sampled((two, "output.11"), (one, "output.9")), both) < 1e-5
+    for style in (one, two):
+        assert difference(sampled((style, "output.9"), (style, "output.11")), both) > 1e-4
+
+
 def test_the_same_bank_serves_two_patchers_of_one_graph(server, graph):
     first = graphs.substituted(graph)
     second = {f"1{key}": {**node, "inputs": dict(node["inputs"])} for key, node in graph.items()}

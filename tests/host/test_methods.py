@@ -1,8 +1,12 @@
 """Every published fusion, run to the end in a real ComfyUI, against its formula in plain torch."""
 
+import copy
+import math
+
 import comfy.hooks
 import pytest
 import torch
+from comfy_extras.nodes_model_advanced import ModelSamplingContinuousEDM
 from magicstyle.core.bank import FeatureBank
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.tests.core.oracle import RULES, rsa
@@ -35,6 +39,24 @@ def test_each_method_equals_its_formula_after_a_full_run(tiny_model, name):
     theirs = stylize(tiny_model.model, *latents, tiny_sigmas(tiny_model, STEPS), context, RULES[name])
     assert difference(ours, theirs) <= 1e-4
     assert difference(sample(tiny_model, content) * SCALE, theirs) > 1e-3
+
+
+def test_diffstyler_on_a_continuous_schedule_takes_the_share_of_its_spread_in_log_space(tiny_model):
+    low, high = 0.05, 60.0
+    model = ModelSamplingContinuousEDM().patch(tiny_model, "eps", high, low)[0]
+    content = inversion(model, picture(), STEPS, scheduler="karras")
+    ours = sample(patch(model, FeatureBank(content.features, ()), method="diffstyler"), content) * SCALE
+    plain = sample(model, content) * SCALE
+
+    def share(_, sigma):
+        return math.log(float(sigma) / low) / math.log(high / low)
+
+    network = copy.copy(tiny_model.model)
+    network._modules = {**network._modules, "model_sampling": model.get_model_object("model_sampling")}
+    latents, context = (picture() * SCALE, picture(seed=9) * SCALE), tiny_conditioning()[0][0]
+    theirs = stylize(network, *latents, content.sigmas, context, RULES["diffstyler"], share)
+    assert difference(ours, theirs) <= 1e-4
+    assert difference(plain, theirs) > 1e-3
 
 
 def rsa_with_guidance(model, content, style, sigmas, positive, negative, cfg):

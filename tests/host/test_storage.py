@@ -5,6 +5,7 @@ import weakref
 from contextlib import suppress
 
 import comfy.controlnet
+import comfy.hooks
 import psutil
 import pytest
 import torch
@@ -16,8 +17,10 @@ from magicstyle.core.trajectory import Trajectory
 from magicstyle.nodes import inversion_run
 from magicstyle.nodes.inversion_run import invert
 from magicstyle.nodes.report import bank_summary
+from magicstyle.tests.host.neighbours import HalvedQueries
 from magicstyle.tests.host.scene import difference, patch, picture, sample
-from magicstyle.tests.host.tiny import tiny_conditioning, tiny_model
+from magicstyle.tests.host.test_methods import lora_file
+from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning, tiny_model, tiny_sigmas
 from safetensors import safe_open
 
 FUSIONS = [{"method": "ffa"}, {"method": "styleid"}]
@@ -77,6 +80,47 @@ def test_latents_and_features_give_the_same_picture(tiny_model, knobs, batch, cf
     results = [sample(patch(tiny_model, bank, **knobs), content, cfg, *prompts) for bank in (features, latents)]
     assert difference(*results) <= 1e-4
     assert difference(results[0], sample(tiny_model, content, cfg, *prompts)) > 1e-2
+
+
+def test_latents_and_features_give_the_same_picture_on_another_schedule(tiny_model):
+    content, features = scene(tiny_model, "features")
+    _, latents = scene(tiny_model, "latents")
+    arguments = content.noise["samples"], tiny_sigmas(tiny_model, 4, "karras")
+    results = [run_sampler(patch(tiny_model, bank), *arguments) for bank in (features, latents)]
+    assert difference(*results) <= 1e-4
+    assert difference(results[0], run_sampler(tiny_model, *arguments)) > 1e-3
+
+
+def test_one_picture_as_content_and_as_style_is_replayed_with_what_both_ask(tiny_model):
+    """StyleID asks the content's queries and the style's keys and values."""
+    results = []
+    for storage in ("features", "latents"):
+        content = inversion(tiny_model, picture(), storage)
+        bank = FeatureBank(content.features, (StyleEntry(content.features),))
+        results.append(sample(patch(tiny_model, bank, method="styleid"), content))
+    assert difference(*results) <= 1e-4
+
+
+def test_latents_are_replayed_without_the_hooks_of_the_sampling_run(tiny_model):
+    """A LoRA that a hook puts on for some model calls would be on for the replays, too."""
+    content, features = scene(tiny_model, "features")
+    _, latents = scene(tiny_model, "latents")
+    lora = comfy.hooks.create_hook_lora(lora_file(tiny_model, 7), 1.0, 0.0)
+    hooked = comfy.hooks.set_conds_props([tiny_conditioning()], 1.0, "default", None, lora)[0]
+    results = [sample(patch(tiny_model, bank), content, positive=hooked) for bank in (features, latents)]
+    assert difference(*results) <= 1e-4
+    assert difference(results[0], sample(patch(tiny_model, features), content)) > 1e-3
+
+
+def test_latents_are_replayed_with_the_override_of_the_model_that_made_them(tiny_model):
+    other = tiny_model.clone()
+    other.model_options["transformer_options"]["optimized_attention_override"] = HalvedQueries()
+    content, features = scene(other, "features")
+    _, latents = scene(other, "latents")
+    results = [sample(patch(tiny_model, bank), content) for bank in (features, latents)]
+    assert difference(*results) <= 1e-4
+    _, plain = scene(tiny_model, "features")
+    assert difference(sample(patch(tiny_model, plain), content), results[0]) > 1e-3
 
 
 @pytest.mark.parametrize("knobs", FUSIONS, ids=lambda knobs: knobs["method"])
@@ -167,6 +211,18 @@ def test_content_queries_and_style_keys_and_values_are_all_that_styleid_reads(ti
         patch(tiny_model, lean, method="ffa")
     with pytest.raises(MagicStyleError, match="reads the style 1's keys and values"):
         patch(tiny_model, FeatureBank(whole.content, (StyleEntry(queries),)), method="styleid")
+
+
+@pytest.mark.parametrize("method", ["styleid", "sac"])
+def test_the_contents_keys_and_values_are_asked_for_where_a_style_may_leave_tokens_to_the_content(tiny_model, method):
+    queries = inversion(tiny_model, picture(), "features", keep="queries").features
+    style = inversion(tiny_model, picture(10, 7, seed=9), "features", keep="keys and values").features
+    everywhere, nowhere = (FeatureBank(queries, (StyleEntry(style, weight),)) for weight in (1.0, 0.0))
+    somewhere = FeatureBank(queries, (StyleEntry(style, 1.0, torch.ones(1, 8, 12)),))
+    patch(tiny_model, everywhere, method=method)
+    for bank, style_weight in ((everywhere, 0.0), (nowhere, 1.0), (somewhere, 1.0)):
+        with pytest.raises(MagicStyleError, match=f"'{method}' reads the content's keys and values"):
+            patch(tiny_model, bank, method=method, style_weight=style_weight)
 
 
 def test_features_on_disk_are_the_same_and_their_files_go_with_the_bank(tiny_model, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """What must hold, in a real ComfyUI, on a miniature SD1.5."""
 
+import copy
 import functools
 import logging
 import math
@@ -350,6 +351,7 @@ def test_a_model_without_a_unet_is_refused(tiny_model):
     "latent, message",
     [
         (picture(16, 12), r"latent_image is 12x16 latent pixels but the content was inverted at 12x8"),
+        (picture(8, 16), r"latent_image is 16x8 latent pixels but the content was inverted at 12x8"),
         (picture(8, 12), None),
     ],
 )
@@ -380,6 +382,16 @@ def test_layers_that_were_not_stored_are_named(tiny_model):
         patch(tiny_model, bank, "output.3-11")
 
 
+def test_features_from_another_model_of_the_same_class_are_refused(tiny_model):
+    _, bank = scene(tiny_model)
+    other = tiny_model.clone()
+    without_middle = copy.copy(tiny_model.model.diffusion_model)
+    without_middle._modules = {**without_middle._modules, "middle_block": None}
+    other.add_object_patch("diffusion_model", without_middle)
+    with pytest.raises(MagicStyleError, match=r"bank holds features of another model \(BaseModel\)"):
+        patch(other, bank)
+
+
 def test_features_from_another_model_are_refused(tiny_model):
     _, bank = scene(tiny_model)
     other = tiny_model.clone()
@@ -388,13 +400,14 @@ def test_features_from_another_model_are_refused(tiny_model):
         patch(other, bank)
 
 
-def test_guidance_on_the_inversion_model_is_left_out_and_reported(tiny_model):
-    expected = inversion(tiny_model, picture())
+@pytest.mark.parametrize("storage", ["features", "latents"])
+def test_guidance_on_the_inversion_model_is_left_out_and_reported(tiny_model, storage):
+    expected = inversion(tiny_model, picture(), storage=storage)
     _, bank = scene(tiny_model)
     guided = patch(tiny_model, bank)
     guided.set_model_sampler_post_cfg_function(lambda args: args["denoised"] * 3, disable_cfg1_optimization=True)
     guided.set_model_sampler_cfg_function(lambda args: args["cond"] * 2)
-    result = inversion(guided, picture())
+    result = inversion(guided, picture(), storage=storage)
     assert torch.equal(result.noise["samples"], expected.noise["samples"])
     assert (
         "left out of the inversion: CFG function, post-CFG functions, forced CFG pass, FFA Model Patcher"
