@@ -15,6 +15,7 @@ from ..core.placement import narrowed
 from ..core.stored_features import FeatureWriter, StoredFeatures
 from ..core.trajectory import Trajectory
 from .call import Call, Handlers, ResNetCall
+from .model_call import ModelCall
 
 
 class Recorder:
@@ -39,8 +40,11 @@ class Recorder:
         """The finished features; they do not need the model any more."""
         return self._writer.close(header, ends)
 
+    def see_inputs(self, call: ModelCall) -> None:
+        """Nothing of them is kept."""
+
     @property
-    def handlers(self) -> Handlers:
+    def handlers(self) -> Handlers | None:
         """Who sees the calls of a model; the ResNet that is copied where its inputs are asked for."""
         return Handlers(self._see, resnet=self._see_resnet if self._writer.wants_resnet else None)
 
@@ -76,12 +80,17 @@ class TrajectoryRecorder:
         self._together = len(steps)
         yield
 
-    def see_inputs(self, inputs: Mapping[str, Tensor]) -> None:
+    def see_inputs(self, call: ModelCall) -> None:
         """Keep the model's other inputs of the first call, those of one step."""
         if not self.inputs:
-            self.inputs = {name: tensor.chunk(self._together)[0].clone() for name, tensor in inputs.items()}
+            self.inputs = {name: tensor.chunk(self._together)[0].clone() for name, tensor in call.tensors.items()}
 
-    def close(self, header: FeatureHeader, ends: NoisePair, source: object, weights: str) -> Trajectory:
+    @property
+    def handlers(self) -> Handlers | None:
+        """Nobody: the attention runs as it does."""
+        return None
+
+    def close(self, header: FeatureHeader, ends: NoisePair, source: object = None, weights: str = "") -> Trajectory:
         """The finished trajectory."""
         latents = narrowed(torch.stack(self._latents), self._dtype)
         return Trajectory(header, latents, self.inputs, ends, source=source, weights=weights)

@@ -50,6 +50,11 @@ class CudaLane:
         return copies
 
 
+def lane_to(device: torch.device) -> Lane | None:
+    """What carries features to a CUDA device; none is needed elsewhere."""
+    return CudaLane(device) if device.type == "cuda" else None
+
+
 def prefetched(view: StepView, layers: Sequence[LayerId], roles: str, lane: Lane) -> StepView:
     """A view of the same features on the lane's device; `layers` are asked in this order.
 

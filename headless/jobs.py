@@ -13,7 +13,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..core.errors import MagicStyleError
-from ..core.fusion import METHODS
 from ..core.ranges import check_finite
 from .console import Console, one_line
 from .model import HeadlessModel
@@ -93,14 +92,13 @@ class Studio:
 
     def _style(self, picture: Picture) -> Inversion:
         if picture.path not in self._styles:
-            roles = METHODS[self._order.recipe.settings.method].style
-            self._styles[picture.path] = self._invert("style", picture, roles)
+            self._styles[picture.path] = self._invert("style", picture, self._order.recipe.style_roles)
         return _found(self._styles[picture.path])
 
     def _content_of(self, picture: Picture) -> Inversion:
         if self._content is None or self._content[0] != picture.path:
             self._content = None  # make room before the next one is inverted
-            self._content = (picture.path, self._invert("content", picture, "qkv"))
+            self._content = (picture.path, self._invert("content", picture, self._order.recipe.content_roles))
         return _found(self._content[1])
 
     def _invert(self, role: str, picture: Picture, roles: str) -> Inversion | MagicStyleError:

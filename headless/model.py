@@ -21,7 +21,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from .attention import Hooks
+from .attention import DiffusersUnet, Hooks
 
 Config = Mapping[str, Any]
 # the original configuration of SD1.5, as the demo model's header states its own
@@ -68,12 +68,17 @@ class HeadlessModel:
     @property
     def layers(self) -> dict[LayerId, int]:
         """Every self-attention layer and its channels, in the order of execution."""
-        return self.hooks.widths
+        return self.architecture.widths
 
     @property
     def id(self) -> ModelId:
-        """The architecture that features depend on."""
-        return ModelId.of(type(self._unet).__name__, self.layers)
+        """The identity that features depend on."""
+        return self.architecture.id
+
+    @property
+    def architecture(self) -> DiffusersUnet:
+        """What the UNet's layers and attention calls are."""
+        return self.hooks.architecture
 
     @torch.inference_mode()
     def encode(self, pictures: Tensor) -> Tensor:

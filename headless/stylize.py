@@ -1,31 +1,39 @@
-"""The method in three calls: invert each picture, put their features into a bank, sample with fusion."""
+"""The method in three calls: invert each picture, put their features into a bank, sample with fusion.
+
+Capture, fusion and replay are those of attention_patches; what is diffusers' own is in headless/attention.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..attention_patches.call import Handlers
+from ..attention_patches.capture import Recorder, TrajectoryRecorder
+from ..attention_patches.checks import check_roles, check_run, stored_layers
+from ..attention_patches.fusion_patch import FusionPatch, SigmaWindow
+from ..attention_patches.prefetch import lane_to
+from ..attention_patches.replay import Rerun
+from ..attention_patches.views import step_views
 from ..core.adain import adain_map
-from ..core.attention import Kernel
 from ..core.bank import FeatureBank, StyleEntry
-from ..core.features import AttentionFeatures, FeatureHeader
-from ..core.fusion import FusionSettings, content_roles, fuse, style_roles
-from ..core.inversion import Denoiser, Steps, sampling_grid
+from ..core.features import FeatureHeader, ImageFeatures
+from ..core.inversion import Denoiser, sampling_grid
 from ..core.inversion_methods import invert_latent, sample_back
 from ..core.layers import LayerId, select_layers
 from ..core.noise_pair import NoisePair
-from ..core.regions import Grid, mask_to_tokens
-from ..core.scene import Moment, Scene, StyleFeatures
+from ..core.regions import Grid
+from ..core.scene import Moment
 from ..core.schedule import LEVELS
-from ..core.stored_features import FeatureWriter, StoredFeatures
-from .attention import Handler
+from ..core.stored_features import FeatureWriter
+from ..core.trajectory import Trajectory
 from .model import HeadlessModel
 from .recipe import Recipe
 
+EVERYWHERE = SigmaWindow(float("inf"), 0.0)
 Callback = Callable[[dict[str, Any]], None]
 
 
@@ -33,7 +41,7 @@ class Inversion(NamedTuple):
     """An inverted picture (or batch of pictures): where it ended, in the model's scale, and the features on the way."""
 
     ends: NoisePair
-    features: StoredFeatures
+    features: ImageFeatures
 
     @property
     def noise(self) -> Tensor:
@@ -47,23 +55,28 @@ def invert(
     latent: Tensor,
     recipe: Recipe,
     *,
-    roles: str = "qkv",
+    roles: str | None = None,
     dtype: torch.dtype = torch.float16,
+    storage: str = "features",
     callback: Callback | None = None,
 ) -> Inversion:
-    """Walk a latent b c h w up to its noise and keep the features of the recipe's layers."""
+    """Walk a latent b c h w up to its noise; keep the features of the recipe's layers, or the latents that replay them.
+
+    `roles` are letters of "qkvx"; by default all that the recipe can ask of a content.
+    """
+    roles = recipe.content_roles if roles is None else roles
     sigmas = recipe.sigmas.to(latent.device)
-    grid = tuple(sampling_grid(sigmas).tolist())
-    writer = FeatureWriter(select_layers(recipe.layers, model.layers), len(grid), roles, dtype)
-
-    @contextmanager
-    def record(step: Steps, x: Tensor) -> Iterator[None]:
-        with model.hooks.answered_by(_capture(writer, step if isinstance(step, tuple) else (step,))):
-            yield
-
-    found = invert_latent(model.denoised, latent, sigmas, recipe.inversion, callback=callback, record=record)
-    header = FeatureHeader(model.id, recipe.inversion.method, grid, tuple(latent.shape), {})
-    return Inversion(found.ends, writer.close(header))
+    levels, grids = tuple(sampling_grid(sigmas).tolist()), _kept_grids(model, latent, recipe, roles)
+    recorder: Recorder | TrajectoryRecorder = TrajectoryRecorder(len(levels), dtype)
+    if storage == "features":
+        recorder = Recorder(FeatureWriter(tuple(grids), len(levels), roles, dtype))
+    with model.hooks.answered_by(recorder.handlers):
+        found = invert_latent(
+            model.denoised, latent, sigmas, recipe.inversion, callback=callback, record=recorder.recording
+        )
+    heads = {layer: facts.heads for layer, facts in model.architecture.layers.items() if layer in grids}
+    header = FeatureHeader(model.id, recipe.inversion.method, levels, tuple(latent.shape), grids, heads)
+    return Inversion(found.ends, recorder.close(header, found.ends))
 
 
 @torch.inference_mode()
@@ -98,54 +111,36 @@ def reconstruct(model: HeadlessModel, content: Inversion, recipe: Recipe, callba
 
 def fused(model: HeadlessModel, bank: FeatureBank, recipe: Recipe) -> Denoiser:
     """The model's denoiser with the bank's features in the recipe's layers."""
-    layers = frozenset(select_layers(recipe.layers, model.layers))
+    patch = FusionPatch(bank, recipe.settings, stored_layers(model.architecture, bank, recipe.layers), EVERYWHERE)
+    check_roles(patch.pictures(bank), recipe.settings.method)
+    lane = lane_to(model.device)
 
     def denoised(x: Tensor, sigma: Tensor) -> Tensor:
-        noise = float(model.timesteps(sigma[:1])) / LEVELS
-        with model.hooks.answered_by(_fusion(bank, recipe.settings, layers, float(sigma[0]), noise)):
+        """b c h w, sigma b -> b c h w."""
+        check_run(bank, latent=x)
+        level, noise = float(sigma[0]), float(model.timesteps(sigma[:1])) / LEVELS
+        views = step_views(patch, bank, level, rerun_like(model, x), lane)
+        with model.hooks.answered_by(patch.handlers(views, Moment(patch.progress(level), noise))):
             return model.denoised(x, sigma)
 
     return denoised
 
 
-def _capture(writer: FeatureWriter, steps: tuple[int, ...]) -> Handler:
-    def handle(layer: LayerId, grid: Grid, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if layer in writer:
-            rows = zip(*(tensor.chunk(len(steps)) for tensor in (q, k, v)), strict=True)
-            for step, own in zip(steps, rows, strict=True):
-                writer.write(layer, grid, step, AttentionFeatures(*own))
-        return kernel.call(q, k, v, None)
+def rerun_like(model: HeadlessModel, like: Tensor) -> Rerun:
+    """Runs stored latents through the model, on the device and in the precision of `like`, b c h w."""
 
-    return handle
+    def rerun(trajectory: Trajectory, step: int, handlers: Handlers) -> None:
+        x = trajectory.latents[step].to(like)
+        with model.hooks.answered_by(handlers):
+            model.denoised(x, x.new_full((x.shape[0],), trajectory.header.sigmas[step]))
 
-
-def _fusion(
-    bank: FeatureBank, settings: FusionSettings, layers: frozenset[LayerId], sigma: float, noise: float
-) -> Handler:
-    roles = content_roles(settings, bank), *(style_roles(settings) for _ in bank.styles)
-    steps = [features.nearest(sigma).step for features in bank]
-    moment = Moment(steps[0] / len(bank.content.header.sigmas), noise)
-
-    def handle(layer: LayerId, grid: Grid, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if layer not in layers:
-            return kernel.call(q, k, v, None)
-        content, *styles = (
-            _on_rows(features.at(layer, step, kept), q) for features, step, kept in zip(bank, steps, roles, strict=True)
-        )
-        placed = tuple(_placed(found, entry, layer, grid) for found, entry in zip(styles, bank.styles, strict=True))
-        return fuse(kernel, Scene(AttentionFeatures(q, k, v), content, placed, moment), settings)
-
-    return handle
+    return rerun
 
 
-def _placed(features: AttentionFeatures, entry: StyleEntry, layer: LayerId, grid: Grid) -> StyleFeatures:
-    """One style's features with its weight, and its masks on the layer's tokens."""
-    region = None if entry.region is None else mask_to_tokens(entry.region, grid)
-    mask = entry.style_mask
-    shown = None if mask is None else mask_to_tokens(mask, entry.features.header.grids[layer]).to(features.k)
-    return StyleFeatures(features, entry.weight, region, shown)
-
-
-def _on_rows(features: AttentionFeatures, q: Tensor) -> AttentionFeatures:
-    """Features of one picture, or of as many as q has rows, on the device and in the precision of q."""
-    return AttentionFeatures(*(None if t is None else t.to(q).expand(q.shape[0], -1, -1) for t in features))
+def _kept_grids(model: HeadlessModel, latent: Tensor, recipe: Recipe, roles: str) -> dict[LayerId, Grid]:
+    """The token grids of the recipe's layers, and of the block whose ResNet is copied where that is asked for."""
+    every = model.architecture.grids((latent.shape[2], latent.shape[3]))
+    chosen, resnet = set(select_layers(recipe.layers, every)), model.architecture.resnet
+    if "x" in roles and resnet is not None:
+        chosen.add(resnet.layer)
+    return {layer: grid for layer, grid in every.items() if layer in chosen}

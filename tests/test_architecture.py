@@ -12,7 +12,7 @@ LAYERS = {
     "core": {"core"},
     "attention_patches": {"core", "attention_patches"},
     "nodes": {"core", "attention_patches", "nodes"},
-    "headless": {"core", "headless"},
+    "headless": {"core", "attention_patches", "headless"},
 }
 HOST = {
     "comfy",

@@ -28,7 +28,7 @@ from ..checks import check_bank, check_roles, check_run, stored_layers
 from ..entry import Entry, with_entry
 from ..fusion_patch import FusionPatch, SigmaWindow, coverage_warning
 from ..model_call import ModelCall
-from ..prefetch import CudaLane, Lane
+from ..prefetch import Lane, lane_to
 from ..seam import hooked
 from ..views import step_views
 from .conds import with_conds_named, with_prompts_named
@@ -146,17 +146,17 @@ class _Run:
 
     def __init__(self, bank: FeatureBank) -> None:
         self.bank = bank
-        self._lanes: dict[torch.device, CudaLane] = {}
+        self._lanes: dict[torch.device, Lane | None] = {}
         self._warned: set[str] = set()
 
     def __deepcopy__(self, memo: object) -> _Run:
         return self
 
     def lane(self, device: torch.device) -> Lane | None:
-        """What carries features to a CUDA device, the same for the whole run."""
-        if device.type != "cuda":
-            return None
-        return self._lanes.get(device) or self._lanes.setdefault(device, CudaLane(device))
+        """What carries features to a device, the same for the whole run."""
+        if device not in self._lanes:
+            self._lanes[device] = lane_to(device)
+        return self._lanes[device]
 
     def warn(self, deed: str, layers: Collection[LayerId]) -> None:
         """Say once a run in which layers another node leaves us nothing to fuse."""

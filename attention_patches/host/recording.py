@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from comfy.patcher_extension import WrappersMP
@@ -22,10 +23,9 @@ def install_capture(model: Model, recorder: Recorder | TrajectoryRecorder, *, to
 
     def apply_model(executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         call = ModelCall.read(args, kwargs)
-        if isinstance(recorder, TrajectoryRecorder):
-            recorder.see_inputs(call.tensors)
-            return executor(*args, **kwargs)
-        with hooked(call, architecture, recorder.handlers):
+        recorder.see_inputs(call)
+        handlers = recorder.handlers
+        with nullcontext() if handlers is None else hooked(call, architecture, handlers):
             return executor(*args, **kwargs)
 
     def prepare_sampling(

@@ -8,13 +8,12 @@ import torch
 from diffusers import UNet2DConditionModel
 from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import AttentionFeatures
 from magicstyle.core.fusion import METHODS, FusionSettings
 from magicstyle.core.inversion_methods import INVERSIONS, InversionSettings, invert_latent, sample_back
 from magicstyle.core.layers import LayerId, legal_range, select_layers
 from magicstyle.core.schedule import noise_levels
 from magicstyle.core.weights import DEMO_CONTENT, DEMO_MODEL, read_demo_file, under
-from magicstyle.headless.attention import Hooks, halved
+from magicstyle.headless.attention import PLAIN, Hooks, halved
 from magicstyle.headless.model import (
     SD15_AUTOENCODER,
     SD15_SCALE,
@@ -89,7 +88,7 @@ def test_captured_grids_hold_one_token_per_cell(model):
 def test_sd15_layers_have_the_hosts_names_and_widths():
     with torch.device("meta"):
         unet15 = UNet2DConditionModel(**unet_config(SD15_UNET))
-    widths = Hooks(unet15).widths
+    widths = Hooks(unet15).architecture.widths
     assert legal_range(widths) == "input.1-2, input.4-5, input.7-8, middle.0, output.3-11"
     assert [widths[LayerId("output", number, 0)] for number in (3, 6, 9)] == [1280, 640, 320]
     assert list(widths) == list(select_layers("all", widths)) and len(widths) == 16
@@ -184,7 +183,7 @@ def inverted(model):
 def test_capture_is_invisible(model, inverted):
     other = invert(model, model.encode(pictures(seed=1)), Recipe(steps=4, layers="all"))
     assert torch.equal(other.noise, inverted[0].noise)
-    assert model.hooks.handler is not None and not inverted[0].noise.requires_grad
+    assert model.hooks.handlers is PLAIN and not inverted[0].noise.requires_grad
 
 
 def test_a_neutral_setting_is_bit_identical(model, inverted):
@@ -215,14 +214,15 @@ def test_fusion_is_the_oracles(model, inverted, w_s, w_c, g, tau):
     sigmas, step, errors = recipe.sigmas, 1, []
     answered_by = model.hooks.answered_by
 
-    def checked(handler):
-        def handle(layer, grid, kernel, q, k, v):
-            out = handler(layer, grid, kernel, q, k, v)
-            expected = expect(layer, kernel.heads, AttentionFeatures(q, k, v))
+    def checked(handlers):
+        def handle(call):
+            out = handlers.attention(call)
+            out = call.plain() if out is None else out
+            expected = expect(call.layer, call.kernel.heads, call.live)
             errors.append(float((out - expected).abs().max() / expected.abs().max()))
             return out
 
-        return answered_by(handle)
+        return answered_by(handlers._replace(attention=handle))
 
     def expect(layer, heads, live):
         if layer not in select_layers(recipe.layers, model.layers):
@@ -242,6 +242,39 @@ def test_fusion_is_the_oracles(model, inverted, w_s, w_c, g, tau):
     finally:
         del model.hooks.answered_by
     assert len(errors) == len(model.layers) and max(errors) < 1e-5
+
+
+@pytest.mark.parametrize("method", ["ffa", "diffstyler"])
+def test_latents_give_what_features_give(model, method):
+    recipe = Recipe(FusionSettings(method), steps=4)
+    results = []
+    for storage in ("features", "latents"):
+        kept = {"dtype": torch.float32, "storage": storage}
+        entries = [invert(model, model.encode(pictures(1, seed=seed)), recipe, **kept) for seed in (1, 2)]
+        assert {entry.features.representation for entry in entries} == {storage}
+        results.append(stylize(model, *entries, recipe))
+    assert_close(results[1], results[0], atol=1e-4, rtol=1e-4)
+
+
+def test_the_resnet_is_copied_while_noise_is_high(model, inverted):
+    """Early steps end where the content's own do in that block; what was not kept is not copied."""
+    recipe = Recipe(FusionSettings("diffstyler"), steps=4, adain=0.0)
+    content = invert(model, model.encode(pictures(seed=1)), recipe, dtype=torch.float32)
+    assert content.features.roles == "qkvx" and "output.4" in legal_range(content.features.header.layers)
+    bank, without = (
+        FeatureBank(entry.features, (StyleEntry(inverted[1].features),)) for entry in (content, inverted[0])
+    )
+    x = inverted[0].noise
+    for step, copied in ((0, True), (3, False)):
+        sigma = recipe.sigmas[step].expand(2)
+        ours, theirs = fused(model, bank, recipe)(x, sigma), fused(model, without, recipe)(x, sigma)
+        assert torch.equal(ours, theirs) != copied
+
+
+def test_a_running_latent_of_another_size_is_refused(model, inverted):
+    bank = FeatureBank(inverted[0].features, (StyleEntry(inverted[1].features),))
+    with pytest.raises(MagicStyleError, match="but the content was inverted at"):
+        fused(model, bank, Recipe(steps=4))(torch.zeros(2, 4, 6, 6), torch.ones(2))
 
 
 @pytest.mark.parametrize("method", INVERSIONS)

@@ -4,10 +4,11 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import SamplerCustom
+from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import METHODS, FusionSettings
 from magicstyle.headless.model import load_demo_model
-from magicstyle.headless.stylize import Recipe, invert, reconstruct, stylize
+from magicstyle.headless.stylize import Recipe, invert, paint, reconstruct, stylize
 from magicstyle.nodes import demo_model as node_module
 from magicstyle.nodes.bank import FeatureBankNode
 from magicstyle.nodes.demo_model import DemoModel
@@ -105,6 +106,50 @@ def test_both_stylize_the_same(demo, headless, in_comfyui, in_headless, method, 
     theirs = sampled(patched, demo, start, content[2])
     ours = stylize(headless, *in_headless, Recipe(settings, steps=STEPS))
     print(f"{method}: relative difference {difference(ours, theirs):.2e}")
+    assert difference(ours, theirs) < TOLERANCE
+
+
+def painted(demo, bank, start, method):
+    """The first outputs of an inversion node sampled with a bank."""
+    settings = FusionSettings(method)
+    knobs = {name: getattr(settings, name) for name in vars(settings)}
+    patched = PatchFFA.execute(
+        model=demo[0], bank=bank, layers="output.6-11", start_percent=0.0, end_percent=1.0, **knobs
+    ).args[0]
+    noise, _, sigmas, _ = start
+    return sampled(patched, demo, noise, sigmas)
+
+
+def test_both_copy_the_contents_resnet(demo, headless, pictures, in_comfyui, in_headless):
+    """DiffStyler's second half: the inputs of one decoder ResNet, kept on request. From the style's noise they tell."""
+    model, vae, conditioning = demo[:3]
+    latent = VAEEncode().encode(vae, pictures[0])[0]
+    inputs = {"steps": STEPS, "scheduler": "ddim_uniform", "layers": "output.3-11", "storage": "features"}
+    content = InvertContent.execute(
+        model=model, latent=latent, conditioning=conditioning, keep="all and ResNet", **inputs
+    ).args
+    with_it, without = (
+        painted(demo, FeatureBankNode.execute(features, in_comfyui[1][1]).args[0], in_comfyui[1], "diffstyler")
+        for features in (content[1], in_comfyui[0][1])
+    )
+    recipe = Recipe(FusionSettings("diffstyler"), steps=STEPS)
+    own = invert(headless, headless.encode(pictures[0].movedim(-1, 1) * 2 - 1), recipe)
+    bank = FeatureBank(own.features, (StyleEntry(in_headless[1].features),))
+    ours = paint(headless, bank, in_headless[1].ends, recipe)
+    assert own.features.roles == "qkvx"
+    assert difference(ours, with_it) < TOLERANCE
+    assert difference(without, with_it) > 10 * TOLERANCE
+
+
+def test_copies_of_a_style_weigh_the_same_in_both(demo, headless, in_comfyui, in_headless):
+    region = torch.full((1, 8, 8), 0.5)
+
+    def bank(content, style):
+        return FeatureBank(content, (StyleEntry(style, 0.5, region), StyleEntry(style, 0.5, region)))
+
+    theirs = painted(demo, bank(in_comfyui[0][1], in_comfyui[1][1]), in_comfyui[0], "ffa")
+    recipe = Recipe(FusionSettings("ffa"), steps=STEPS)
+    ours = paint(headless, bank(*(entry.features for entry in in_headless)), in_headless[0].ends, recipe)
     assert difference(ours, theirs) < TOLERANCE
 
 
