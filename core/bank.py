@@ -13,8 +13,6 @@ from .features import ImageFeatures
 from .layers import LayerId, legal_range
 from .ranges import check_weight
 
-MOST_WEIGHT = 1e6  # above which half precision knows nothing beside the style
-
 
 class StyleEntry(NamedTuple):
     """One style in a bank: its features, its weight, and where it acts and may be drawn from."""
@@ -39,8 +37,6 @@ class FeatureBank:
     def _check_style(self, number: int, style: StyleEntry) -> None:
         check_weight(f"the weight of style {number}", style.weight)
         content, header = self.content.header, style.features.header
-        if not 0.0 <= style.weight <= MOST_WEIGHT:
-            raise MagicStyleError(f"Style {number} has the weight {style.weight}: choose 0 or a positive number.")
         if header.model.digest != content.model.digest:
             raise MagicStyleError(
                 f"Style {number} was inverted with another model ({header.model.name}) than the content "

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .bank import MOST_WEIGHT
 from .features import RESNET, ROLES, FeatureHeader, ModelId
 from .layers import BLOCKS, LayerId
+from .ranges import MOST_WEIGHT
 from .regions import Grid
 from .stored_features import StoredFeatures
 from .trajectory import INPUT_RANKS, Trajectory
