@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -22,6 +21,10 @@ from ..core.attention import Kernel
 from ..core.features import AttentionFeatures
 from ..core.layers import LayerId
 from ..core.regions import Grid
+from . import quiet_diffusers  # noqa: F401 (before diffusers)
+
+# isort: split
+from diffusers import UNet2DConditionModel
 
 # changes nothing
 PLAIN = Handlers(Call.plain)

@@ -1,0 +1,15 @@
+"""Any module of the command line may be the first that a program imports."""
+
+import subprocess
+import sys
+
+import pytest
+from magicstyle.tests.host.locate import PACK
+
+
+@pytest.mark.parametrize("module", ["attention", "model"])
+def test_a_module_that_needs_diffusers_prepares_for_it(module):
+    """A torchvision that was built for another torch, as beside a CPU torch, must not matter."""
+    code = f"import benchmarks, magicstyle.headless.{module}"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=PACK, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr[-2000:]
