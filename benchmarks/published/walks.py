@@ -130,7 +130,9 @@ class StyleIdWalk:
     def invert(self, picture: Tensor, roles: str, callback: Callback | None = None) -> Inversion:
         """A picture 1 3 h w in -1..1 -> its latent of t = 999, in the scale of that level, and its features."""
         latent = self._posterior(picture, torch.Generator().manual_seed(SEED))
-        return walk_up(self.model, latent, self._times, roles, callback=callback)
+        # in mixed precision attention reads them in half precision anyway
+        dtype = torch.float16 if self.model.device.type == "cuda" else latent.dtype
+        return walk_up(self.model, latent, self._times, roles, dtype=dtype, callback=callback)
 
     @torch.inference_mode()
     def paint(
@@ -155,6 +157,7 @@ def walk_up(
     roles: str = "qkv",
     *,
     layers: str = Recipe.layers,
+    dtype: torch.dtype = torch.float32,
     callback: Callback | None = None,
 ) -> Inversion:
     """The script's inversion of a latent b c h w, its steps in the form x = x0 + sigma eps.
@@ -163,7 +166,7 @@ def walk_up(
     """
     sigmas = noise_levels().to(latent)
     descending = timesteps[::-1]
-    writer = FeatureWriter(select_layers(layers, model.layers), len(timesteps), roles, latent.dtype)
+    writer = FeatureWriter(select_layers(layers, model.layers), len(timesteps), roles, dtype)
     x = latent * spread(sigmas[timesteps[0]])  # the clean latent counts as one of the lowest level
     for t, target in zip(timesteps, [*timesteps[1:], LEVELS - 1], strict=True):
         with recording(model, writer, descending.index(t)):
