@@ -27,7 +27,8 @@ from typing import Any
 
 import numpy as np
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.headless.pictures import write_png
+from magicstyle.headless.png import write_png
+from magicstyle.headless.version import version
 from magicstyle.tools.workflows.definitions import parse_definitions
 from magicstyle.tools.workflows.export import Exporter
 from magicstyle.tools.workflows.published_pair import pair as describe_pair
@@ -37,7 +38,6 @@ from tqdm import tqdm
 from .__main__ import SIZES, chosen_methods
 from .inputs import Checkpoint, read_data
 from .painting import Order, Pair, settings_of
-from .report import pack_version
 
 PATIENCE = 1800  # seconds for one picture
 POLL = 0.2
@@ -126,7 +126,7 @@ def graph_of(order: Order, method: str, pair: Pair, host: Host) -> dict[str, Any
     checkpoint = None if order.checkpoint.path is None else str(order.checkpoint.path)
     settings = asdict(settings_of(method))
     described = describe_pair(checkpoint, *names, settings, steps=order.steps, name=f"published/{pair.result.stem}")
-    return Exporter(described, host.definitions, pack_version()).api()
+    return Exporter(described, host.definitions, version()).api()
 
 
 def paint_all(order: Order, method: str, host: Host, *, quiet: bool = False) -> int:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import METHODS, FusionSettings
-from magicstyle.headless.pictures import read_picture, read_record, to_tensor, write_png
+from magicstyle.headless.pictures import read_picture, to_tensor
+from magicstyle.headless.png import inspect, write_png
 from magicstyle.headless.stylize import Inversion
 from tqdm import tqdm
 
@@ -79,10 +80,12 @@ class Order:
         return [pair for pair in self.pairs(method) if self._record_of(pair) != self.record(method, pair)]
 
     def _record_of(self, pair: Pair) -> str | None:
-        found = read_record(pair.result)
-        if found is None and pair.result.exists():
+        if not pair.result.exists():
+            return None
+        found = inspect(pair.result)
+        if found.record is None and not found.blank:
             raise MagicStyleError(f"{pair.result} is not a result of this program: choose another folder with --out.")
-        return found
+        return found.record if found.whole else None
 
 
 def settings_of(method: str) -> FusionSettings:

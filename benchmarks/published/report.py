@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import platform
-import re
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 from pathlib import Path
 
 import torch
 from magicstyle.headless.pictures import read_picture
 from magicstyle.headless.sheet import contact_sheet
+from magicstyle.headless.version import version
 
 from .inputs import MetricWeights
 from .painting import Order, cost, settings_of
@@ -29,19 +29,13 @@ Estimates = Mapping[str, Mapping[str, Estimate]]
 def versions() -> str:
     """What ran."""
     names = ("torch", "diffusers", "transformers", "numpy")
-    return ", ".join([f"magicstyle {pack_version()}", f"Python {platform.python_version()}", *map(_version, names)])
-
-
-def pack_version() -> str:
-    """The version in pyproject.toml."""
-    text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-    return re.search(r'^version = "(.+)"$', text, re.MULTILINE)[1]
+    return ", ".join([f"magicstyle {version()}", f"Python {platform.python_version()}", *map(_version, names)])
 
 
 def _version(name: str) -> str:
     try:
-        return f"{name} {version(name)}"
-    except PackageNotFoundError:
+        return f"{name} {metadata.version(name)}"
+    except metadata.PackageNotFoundError:
         return f"{name} missing"
 
 

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import AttentionFeatures, FeatureBank, FeatureHeader, FeatureWriter, StyleEntry
+from magicstyle.core.features import AttentionFeatures, FeatureHeader
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion import Denoiser, predicted_noise
 from magicstyle.core.layers import LayerId, select_layers
+from magicstyle.core.noise_pair import NoisePair
 from magicstyle.core.schedule import LEVELS, noise_levels
+from magicstyle.core.stored_features import FeatureWriter
 from magicstyle.core.weights import read_demo_file, read_sd15_checkpoint
 from magicstyle.headless.model import (
     SD15_AUTOENCODER,
@@ -176,7 +179,7 @@ def walk_up(
             callback({"x": x, "sigma": sigmas[t]})
     grid = tuple(float(sigmas[t]) for t in descending)
     header = FeatureHeader(model.id, "styleid-repo", grid, tuple(latent.shape), {})
-    return Inversion(x / spread(sigmas[-1]), writer.close(header))
+    return Inversion(NoisePair(x / spread(sigmas[-1])), writer.close(header))
 
 
 def walk_down(denoised: Denoiser, start: Tensor, timesteps: Sequence[int], callback: Callback | None = None) -> Tensor:

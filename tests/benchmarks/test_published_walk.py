@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from magicstyle.benchmarks.published import walks
+from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.layers import select_layers
 from magicstyle.core.weights import DEMO_CONTENT, DEMO_STYLE
