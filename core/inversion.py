@@ -1,7 +1,8 @@
 """DDIM in both directions: from an image latent to its noise, and from the noise back to the image latent.
 
 Of the ways to the noise, `sample_ddim_inversion` is the plain one, `sample_fixed_point_inversion` looks for the latents
-that sampling would come from, and `sample_noising` inverts nothing. The way that loses nothing is in `reversible`.
+that sampling would come from, and `sample_noising` inverts nothing. The way that loses nothing is in `reversible`, the
+one of second order in `midpoint`.
 
 Everything is in the variance-exploding form of k-diffusion, x = x0 + sigma eps, in which a DDIM step is exactly an
 Euler step of the probability-flow ODE (Song et al. 2021; Karras et al. 2022).
@@ -32,6 +33,11 @@ def no_record(step: Steps, x: Tensor) -> AbstractContextManager[Any]:
 def sampling_grid(sigmas: Tensor) -> Tensor:
     """The noise levels that a sampler evaluates: a descending schedule without its final zero."""
     return sigmas[:-1] if float(sigmas[-1]) == 0.0 else sigmas
+
+
+def with_zero(sigmas: Tensor) -> Tensor:
+    """A descending schedule n that ends with zero, whether it did or not."""
+    return torch.cat([sampling_grid(sigmas), sigmas.new_zeros(1)])
 
 
 def sample_ddim_inversion(

@@ -17,8 +17,11 @@ from .inversion import (
     sample_ddim_inversion,
     sample_fixed_point_inversion,
     sample_noising,
+    sampling_grid,
     steps_together,
+    with_zero,
 )
+from .midpoint import middles, sample_midpoint, sample_midpoint_inversion
 from .noise_pair import NoisePair
 from .reversible import sample_exact, sample_exact_inversion
 
@@ -57,10 +60,15 @@ class InversionMethod:
     calls: Callable[[int, int], int]  # (steps, corrections) -> model calls, at most
     options: tuple[str, ...] = ()  # the settings that `sample` takes
     inverts: bool = True  # whether the sampler returns the picture
+    levels: Callable[[Tensor], Tensor] = sampling_grid  # schedule -> the levels that are recorded
     steps_per_call: Callable[[int, int], int] = lambda batch, levels: 1  # how many of the levels share a model call
 
 
-SAMPLERS: dict[str, Callable[..., Tensor]] = {"ddim": sample_ddim, "exact": sample_exact}
+SAMPLERS: dict[str, Callable[..., Tensor]] = {
+    "ddim": sample_ddim,
+    "exact": sample_exact,
+    "midpoint": sample_midpoint,
+}
 
 INVERSIONS = {
     "ddim": InversionMethod("DDIM inversion", sample_ddim_inversion, "ddim", lambda steps, _: steps + 1),
@@ -81,7 +89,22 @@ INVERSIONS = {
         inverts=False,
         steps_per_call=steps_together,
     ),
+    "midpoint": InversionMethod(
+        "Midpoint inversion",
+        sample_midpoint_inversion,
+        "midpoint",
+        lambda steps, _: steps + 1,
+        levels=lambda sigmas: middles(with_zero(sigmas)),
+    ),
 }
+
+
+def visited_levels(sampler: object, sigmas: Tensor) -> Tensor:
+    """The levels at which a sampler's steps need features, from its function and its descending schedule.
+
+    What `sample_midpoint` finds at its first level only leads to the first middle.
+    """
+    return middles(sigmas) if sampler is sample_midpoint else sampling_grid(sigmas)
 
 
 class Inverted(NamedTuple):

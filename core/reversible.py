@@ -16,10 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from .inversion import Denoiser, Record, no_record, predicted_noise, sampling_grid, step_state
+from .inversion import Denoiser, Record, no_record, predicted_noise, step_state, with_zero
 from .noise_pair import NoisePair
 
 GROWTH = 30.0
@@ -61,7 +60,7 @@ def sample_exact_inversion(
     the clean latent to the lowest level, as in plain DDIM inversion, and sampling need not repeat it: that step down
     follows from the two latents above.
     """
-    levels = _with_zero(sigmas)
+    levels = with_zero(sigmas)
     last = len(levels) - 2
     below, x = x, x + levels[last] * predicted_noise(model, x, levels[last], extra_args)
     for step in range(last, -1, -1):
@@ -88,7 +87,7 @@ def sample_exact(
     gamma: Gamma = damped,
 ) -> Tensor:
     """The sampler that undoes `sample_exact_inversion`: one call a step, b c h w. Without a companion, x is its own."""
-    levels, above = _with_zero(sigmas), None
+    levels, above = with_zero(sigmas), None
     for step in range(len(sigmas) - 1):
         eps = predicted_noise(model, x, sigmas[step], extra_args)
         if callback is not None:
@@ -100,7 +99,3 @@ def sample_exact(
             missed = above - (x + (sigmas[step - 1] - sigmas[step]) * eps)
             above, x = x, x + down + gamma(levels, step) * missed
     return x
-
-
-def _with_zero(sigmas: Tensor) -> Tensor:
-    return torch.cat([sampling_grid(sigmas), sigmas.new_zeros(1)])

@@ -66,7 +66,7 @@ def invert(
     """
     roles = recipe.content_roles if roles is None else roles
     sigmas = recipe.sigmas.to(latent.device)
-    levels, grids = tuple(sampling_grid(sigmas).tolist()), _kept_grids(model, latent, recipe, roles)
+    levels, grids = recipe.inversion.way.levels(sigmas).tolist(), _kept_grids(model, latent, recipe, roles)
     recorder: Recorder | TrajectoryRecorder = TrajectoryRecorder(len(levels), dtype)
     if storage == "features":
         recorder = Recorder(FeatureWriter(tuple(grids), len(levels), roles, dtype))
@@ -75,7 +75,7 @@ def invert(
             model.denoised, latent, sigmas, recipe.inversion, callback=callback, record=recorder.recording
         )
     heads = {layer: facts.heads for layer, facts in model.architecture.layers.items() if layer in grids}
-    header = FeatureHeader(model.id, recipe.inversion.method, levels, tuple(latent.shape), grids, heads)
+    header = FeatureHeader(model.id, recipe.inversion.method, tuple(levels), tuple(latent.shape), grids, heads)
     return Inversion(found.ends, recorder.close(header, found.ends))
 
 

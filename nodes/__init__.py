@@ -10,6 +10,7 @@ from .exact_sampler import ExactSampler
 from .files import LoadFeatureBank, SaveFeatureBank, register_folder
 from .initial_latent import InitialLatent
 from .inversion_nodes import InvertContent, InvertStyle
+from .midpoint_sampler import MidpointSampler
 from .patcher import PatchFFA
 from .preview import FeaturePreview
 from .regions_from_words import RegionsFromWords
@@ -27,6 +28,7 @@ NODES: list[type[io.ComfyNode]] = [
     FeaturePreview,
     RegionsFromWords,
     ExactSampler,
+    MidpointSampler,
 ]
 
 

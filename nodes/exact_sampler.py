@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..core.errors import MagicStyleError
 from ..core.inversion import sampling_grid
-from ..core.inversion_methods import INVERSIONS
 from ..core.ranges import check_finite
 from ..core.reversible import sample_exact
 from .latent_pair import Latent, LatentPair, required_pair
@@ -51,12 +50,6 @@ class ExactSampler(io.ComfyNode):
     def execute(cls, latent: Latent) -> io.NodeOutput:
         """A sampler around this latent's pair."""
         return io.NodeOutput(exact_sampler(required_pair(latent)))
-
-
-def host_sampler(method: str, noise: Latent) -> comfy.samplers.KSAMPLER:
-    """The host's sampler that belongs to an inversion method, for noise that it gave."""
-    sampler = INVERSIONS[method].sampler
-    return exact_sampler(required_pair(noise)) if sampler == "exact" else comfy.samplers.sampler_object(sampler)
 
 
 def exact_sampler(pair: LatentPair) -> comfy.samplers.KSAMPLER:

@@ -93,7 +93,8 @@ def _inputs(picture: str) -> list[Any]:
             default=InversionOrder.method,
             optional=True,
             tooltip="ddim: plain. fixed_point: samples back much closer, for more model calls. exact: samples back to "
-            "the same picture with Exact Sampler (reversible). noising: no inversion, for models of 4 to 8 steps.",
+            "the same picture with Exact Sampler (reversible). noising: no inversion, for models of 4 to 8 steps. "
+            "midpoint: samples back much closer with Midpoint Sampler, for no more model calls than ddim.",
         ),
         io.Int.Input(
             "corrections",

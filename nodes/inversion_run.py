@@ -24,17 +24,17 @@ from ..attention_patches.capture import Recorder, TrajectoryRecorder
 from ..attention_patches.host import check_model, install_capture, plain_model, weights_id
 from ..core.errors import MagicStyleError
 from ..core.features import RESNET, FeatureHeader, ImageFeatures
-from ..core.inversion import Record, sampling_grid
+from ..core.inversion import Record, sampling_grid, with_zero
 from ..core.inversion_methods import InversionSettings, Inverted, RoundTrip, invert_latent
 from ..core.layers import LayerId, select_layers
 from ..core.noise_pair import NoisePair
 from ..core.placement import Allocate, OnDisk, in_memory, narrowed, page_locked, settle_place
 from ..core.regions import Grid
 from ..core.stored_features import FeatureWriter, feature_bytes
-from .exact_sampler import host_sampler
 from .inversion_order import InversionOrder, check_conditioning, checked_latent
 from .latent_pair import Latent, noise_latent
 from .report import Walk, inversion_report, readable_bytes
+from .samplers import host_sampler
 
 # what a conditioning may carry beside its text
 UNREPEATABLE = {"control": "a ControlNet", "hooks": "hooks"}
@@ -128,12 +128,12 @@ def invert(*inputs: Any, **chosen: Any) -> Inversion:
 
 def plan_inversion(order: InversionOrder) -> Plan:
     """Check every input, the cheapest first, and decide what will be kept."""
-    method, model = order.settings.method, order.model
+    settings, model = order.settings, order.model
     check_model(model)
     samples = checked_latent(model, order.latent)
     check_conditioning(order.conditioning)
     sigmas = order.schedule
-    levels = tuple(sampling_grid(sigmas).tolist())
+    levels = tuple(settings.way.levels(sigmas).tolist())
     grids = _grids(model, order.layers, samples)
     _check_resnet(order.roles, grids, order.layers)
     architecture = find(model)
@@ -141,7 +141,7 @@ def plan_inversion(order: InversionOrder) -> Plan:
     budget = _budget(order.storage, order.place, estimate, order.conditioning)
     plain, removed = plain_model(model)
     heads = {layer: facts.heads for layer, facts in architecture.layers.items() if layer in grids}
-    header = FeatureHeader(architecture.id, method, levels, tuple(samples.shape), grids, heads)
+    header = FeatureHeader(architecture.id, settings.method, levels, tuple(samples.shape), grids, heads)
     return Plan(order, samples, sigmas, header, budget, plain, removed)
 
 
@@ -169,11 +169,12 @@ def _walk_up(plan: Plan, recorder: Recorder | TrajectoryRecorder) -> Walked:
 
 def _close(plan: Plan, recorder: Recorder | TrajectoryRecorder, walked: Walked) -> Inversion:
     order, header = plan.order, plan.header
-    result = noise_latent(walked.ends, header.sigmas)
+    schedule = tuple(sampling_grid(plan.sigmas).tolist())
+    result = noise_latent(walked.ends, schedule)
     kept = _kept_ends(walked.ends, latent_precision(order.dtype))
     features = recorder.close(header, kept, source=plan.model, weights=weights_id(plan.model))
     trip = _round_trip(plan, result) if order.measure and order.settings.way.inverts else None
-    walk = Walk(order.method, walked.inverted, walked.clean, walked.seconds, trip)
+    walk = Walk(order.method, walked.inverted, walked.clean, schedule, walked.seconds, trip)
     report = inversion_report(order.role, features, walk, [plan.budget.reason, *_left_out(plan.removed)])
     return Inversion(result, features, plan.sigmas, report)
 
@@ -186,8 +187,7 @@ def _kept_ends(ends: NoisePair, dtype: torch.dtype) -> NoisePair:
 def _round_trip(plan: Plan, noise: Latent) -> RoundTrip:
     """Sample the noise back with what belongs to the method, nothing fused."""
     sampler = host_sampler(plan.order.method, noise)
-    schedule = torch.cat([sampling_grid(plan.sigmas), plan.sigmas.new_zeros(1)])
-    back = _walk(plan.model, sampler, noise["samples"], plan.order.conditioning, schedule)
+    back = _walk(plan.model, sampler, noise["samples"], plan.order.conditioning, with_zero(plan.sigmas))
     return RoundTrip.between(back, plan.samples)
 
 

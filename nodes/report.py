@@ -32,19 +32,20 @@ class Walk(NamedTuple):
     method: str
     inverted: Inverted
     clean: Tensor  # b c h w
+    sigmas: tuple[float, ...]  # the sampling grid, descending, without the final zero
     seconds: float
     round_trip: RoundTrip | None = None
 
 
 def inversion_report(role: str, features: ImageFeatures, walk: Walk, notes: list[str]) -> str:
     """The report output of an inversion node."""
-    header, calls = features.header, walk.inverted.calls
+    calls = walk.inverted.calls
     lines = [
-        f"{INVERSIONS[walk.method].title} of the {role}: {len(header.sigmas)} steps, {calls} model calls "
+        f"{INVERSIONS[walk.method].title} of the {role}: {len(walk.sigmas)} steps, {calls} model calls "
         f"in {walk.seconds:.1f} s ({walk.seconds / calls:.2f} s each)",
-        f"sigma {header.sigmas[-1]:.4f} to {header.sigmas[0]:.4f}",
+        f"sigma {walk.sigmas[-1]:.4f} to {walk.sigmas[0]:.4f}",
         describe(features),
-        _noise_statistics(walk.clean, walk.inverted.ends.noise, header.sigmas[0]),
+        _noise_statistics(walk.clean, walk.inverted.ends.noise, walk.sigmas[0]),
     ]
     lines += [] if walk.inverted.ends.companion is None else [_disagreement(walk.inverted.ends)]
     lines += [] if walk.round_trip is None else [_measured(walk)]
@@ -65,7 +66,7 @@ def _measured(walk: Walk) -> str:
         return (
             f"{found}; where the picture still differs, look for an fp16 VAE, cfg other than 1 or a stochastic sampler"
         )
-    better = "more steps" if walk.method == "exact" else "more steps, or method fixed_point or exact"
+    better = "more steps" if walk.method == "exact" else "more steps, or method midpoint, fixed_point or exact"
     return f"{found}; poor: use {better}, an empty prompt and the VAE of this checkpoint"
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...core.bank import FeatureBank
 from ...core.fusion import METHODS, FusionSettings
+from ...core.inversion_methods import visited_levels
 from ...core.layers import LayerId
 from ...core.ranges import check_range
 from ...core.scene import Moment
@@ -99,7 +100,7 @@ class _Fusion:
         """One sampling run: checked first."""
         bank, guider = self.patch.bank, executor.class_obj
         check_run(bank, latent=args[1])
-        if warning := coverage_warning(bank, args[3]):
+        if warning := coverage_warning(bank, visited_levels(getattr(args[2], "sampler_function", None), args[3])):
             logger.warning("FFA Model Patcher: %s", warning)
         run = _Run(with_other_weights_recorded(guider, bank, self.patch))
         # the guider's options live for this run alone

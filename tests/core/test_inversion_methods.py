@@ -295,7 +295,7 @@ def test_every_method_records_each_level_on_a_latent_of_that_level_and_counts_it
     assert len(seen) == 20
     assert sorted(visits.last) == list(range(20))
     for step, (rows, level) in visits.last.items():
-        assert level == float(sigmas[step])
+        assert level == float(settings.way.levels(sigmas)[step])
         if method == "noising":
             assert float(rows.var()) == pytest.approx(float(x.var()) + level**2, rel=0.35)
         else:
@@ -306,9 +306,9 @@ def test_every_method_records_each_level_on_a_latent_of_that_level_and_counts_it
 @pytest.mark.parametrize("method", INVERSIONS)
 def test_every_method_calls_back_once_a_level_in_the_order_of_its_walk(method):
     """Inversions walk up from the lowest level; noising goes down with the schedule, as samplers do."""
-    sigmas, seen = ddim_uniform(10), []
-    invert_latent(gaussian_denoiser, clean(), sigmas, InversionSettings(method), callback=seen.append)
-    grid = sigmas[:-1].tolist()
+    sigmas, seen, settings = ddim_uniform(10), [], InversionSettings(method)
+    invert_latent(gaussian_denoiser, clean(), sigmas, settings, callback=seen.append)
+    grid = settings.way.levels(sigmas).tolist()
     assert [state["i"] for state in seen] == list(range(10))
     assert [float(state["sigma"]) for state in seen] == (grid if method == "noising" else grid[::-1])
     for state in seen:
@@ -333,7 +333,7 @@ def test_fewer_corrections_cost_fewer_calls():
     assert calls[0] == 20 and calls[1] == 40 and 40 < calls[2] <= 80
 
 
-@pytest.mark.parametrize("method, bound", [("ddim", 0.2), ("fixed_point", 0.02), ("exact", 1e-10)])
+@pytest.mark.parametrize("method, bound", [("ddim", 0.2), ("fixed_point", 0.02), ("exact", 1e-10), ("midpoint", 0.02)])
 def test_what_belongs_to_a_method_samples_back(method, bound):
     sigmas = ddim_uniform(20)
     found = invert_latent(gaussian_denoiser, clean(), sigmas, InversionSettings(method))

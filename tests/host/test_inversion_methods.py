@@ -10,13 +10,16 @@ from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.bank_file import load_bank, save_bank
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.inversion import ROWS_AT_ONCE, fixed_noise
-from magicstyle.core.inversion_methods import INVERSIONS
+from magicstyle.core.inversion_methods import INVERSIONS, SAMPLERS
+from magicstyle.core.midpoint import middles
 from magicstyle.nodes.demo_model import DEMO_CONTENT, host_model, host_vae, read_demo_file, read_image
 from magicstyle.nodes.exact_sampler import ExactSampler
 from magicstyle.nodes.files import _stored_noise
 from magicstyle.nodes.initial_latent import InitialLatent
 from magicstyle.nodes.inversion_run import invert
 from magicstyle.nodes.latent_pair import KEY
+from magicstyle.nodes.midpoint_sampler import MidpointSampler
+from magicstyle.nodes.samplers import HOST_SAMPLERS, host_sampler
 from magicstyle.tests.host.scene import difference, patch, picture, sample
 from magicstyle.tests.host.test_storage import inversion
 from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning
@@ -70,6 +73,33 @@ def test_exact_returns_the_latent_through_the_hosts_sampling(demo):
     assert difference(sampled_back(demo, found), latent) > 1e-2  # the plain sampler does not know of the pair
 
 
+def test_midpoint_returns_much_nearer_than_ddim_and_fixed_point_for_the_same_calls(demo):
+    _, latent, _ = demo
+    error = {}
+    for method, steps in (("ddim", 20), ("fixed_point", 7), ("midpoint", 20)):
+        found = invert_demo(demo, steps=steps, method=method)
+        error[method] = difference(sampled_back(demo, found, host_sampler(method, found.noise)), latent)
+    assert error["midpoint"] < error["fixed_point"] / 3 and error["midpoint"] < error["ddim"] / 10, error
+
+
+def test_midpoint_sampler_finds_what_its_inversion_recorded_and_ddim_is_told_that_it_does_not(tiny_model, caplog):
+    found, calls = inversion(tiny_model, picture(), "features", method="midpoint"), []
+    assert "Midpoint inversion of the content: 5 steps, 6 model calls" in found.report
+    assert list(found.features.header.sigmas) == middles(found.sigmas).tolist()
+    fused = patch(tiny_model, FeatureBank(found.features, (StyleEntry(found.features),)))
+    counting = tiny_model.model.diffusion_model.register_forward_hook(lambda *_: calls.append(1))
+    with caplog.at_level(logging.WARNING, logger="magicstyle"):
+        sample(fused, found, sampler=MidpointSampler.execute().result[0])
+        counting.remove()
+        assert not caplog.records and len(calls) == 6
+        sample(fused, found, sampler="ddim")
+    assert "away from the nearest of the 5 stored noise levels" in caplog.text
+
+
+def test_every_inversion_method_has_a_sampler_in_core_and_in_the_host():
+    assert {way.sampler for way in INVERSIONS.values()} <= SAMPLERS.keys() == HOST_SAMPLERS.keys()
+
+
 @pytest.mark.parametrize("method", INVERSIONS)
 def test_latents_and_features_give_the_same_picture_with_every_method(tiny_model, method):
     results = []
@@ -78,7 +108,7 @@ def test_latents_and_features_give_the_same_picture_with_every_method(tiny_model
         style = inversion(tiny_model, picture(10, 7, seed=9), storage, method=method)
         bank = FeatureBank(content.features, (StyleEntry(style.features),))
         assert bank.content.header.method == method
-        sampler = exact(content.noise) if method == "exact" else "ddim"
+        sampler = host_sampler(method, content.noise)
         results.append(sample(patch(tiny_model, bank), content, sampler=sampler))
     assert difference(*results) <= 1e-4
     assert difference(results[0], sample(tiny_model, content, sampler=sampler)) > 1e-3
@@ -155,7 +185,7 @@ def test_a_file_carries_the_method_and_both_ends(demo, tmp_path):
 @pytest.mark.parametrize(
     "method, steps, says",
     [
-        ("ddim", 3, "poor: use more steps, or method fixed_point or exact"),
+        ("ddim", 3, "poor: use more steps, or method midpoint, fixed_point or exact"),
         ("fixed_point", 20, "where the picture still differs, look for an fp16 VAE, cfg other than 1"),
         ("exact", 10, "the two end latents differ by"),
     ],
