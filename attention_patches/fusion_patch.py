@@ -159,5 +159,5 @@ def coverage_warning(bank: FeatureBank, sigmas: Tensor, tolerance: float = 0.01)
     return (
         f"sampling visits sigma {sigma:.3f}, {100 * math.expm1(gap):.0f} % away from the nearest of the "
         f"{len(features.header.sigmas)} stored noise levels; the nearest features serve. For exact features connect "
-        "the inversion's sigmas output to the sampler."
+        f"the inversion's sigmas output to the sampler that belongs to its method, {features.header.method}."
     )

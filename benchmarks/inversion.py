@@ -58,6 +58,7 @@ METHODS = (
     Method("fixed_point, 1 correction", InversionSettings("fixed_point", 1), 2, "s"),
     Method("fixed_point, 2 corrections", InversionSettings("fixed_point", 2), 3, "^"),
     Method("exact", InversionSettings("exact"), 1, "D"),
+    Method("midpoint", InversionSettings("midpoint"), 1, "v"),
 )
 NOISING = Method("noising", InversionSettings("noising"), 1, "")
 
@@ -184,7 +185,7 @@ def stylization(model: HeadlessModel) -> list[list[str]]:
     """Structure kept and style left with the default fusion, each method at the same number of model calls."""
     rows = []
     for calls in STYLED_CALLS:
-        for row in (METHODS[0], METHODS[2], METHODS[3], NOISING):
+        for row in (METHODS[0], *METHODS[2:], NOISING):
             recipe = Recipe(steps=row.steps(calls), inversion=row.settings)
             pairs = quality.prepare(model, PAIRS, recipe)
             result = quality.sample(model, pairs, quality.Row(row.label, quality.FFA), recipe)
