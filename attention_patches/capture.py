@@ -26,9 +26,9 @@ class Recorder:
         self._steps: tuple[int, ...] = ()
 
     @contextmanager
-    def recording(self, step: Steps, x: Tensor) -> Iterator[None]:
-        """The `record` of core.inversion: model calls inside belong to `step`."""
-        self._steps = as_tuple(step)
+    def recording(self, steps: Steps, x: Tensor) -> Iterator[None]:
+        """The `record` of core.inversion: model calls inside belong to `steps`, x is b c h w of each."""
+        self._steps = steps
         try:
             yield
         finally:
@@ -72,9 +72,8 @@ class TrajectoryRecorder:
         self.inputs: Mapping[str, Tensor] = {}
 
     @contextmanager
-    def recording(self, step: Steps, x: Tensor) -> Iterator[None]:
+    def recording(self, steps: Steps, x: Tensor) -> Iterator[None]:
         """The `record` of core.inversion."""
-        steps = as_tuple(step)
         for place, own in zip(steps, x.chunk(len(steps)), strict=True):
             self._latents[place] = own.detach().to("cpu", torch.float32, copy=True)
         self._together = len(steps)
@@ -94,8 +93,3 @@ class TrajectoryRecorder:
         """The finished trajectory."""
         latents = narrowed(torch.stack(self._latents), self._dtype)
         return Trajectory(header, latents, self.inputs, ends, source=source, weights=weights)
-
-
-def as_tuple(step: Steps) -> tuple[int, ...]:
-    """The steps that a model call belongs to."""
-    return step if isinstance(step, tuple) else (step,)

@@ -166,7 +166,7 @@ class Lab:
         from magicstyle.core.stored_features import FeatureWriter
 
         recorder = Recorder(FeatureWriter(select_layers(layers, find(self.model).layers), 1, roles))
-        with recorder.recording(0, latent):
+        with recorder.recording((0,), latent):
             self.call(install_capture(self.model, recorder), latent)
         return recorder.close(self.header(latent, layers))
 
@@ -178,7 +178,7 @@ class Lab:
         from magicstyle.core.noise_pair import NoisePair
 
         recorder = TrajectoryRecorder(1, torch.float32)
-        with recorder.recording(0, latent):
+        with recorder.recording((0,), latent):
             self.call(install_capture(self.model, recorder), latent)
         source = {"source": self.model, "weights": weights_id(self.model)}
         return recorder.close(self.header(latent, layers), NoisePair(latent), **source)

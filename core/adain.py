@@ -25,14 +25,14 @@ def adain(content: Tensor, style: Tensor, axes: str = "b c h w -> b c 1 1") -> T
     return (content - content_mean) / content_std * style_std + style_mean
 
 
-class Moments(NamedTuple):
+class ChannelStatistics(NamedTuple):
     """Mean and standard deviation per channel, b 1 c."""
 
     mean: Tensor
     std: Tensor
 
     @classmethod
-    def of_tokens(cls, x: Tensor, weights: Tensor | None = None) -> Moments:
+    def of_tokens(cls, x: Tensor, weights: Tensor | None = None) -> ChannelStatistics:
         """The moments of b n c features over their tokens; `weights` b n says how much each token counts."""
         if weights is None:
             return cls(*_moments(x, "b n c -> b 1 c"))
@@ -78,7 +78,8 @@ def adain_map(
             "give one style picture, or as many as content pictures."
         )
     tokens, inside = _tokens(content, region)
-    own, (mean, std) = Moments.of_tokens(tokens, inside), Moments.of_tokens(*_tokens(style.to(content), style_mask))
+    own = ChannelStatistics.of_tokens(tokens, inside)
+    mean, std = ChannelStatistics.of_tokens(*_tokens(style.to(content), style_mask))
     amount = strength if inside is None else strength * inside.unsqueeze(2)
 
     def moved(latent: Tensor) -> Tensor:

@@ -3,12 +3,13 @@
 Per layer and noise level, with the running stream t, the content c and styles s_1 .. s_n:
 
     Q~ = g Q_c + (1 - g) Q_t
-    O  = softmax( tau / sqrt(d) [Q~ K_s1', .., Q~ K_c', Q~ K_t'] + [b_s1, .., b_c, b_t] ) [V_s1; ..; V_c; V_t]
+    O  = softmax( tau / sqrt(d) [Q~ K_s1', .., Q~ K_sn', Q~ K_c'] + [b_s1, .., b_sn, b_c] ) [V_s1; ..; V_sn; V_c]
 
-g is the query preservation, tau the attention temperature, b_x = ln(w_x) the log of a source's weight; w_x = 0 drops
-the source. The paper's own FFA equation (MagicStyle, arXiv 2409.08156) is not public in a form that we could check
-against, so this is our reading of its abstract: texture and colour are fused from the stored queries, keys and values
-of both pictures.
+g is the query preservation, tau the attention temperature, b_x = ln(w_x) the log of a source's weight, whose region it
+holds too; w_x = 0 drops the source, and what no style's region covers is added to w_c. Where all are dropped the stream
+asks itself, with K_t and V_t. The paper's own FFA equation (MagicStyle, arXiv 2409.08156) is not public in a form that
+we could check against, so this is our reading of its abstract: texture and colour are fused from the stored queries,
+keys and values of both pictures.
 
 Every method takes any number of styles: their weights and regions are log weights in its softmax, so that order does
 not matter and n copies of one style at weight 1/n are one style. Where no style acts, the softmax is left with what the
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .adain import Moments
+from .adain import ChannelStatistics
 from .attention import LOG_ZERO, Kernel, Source, attend, log_weight
 from .bank import FeatureBank
 from .errors import MagicStyleError
@@ -161,8 +162,8 @@ def align(scene: Scene, role: str) -> Tensor:
     x = getattr(scene.live, role)
     if not scene.styles:
         return x
-    own = Moments.of_tokens(x)
-    theirs = [Moments.of_tokens(getattr(style.features, role), style.style_mask) for style in scene.styles]
+    own = ChannelStatistics.of_tokens(x)
+    theirs = [ChannelStatistics.of_tokens(getattr(style.features, role), style.style_mask) for style in scene.styles]
     parts = shares(scene.styles, x)
     rest = 1.0 - sum(parts)
     mean, std = (

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 Denoiser = Callable[..., Tensor]
-Steps = int | tuple[int, ...]  # of several steps, x holds the rows of the first, then those of the second, ..
+Steps = tuple[int, ...]  # those of one model call: x holds the rows of the first, then those of the second, ..
 Record = Callable[[Steps, Tensor], AbstractContextManager[Any]]
 CONVERGED = 1e-5  # of a latent's norm: what a fixed-point iteration may leave
 NOISE_SEED = 0
 ROWS_AT_ONCE = 4  # rows of one model call where steps are independent
 
 
-def no_record(step: Steps, x: Tensor) -> AbstractContextManager[Any]:
+def no_record(steps: Steps, x: Tensor) -> AbstractContextManager[Any]:
     """The `record` that keeps nothing."""
     return nullcontext()
 
@@ -53,16 +53,16 @@ def sample_ddim_inversion(
     """DDIM inversion (Song et al. 2021, sec. 4.3) over the descending sampling grid, walked upwards: b c h w.
 
     `model(x, sigma)` returns the denoised picture, as k-diffusion's denoisers do. The walk evaluates the model at every
-    noise level that sampling will evaluate, each time on a latent of just that level, inside `record(step, x)`, where
-    step indexes the sampling grid. The first estimate, which lifts the clean latent to the lowest level, costs one call
-    more: N + 1 calls for N levels.
+    noise level that sampling will evaluate, each time on a latent of just that level, inside `record((step,), x)`,
+    where step indexes the sampling grid. The first estimate, which lifts the clean latent to the lowest level, costs
+    one call more: N + 1 calls for N levels.
     """
     grid = sampling_grid(sigmas)
     last = len(grid) - 1
     eps = predicted_noise(model, x, grid[last], extra_args)
     x = x + grid[last] * eps
     for step in range(last, -1, -1):
-        with record(step, x):
+        with record((step,), x):
             eps = predicted_noise(model, x, grid[step], extra_args)
         if callback is not None:
             callback(step_state(last - step, x, grid[step], eps))
@@ -114,7 +114,7 @@ def sample_fixed_point_inversion(
         sigma, dt = grid[step], grid[step] - below
 
         def evaluate(guess: Tensor, y: Tensor = x, step: int = step, dt: Tensor = dt) -> _Iterate:
-            with record(step, guess):
+            with record((step,), guess):
                 found = predicted_noise(model, guess, grid[step], extra_args)
             return _Iterate(guess, found, _norm(y + dt * found - guess) / _norm(y).clamp(min=1e-9))
 

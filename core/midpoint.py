@@ -49,7 +49,7 @@ def sample_midpoint_inversion(
     velocity = predicted_noise(model, x, between[last], extra_args)
     for step in range(last, -1, -1):
         middle = x + (between[step] - levels[step + 1]) * velocity
-        with record(step, middle):
+        with record((step,), middle):
             velocity = predicted_noise(model, middle, between[step], extra_args)
         if callback is not None:
             callback(step_state(last - step, middle, between[step], velocity))

@@ -64,7 +64,7 @@ def sample_exact_inversion(
     last = len(levels) - 2
     below, x = x, x + levels[last] * predicted_noise(model, x, levels[last], extra_args)
     for step in range(last, -1, -1):
-        with record(step, x):
+        with record((step,), x):
             eps = predicted_noise(model, x, levels[step], extra_args)
         if callback is not None:
             callback(step_state(last - step, x, levels[step], eps))

@@ -21,7 +21,7 @@ from ..attention_patches.views import step_views
 from ..core.adain import adain_map
 from ..core.bank import FeatureBank, StyleEntry
 from ..core.features import FeatureHeader, ImageFeatures
-from ..core.inversion import Denoiser, sampling_grid
+from ..core.inversion import Denoiser
 from ..core.inversion_methods import invert_latent, sample_back
 from ..core.layers import LayerId, select_layers
 from ..core.noise_pair import NoisePair

@@ -90,6 +90,6 @@ class _ReplaySampler(comfy.samplers.Sampler):
             x = latent.to(noise)
             level = sigmas[step].expand(x.shape[0])
             own = {**options, "cond_or_uncond": [0], "sigmas": level}
-            with self._recorder.recording(step, x):
+            with self._recorder.recording((step,), x):
                 model_wrap.inner_model.apply_model(x, level, transformer_options=own, **inputs)
         return noise

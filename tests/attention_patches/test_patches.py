@@ -51,7 +51,7 @@ def test_recorder_keeps_steps_and_layers_that_it_was_asked_for_and_changes_nothi
     see = recorder.handlers.attention
     assert torch.equal(see(call(q, k, v)), plain)
     for step in (1, 0):
-        with recorder.recording(step, q):
+        with recorder.recording((step,), q):
             see(call(q + step, k, v))
             see(call(q, k, v, layer=LayerId("middle", 0, 0)))
     # what comes after the last step, such as a round trip, is not recorded

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from magicstyle.core.adain import Moments, adain_latents
+from magicstyle.core.adain import ChannelStatistics, adain_latents
 from magicstyle.core.errors import MagicStyleError
 
 
@@ -40,7 +40,7 @@ def test_moments_are_over_tokens_and_weights_leave_tokens_out():
     x = latent(1, 2, 40, 6, scale=2.0, shift=1.0)
     shown = torch.zeros(1, 40)
     shown[:, 5:25] = 0.5
-    weighted, part = Moments.of_tokens(x, shown), Moments.of_tokens(x[:, 5:25])
+    weighted, part = ChannelStatistics.of_tokens(x, shown), ChannelStatistics.of_tokens(x[:, 5:25])
     torch.testing.assert_close(part.mean[:, 0], x[:, 5:25].mean(1))
     torch.testing.assert_close(part.std[:, 0], x[:, 5:25].std(1, correction=0))
     torch.testing.assert_close(weighted, part)

@@ -75,7 +75,7 @@ def test_every_sampling_level_is_recorded_once_from_a_latent_of_that_level():
 
     sample_ddim_inversion(model, clean(), sigmas, record=Record)
     assert len(visits) == 21
-    assert [step for step, _, _ in visits] == [None, *range(19, -1, -1)]
+    assert [step for step, _, _ in visits] == [None, *((step,) for step in range(19, -1, -1))]
     assert [sigma for _, sigma, _ in visits[1:]] == sigmas[:-1].flip(0).tolist()
     for _, sigma, x in visits[1:]:
         expected = clean() * math.sqrt(1 + (sigma / 0.7) ** 2)

@@ -60,15 +60,10 @@ class Recorder:
     def last(self):
         """The last evaluation of each step: x, and its level."""
         found = {}
-        for steps, x, sigma in self.visits:
-            for step, rows, level in zip(*_split(steps, x, sigma), strict=True) if steps else ():
+        for (steps, _), x, sigma in (visit for visit in self.visits if visit[0]):
+            for step, rows, level in zip(steps, x.chunk(len(steps)), sigma.chunk(len(steps)), strict=True):
                 found[step] = (rows, float(level[0]))
         return found
-
-
-def _split(steps, x, sigma):
-    steps = steps[0] if isinstance(steps[0], tuple) else (steps[0],)
-    return steps, x.chunk(len(steps)), sigma.chunk(len(steps))
 
 
 # --- fixed point ---------------------------------------------------------------------------------------------------
