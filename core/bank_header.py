@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .features import RESNET, ROLES, FeatureHeader, ModelId
-from .layers import BLOCKS, LayerId
+from .layers import LayerId
 from .ranges import MOST_WEIGHT
 from .regions import Grid
 from .stored_features import StoredFeatures
@@ -30,7 +30,7 @@ MASKS = ("region", "style_mask")
 _NAME = re.compile(r"[ -~]{1,200}")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 _METHOD = re.compile(r"[a-z][a-z_0-9]{0,39}")
-_LAYER = re.compile(rf"(?:{'|'.join(BLOCKS)})\.(?:0|[1-9]\d{{0,3}})\.(?:0|[1-9]\d{{0,3}})")
+_LAYER = re.compile(r"[a-z_]{1,40}\.(?:0|[1-9]\d{0,3})\.(?:0|[1-9]\d{0,3})")  # blocks are the architecture's to name
 
 
 class BadHeaderError(ValueError):

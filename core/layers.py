@@ -14,12 +14,14 @@ from typing import NamedTuple
 
 from .errors import MagicStyleError
 
-BLOCKS = ("input", "middle", "output")
-_PART = re.compile(r"(?P<block>[a-z]+)(?:\.(?P<first>\d+)(?:-(?P<last>\d+))?(?:\.(?P<index>\d+))?)?")
+_PART = re.compile(r"(?P<block>[a-z_]+)(?:\.(?P<first>\d+)(?:-(?P<last>\d+))?(?:\.(?P<index>\d+))?)?")
 
 
 class LayerId(NamedTuple):
-    """One self-attention layer of a UNet: `output.5.0` is transformer block 0 of output block 5."""
+    """One self-attention layer: `output.5.0` is transformer block 0 of a UNet's output block 5.
+
+    Which blocks there are, and in which order, is the architecture's to say.
+    """
 
     block: str
     number: int
@@ -45,7 +47,7 @@ def select_layers(text: str, available: Iterable[LayerId]) -> tuple[LayerId, ...
     parts = [part.strip() for part in text.lower().split(",") if part.strip()]
     if not parts:
         raise MagicStyleError(
-            f"layers is empty: name some, for example output.6-11; this model has {legal_range(layers)}."
+            f"layers is empty: name some, for example {_example(layers)[0]}; this model has {legal_range(layers)}."
         )
     chosen: set[LayerId] = set()
     for part in parts:
@@ -57,10 +59,10 @@ def _select_part(part: str, layers: tuple[LayerId, ...]) -> list[LayerId]:
     if part == "all":
         return list(layers)
     match = _PART.fullmatch(part)
-    if match is None or match["block"] not in BLOCKS:
+    if match is None or match["block"] not in _blocks(layers):
         raise MagicStyleError(
-            f"layers: '{part}' is not a layer; write a block and its numbers, such as output.6-11, middle or all; "
-            f"this model has {legal_range(layers)}."
+            f"layers: '{part}' is not a layer; write a block and its numbers, "
+            f"such as {', '.join(_example(layers))} or all; this model has {legal_range(layers)}."
         )
     first = int(match["first"]) if match["first"] else 0
     last = int(match["last"]) if match["last"] else (first if match["first"] else 10**6)
@@ -82,10 +84,21 @@ def legal_range(layers: Iterable[LayerId]) -> str:
     """The layers as the language would write them, for messages: `input.1-2, input.4-5, middle.0, output.3-11`."""
     layers = tuple(layers)
     parts = []
-    for block in BLOCKS:
+    for block in _blocks(layers):
         numbers = sorted({layer.number for layer in layers if layer.block == block})
         parts += [f"{block}.{a}" if a == b else f"{block}.{a}-{b}" for a, b in _runs(numbers)]
     return ", ".join(parts)
+
+
+def _blocks(layers: Iterable[LayerId]) -> tuple[str, ...]:
+    """The names of the blocks, in the model's order."""
+    return tuple(dict.fromkeys(layer.block for layer in layers))
+
+
+def _example(layers: tuple[LayerId, ...]) -> list[str]:
+    """Parts that select something of these layers."""
+    usual = [LayerId("output", 6, 0), LayerId("output", 11, 0), LayerId("middle", 0, 0)]
+    return ["output.6-11", "middle"] if set(usual) <= set(layers) else legal_range(layers).split(", ")[-1:]
 
 
 def _runs(numbers: list[int]) -> list[tuple[int, int]]:

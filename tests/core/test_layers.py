@@ -52,3 +52,20 @@ def test_bad_text_is_refused_with_the_token_and_the_legal_range(text):
 def test_names_round_trip():
     assert [LayerId.parse(str(layer)) for layer in SDXL] == list(SDXL)
     assert legal_range(SDXL) == "output.0-5"
+
+
+DOUBLE = (*(LayerId("double", n, 0) for n in range(19)), *(LayerId("single", n, 0) for n in range(38)))
+
+
+def test_blocks_are_those_of_the_model_in_its_order():
+    assert legal_range(DOUBLE) == "double.0-18, single.0-37"
+    assert legal_range(reversed(DOUBLE)) == "single.0-37, double.0-18"
+    assert names("single.36-40, double.0", DOUBLE) == ["double.0.0", "single.36.0", "single.37.0"]
+
+
+@pytest.mark.parametrize("text, available", [("output.3", DOUBLE), ("double.3", SD15), ("middle", SDXL)])
+def test_a_block_of_another_kind_of_model_is_no_layer_of_this_one(text, available):
+    with pytest.raises(MagicStyleError, match="is not a layer; write a block and its numbers, such as") as error:
+        select_layers(text, available)
+    suggested = str(error.value).split("such as ")[1].split(" or all")[0]
+    assert select_layers(suggested, available)
