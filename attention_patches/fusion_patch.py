@@ -11,7 +11,7 @@ from torch import Tensor
 from ..core.bank import FeatureBank, StyleEntry
 from ..core.errors import MagicStyleError
 from ..core.features import RESNET, ROLES, AttentionFeatures, ImageFeatures
-from ..core.fusion import METHODS, RESNET_STEPS, FusionSettings, content_roles, fuse, style_roles
+from ..core.fusion import FUSIONS, RESNET_STEPS, FusionSettings, content_roles, fuse, style_roles
 from ..core.layers import LayerId
 from ..core.scene import Moment, Scene, StyleFeatures
 from ..core.trajectory import Trajectory
@@ -44,14 +44,14 @@ class FusionPatch:
         self.settings = settings
         self.layers = frozenset(layers)
         self.window = window
-        if METHODS[settings.method].style and not bank.styles:
+        if FUSIONS[settings.method].style and not bank.styles:
             raise MagicStyleError(
                 f"method {settings.method} draws from a style, and the bank has none: connect one to the Feature Bank, "
                 "or choose masactrl or diffstyler."
             )
         self._content_roles = content_roles(settings, bank)
         # a trajectory shows everything; features have it where it was asked for
-        self._copies_resnet = METHODS[settings.method].resnet and "x" in getattr(bank.content, "roles", "x")
+        self._copies_resnet = FUSIONS[settings.method].resnet and "x" in getattr(bank.content, "roles", "x")
         self._style_roles = style_roles(settings)
 
     def pictures(self, bank: FeatureBank) -> list[tuple[ImageFeatures, str]]:
@@ -124,7 +124,7 @@ class FusionPatch:
     def _style(self, entry: StyleEntry, features: AttentionFeatures, call: Call, rows: Rows) -> StyleFeatures:
         # regions stay on the CPU, where their groups of tokens are found without waiting for the device
         region = None if entry.region is None else rows.of_region(entry.region)
-        if METHODS[self.settings.method].conditional and any(call.rows.negative):
+        if FUSIONS[self.settings.method].conditional and any(call.rows.negative):
             region = positive_rows(region, call.rows, call.live.q)
         mask = entry.style_mask
         if mask is not None:

@@ -57,8 +57,8 @@ class FusionSettings:
     temperature: float = 1.5
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise MagicStyleError(f"method is '{self.method}': choose one of {', '.join(METHODS)}.")
+        if self.method not in FUSIONS:
+            raise MagicStyleError(f"method is '{self.method}': choose one of {', '.join(FUSIONS)}.")
         check_range("query_preservation", self.query_preservation, 0.0, 1.0)
         check_temperature(self.temperature)
         check_weight("style_weight", self.style_weight)
@@ -71,7 +71,7 @@ Fuse = Callable[[Kernel, Scene, FusionSettings], Tensor]
 def fuse(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """One self-attention output with the method's fusion: b n c."""
     active = tuple(style for style in scene.styles if settings.style_weight * style.weight > 0.0)
-    return METHODS[settings.method].fuse(kernel, scene._replace(styles=active), settings)
+    return FUSIONS[settings.method].fuse(kernel, scene._replace(styles=active), settings)
 
 
 def feature_fusion(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
@@ -218,7 +218,7 @@ class Method:
     resnet: bool = False  # the feature of one decoder ResNet is copied from the content, where the bank has it
 
 
-METHODS = {
+FUSIONS = {
     "ffa": Method(
         feature_fusion,
         "qkv",
@@ -283,7 +283,7 @@ METHODS = {
 
 def content_roles(settings: FusionSettings, bank: FeatureBank) -> str:
     """The stored roles of the content that a run reads: its keys and values fill what no style covers."""
-    method = METHODS[settings.method]
+    method = FUSIONS[settings.method]
     everywhere = [style for style in bank.styles if style.region is None and style.weight * settings.style_weight > 0.0]
     fills = method.fuse in (style_injection, style_attention_control) and not everywhere
     return method.content + "kv" if fills else method.content
@@ -291,4 +291,4 @@ def content_roles(settings: FusionSettings, bank: FeatureBank) -> str:
 
 def style_roles(settings: FusionSettings) -> str:
     """The stored roles of each style that a run reads."""
-    return METHODS[settings.method].style
+    return FUSIONS[settings.method].style

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from ..core.errors import MagicStyleError
-from ..core.fusion import METHODS, FusionSettings
+from ..core.fusion import FUSIONS, FusionSettings
 from ..core.inversion_methods import INVERSIONS, InversionSettings
 from ..core.layers import select_layers
 from ..core.weights import DEMO_CONTENT, DEMO_STYLE
@@ -175,7 +175,7 @@ def _add_inversion(group: argparse._ArgumentGroup) -> None:
 
 def _add_knobs(group: argparse._ArgumentGroup) -> None:
     default = FusionSettings()
-    group.add_argument("--method", choices=list(METHODS), default=default.method, help="default: %(default)s")
+    group.add_argument("--method", choices=list(FUSIONS), default=default.method, help="default: %(default)s")
     for name, text in KNOBS.items():
         flag = f"--{name.replace('_', '-')}"
         group.add_argument(flag, type=float, default=getattr(default, name), help=f"{text} (default: %(default)s)")

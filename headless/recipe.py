@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ..core.fusion import METHODS, FusionSettings
+from ..core.fusion import FUSIONS, FusionSettings
 from ..core.inversion_methods import InversionSettings
 from ..core.schedule import ddim_uniform, noise_levels
 
@@ -24,12 +24,12 @@ class Recipe:
     @property
     def content_roles(self) -> str:
         """What of a content is kept, as letters of "qkvx": all, and the ResNet where the method copies it."""
-        return "qkvx" if METHODS[self.settings.method].resnet else "qkv"
+        return "qkvx" if FUSIONS[self.settings.method].resnet else "qkv"
 
     @property
     def style_roles(self) -> str:
         """What of a style the method reads."""
-        return METHODS[self.settings.method].style
+        return FUSIONS[self.settings.method].style
 
     @property
     def sigmas(self) -> Tensor:

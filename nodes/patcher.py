@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..attention_patches.host import install_fusion
 from ..core.bank import FeatureBank
-from ..core.fusion import METHODS, FusionSettings
+from ..core.fusion import FUSIONS, FusionSettings
 from .schema import check_choices, search_aliases
 from .sockets import CATEGORY, Bank
 
@@ -16,7 +16,7 @@ from .sockets import CATEGORY, Bank
 def methods_tooltip() -> str:
     """One line per method: what it is, and the knobs that it reads."""
     lines = [
-        f"{name}: {method.summary}; reads {', '.join(method.knobs) or 'no knob'}" for name, method in METHODS.items()
+        f"{name}: {method.summary}; reads {', '.join(method.knobs) or 'no knob'}" for name, method in FUSIONS.items()
     ]
     return "\n".join(lines)
 
@@ -45,7 +45,7 @@ class PatchFFA(io.ComfyNode):
                 Bank.Input("bank", tooltip="The features to fuse, from the Feature Bank."),
                 io.Combo.Input(
                     "method",
-                    options=list(METHODS),
+                    options=list(FUSIONS),
                     default=FusionSettings.method,
                     tooltip=methods_tooltip(),
                 ),
@@ -99,7 +99,7 @@ class PatchFFA(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, method: str | None = None) -> bool | str:
         """Name a choice that is gone."""
-        return check_choices(method=(method, METHODS))
+        return check_choices(method=(method, FUSIONS))
 
     @classmethod
     def execute(

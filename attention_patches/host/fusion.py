@@ -18,7 +18,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...core.bank import FeatureBank
-from ...core.fusion import METHODS, FusionSettings
+from ...core.fusion import FUSIONS, FusionSettings
 from ...core.inversion_methods import visited_levels
 from ...core.layers import LayerId
 from ...core.ranges import check_range
@@ -59,7 +59,7 @@ def install_fusion(
     patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, fusion.key, fusion.calc_cond_batch)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, fusion.key, fusion.outer_sample)
     patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, fusion.key, fusion.prepare_sampling)
-    if METHODS[settings.method].conditional:
+    if FUSIONS[settings.method].conditional:
         patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, fusion.key, fusion.predict_noise)
     return patched
 

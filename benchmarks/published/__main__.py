@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.fusion import METHODS
+from magicstyle.core.fusion import FUSIONS
 
 from .inputs import read_checkpoint, read_data, read_metric_weights
 from .metrics import load_plugin
@@ -107,10 +107,10 @@ def chosen_methods(text: str) -> list[str]:
     """The methods that were asked for."""
     found = [name.strip() for name in text.split(",") if name.strip()]
     for name in found:
-        if name not in METHODS:
-            raise MagicStyleError(f"--methods {name} is unknown: choose from {', '.join(METHODS)}.")
+        if name not in FUSIONS:
+            raise MagicStyleError(f"--methods {name} is unknown: choose from {', '.join(FUSIONS)}.")
     if not found:
-        raise MagicStyleError(f"--methods names none: choose from {', '.join(METHODS)}.")
+        raise MagicStyleError(f"--methods names none: choose from {', '.join(FUSIONS)}.")
     return found
 
 

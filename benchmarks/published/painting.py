@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.fusion import METHODS, FusionSettings
+from magicstyle.core.fusion import FUSIONS, FusionSettings
 from magicstyle.headless.pictures import read_picture, to_tensor
 from magicstyle.headless.png import inspect, write_png
 from magicstyle.headless.stylize import Inversion
@@ -110,7 +110,7 @@ def paint_all(order: Order, method: str, load: Callable[[], Walk], *, quiet: boo
 
 def _paint_block(order: Order, method: str, walk: Walk, waiting: list[Pair], bar: Any) -> None:
     """Each style inverted once, then each content once with all of them."""
-    roles = METHODS[method]
+    roles = FUSIONS[method]
     with timed(order, method, walk, 0):
         styles = {path: _inverted(order, walk, path, roles.style, bar) for path in {p.style: None for p in waiting}}
     for content in dict.fromkeys(pair.content for pair in waiting):

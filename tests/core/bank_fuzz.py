@@ -16,7 +16,7 @@ from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.bank_file import load_bank, save_bank
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import ROLES, AttentionFeatures
-from magicstyle.core.fusion import METHODS, FusionSettings, content_roles, fuse, style_roles
+from magicstyle.core.fusion import FUSIONS, FusionSettings, content_roles, fuse, style_roles
 from magicstyle.core.regions import mask_to_tokens
 from magicstyle.core.scene import Scene, StyleFeatures
 from magicstyle.core.stored_features import StoredFeatures
@@ -215,8 +215,8 @@ def use(bank):
             assert picture.inputs["c_crossattn"].shape[0] == header.batch
     for style in bank.styles:
         assert type(style.weight) is float
-    for method in METHODS:
-        if bank.styles or not METHODS[method].style:
+    for method in FUSIONS:
+        if bank.styles or not FUSIONS[method].style:
             fuse_all(bank, FusionSettings(method=method))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures
-from magicstyle.core.fusion import METHODS, FusionSettings, fuse
+from magicstyle.core.fusion import FUSIONS, FusionSettings, fuse
 from magicstyle.core.scene import Moment, Scene, StyleFeatures
 from magicstyle.tests.core import oracle
 from magicstyle.tests.core.oracle import adain, cat, dense_attention, kernel, randn
@@ -93,12 +93,12 @@ READ = {
 
 
 @pytest.mark.parametrize("knob", READ)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FUSIONS)
 def test_a_method_reads_the_knobs_that_its_table_names_and_no_other(method, knob):
     """The weight of a single style cancels where nothing else is asked: half a region leaves the content in."""
     style = StyleFeatures(STYLE, 1.0, torch.full((1, N), 0.5))
     changed = (run(style, method=method, **READ[knob]) - run(style, method=method)).abs().max() > 1e-4
-    assert bool(changed) == (knob in METHODS[method].knobs)
+    assert bool(changed) == (knob in FUSIONS[method].knobs)
 
 
 def test_neutral_setting_is_the_models_own_attention_bit_for_bit():
@@ -112,11 +112,11 @@ def test_without_style_weight_the_content_answers():
 
 
 SOFT = torch.linspace(0, 1, N).unsqueeze(0)
-WITH_STYLES = [name for name, method in METHODS.items() if method.style]
+WITH_STYLES = [name for name, method in FUSIONS.items() if method.style]
 
 
 @pytest.mark.parametrize("region", [None, SOFT, SOFT.round()], ids=["everywhere", "soft", "hard"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FUSIONS)
 @pytest.mark.parametrize("progress", [0.0, 0.9])
 def test_several_styles_in_any_order_and_copies_at_shared_weight(method, region, progress):
     knobs = {"method": method, "progress": progress}

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from magicstyle.core.fusion import METHODS
+from magicstyle.core.fusion import FUSIONS
 
 PAGE = Path(__file__).resolve().parents[2] / "web" / "docs" / "MagicStylePatchFFA.md"
 
@@ -11,4 +11,4 @@ PAGE = Path(__file__).resolve().parents[2] / "web" / "docs" / "MagicStylePatchFF
 def test_every_method_and_the_settings_that_it_reads_are_in_the_table():
     rows = re.findall(r"^\| `(\w+)` \|[^|]*\|[^|]*\| ([^|]*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     documented = {name: tuple(re.findall(r"`(\w+)`", knobs)) for name, knobs in rows}
-    assert documented == {name: method.knobs for name, method in METHODS.items()}
+    assert documented == {name: method.knobs for name, method in FUSIONS.items()}

@@ -8,7 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.fusion import METHODS, FusionSettings
+from magicstyle.core.fusion import FUSIONS, FusionSettings
 from magicstyle.core.inversion_methods import INVERSIONS, InversionSettings, invert_latent, sample_back
 from magicstyle.core.layers import LayerId, legal_range, select_layers
 from magicstyle.core.schedule import noise_levels
@@ -192,7 +192,7 @@ def test_a_neutral_setting_is_bit_identical(model, inverted):
     assert torch.equal(stylize(model, *inverted, recipe), reconstruct(model, inverted[0], recipe))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FUSIONS)
 def test_every_method_runs_and_changes_the_picture(model, inverted, method):
     recipe = Recipe(FusionSettings(method), steps=4, adain=0.0)
     styled, plain = stylize(model, *inverted, recipe), reconstruct(model, inverted[0], recipe)

@@ -6,7 +6,7 @@ import torch
 from comfy_extras.nodes_custom_sampler import SamplerCustom
 from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.fusion import METHODS, FusionSettings
+from magicstyle.core.fusion import FUSIONS, FusionSettings
 from magicstyle.headless.model import load_demo_model
 from magicstyle.headless.stylize import Recipe, invert, paint, reconstruct, stylize
 from magicstyle.nodes import demo_model as node_module
@@ -93,7 +93,7 @@ def test_both_reconstruct_the_same(demo, headless, in_comfyui, in_headless):
     assert difference(plain, sampled(demo[0], demo, noise, sigmas)) < TOLERANCE
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FUSIONS)
 def test_both_stylize_the_same(demo, headless, in_comfyui, in_headless, method, record_property):
     content, style = in_comfyui
     settings = FusionSettings(method)

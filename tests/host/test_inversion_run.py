@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import comfy.model_management
 import pytest
 import torch
-from magicstyle.core.features import StoredFeatures, Trajectory
 from magicstyle.core.placement import OnDisk, page_locked
+from magicstyle.core.stored_features import StoredFeatures
+from magicstyle.core.trajectory import Trajectory
 from magicstyle.nodes import inversion_run
 from magicstyle.nodes.initial_latent import InitialLatent
 from magicstyle.tests.host.scene import difference, inversion, patch, picture, sample, scene

@@ -4,11 +4,11 @@ import pytest
 import torch
 from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.fusion import METHODS
+from magicstyle.core.fusion import FUSIONS
 from magicstyle.nodes.bank import AddStyle, FeatureBankNode
 from magicstyle.tests.host.scene import difference, inversion, patch, picture, sample
 
-WITH_STYLES = [name for name, method in METHODS.items() if method.style]
+WITH_STYLES = [name for name, method in FUSIONS.items() if method.style]
 LEFT = torch.zeros(1, 64, 96)
 LEFT[:, :, :48] = 1.0
 
