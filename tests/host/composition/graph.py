@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from magicstyle.nodes.inversion_run import Inversion, invert
-from magicstyle.tests.host.neighbours import stock
+from magicstyle.tests.host.neighbours import ran, stock
 from magicstyle.tests.host.tiny import tiny_conditioning, tiny_latent, tiny_model, tiny_sigmas
 from torch import Tensor
 
@@ -60,6 +60,7 @@ Wire = Callable[[Graph], Graph]
 
 def sampler_object(name: str) -> Any:
     """A SAMPLER from the host's KSamplerSelect."""
+    ran[name] += 1
     return stock("comfy_extras.nodes_custom_sampler.KSamplerSelect", sampler_name=name)[0]
 
 

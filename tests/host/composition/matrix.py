@@ -91,7 +91,7 @@ class Row:
     yields: str = ""  # layers in which the neighbour leaves us nothing
     note: str = ""  # what was tried, where that is a long list
     flag: str = ""  # the attention that a flag of the host chooses
-    witness: Callable[[], int] | None = None  # how often a neighbour that changes no picture has acted
+    witness: Callable[[], int] | None = None  # how often a neighbour has acted; one that changes no picture needs it
 
     @property
     def summary(self) -> tuple[str, str, str]:

@@ -23,7 +23,9 @@ from magicstyle.tests.host.composition.matrix import ONE_STORAGE, SAME_PICTURE, 
 from magicstyle.tests.host.composition.wires import (
     OTHER,
     area_prompt,
+    batches_of_three,
     by,
+    compiled,
     decoded,
     decoded_in_tiles,
     first_of,
@@ -49,6 +51,7 @@ from magicstyle.tests.host.composition.wires import (
     with_adapter,
     with_controlnet,
 )
+from magicstyle.tests.host.neighbours import ran
 
 SDE = ("ancestral", "sde", "ddpm", "lcm", "seeds", "sa_solver")
 SECOND = ("heun", "dpm_2", "dpmpp_2s", "exp_heun", "dpm_fast", "dpm_adaptive")
@@ -267,7 +270,7 @@ ROWS = (
         note="each of the host's",
         storages=ONE_STORAGE,
     ),
-    Row("euler", (by("euler"),), SAME_PICTURE),
+    Row("euler", (by("euler"),), SAME_PICTURE, witness=lambda: ran["euler"]),
     Row(
         "batch of three, one style",
         (
@@ -275,6 +278,7 @@ ROWS = (
             Tried("RepeatLatentBatch", lambda graph: first_of(graph.but(samples=repeated(graph)))),
         ),
         SAME_PICTURE,
+        witness=lambda: batches_of_three[0],
     ),
     Row(
         "tiled VAE",
@@ -299,7 +303,7 @@ ROWS = (
         (
             Tried(
                 "backend eager, our part not compiled",
-                patched("comfy_extras.nodes_torch_compile.TorchCompileModel", backend="eager"),
+                compiled,
             ),
         ),
         SAME_PICTURE,
@@ -314,6 +318,7 @@ ROWS = (
             Tried("in two halves", sampled_by(lambda graph: ksampler_advanced(graph, STEPS // 2))),
         ),
         SAME_PICTURE,
+        witness=lambda: ran["KSamplerAdvanced"],
     ),
     Row(
         "SamplerCustomAdvanced",
@@ -331,5 +336,6 @@ ROWS = (
             ),
         ),
         SAME_PICTURE,
+        witness=lambda: ran["SamplerCustomAdvanced"],
     ),
 )

@@ -11,6 +11,7 @@ import comfy.model_management
 import comfy.samplers
 import comfy.sd
 import torch
+import torch._dynamo
 from magicstyle.tests.host.composition.graph import (
     GRID,
     STEPS,
@@ -79,6 +80,12 @@ def image_prompt(graph: Graph) -> Graph:
 def patched(address: str, **inputs: Any) -> Wire:
     """One of the host's nodes from MODEL to MODEL."""
     return lambda graph: graph.but(model=stock(address, model=graph.model, **inputs)[0])
+
+
+def compiled(graph: Graph) -> Graph:
+    """TorchCompileModel; what an earlier run has compiled is forgotten, so that this one is seen to compile."""
+    torch._dynamo.reset()
+    return patched("comfy_extras.nodes_torch_compile.TorchCompileModel", backend="eager")(graph)
 
 
 def sampled_by(node: Callable[[Graph], Tensor]) -> Wire:
@@ -229,7 +236,13 @@ def noisy() -> Graph:
 
 def first_of(graph: Graph) -> Graph:
     """The first picture of a batch."""
-    return graph.but(node=lambda graph: sampler_custom(graph)[:1])
+
+    def node(graph: Graph) -> Tensor:
+        pictures = sampler_custom(graph)
+        batches_of_three[0] += len(pictures) == 3
+        return pictures[:1]
+
+    return graph.but(node=node)
 
 
 def repeated(graph: Graph) -> Tensor:
@@ -252,7 +265,7 @@ def readable(graph: Graph) -> dict[str, Tensor]:
     return {"samples": sampler_custom(graph) / STRONG}
 
 
-tiles_decoded, runs_layer_by_layer = [0], [0]
+tiles_decoded, runs_layer_by_layer, batches_of_three = [0], [0], [0]
 
 
 def layer_by_layer(graph: Graph) -> Tensor:
