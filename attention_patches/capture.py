@@ -57,6 +57,7 @@ class Recorder:
         return call.plain()
 
     def _see_resnet(self, call: ResNetCall) -> Tensor:
+        """Keep a copy of what enters: (steps b) n c."""
         for step, own in zip(self._steps, call.x.chunk(max(len(self._steps), 1)), strict=False):
             self._writer.write_resnet(step, own)
         return call.x

@@ -36,6 +36,6 @@ class ModelCall(NamedTuple):
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """Copies in main memory of the other inputs that are tensors."""
+        """Copies in main memory of the other inputs that are tensors, such as c_crossattn, b m c."""
         found = {name: value for name, value in self.inputs.items() if isinstance(value, Tensor)}
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in found.items()}

@@ -19,10 +19,10 @@ class Lane(Protocol):
     device: torch.device
 
     def send(self, features: AttentionFeatures) -> Any:
-        """Start to copy; what is returned is handed to `receive`."""
+        """Start to copy one layer's features, b n c each; what is returned is handed to `receive`."""
 
     def receive(self, sent: Any) -> AttentionFeatures:
-        """The copies, safe to use by what is computed next."""
+        """The copies, b n c each, safe to use by what is computed next."""
 
 
 class CudaLane:
@@ -33,13 +33,13 @@ class CudaLane:
         self._stream = torch.cuda.Stream(device)
 
     def send(self, features: AttentionFeatures) -> tuple[AttentionFeatures, torch.cuda.Event]:
-        """Start to copy, in the precision that is stored."""
+        """Start to copy, b n c each, in the precision that is stored."""
         with torch.cuda.stream(self._stream):
             copies = (None if t is None else t.to(self.device, non_blocking=True) for t in features)
             return AttentionFeatures(*copies), self._stream.record_event()
 
     def receive(self, sent: tuple[AttentionFeatures, torch.cuda.Event]) -> AttentionFeatures:
-        """Let the model's stream, not the processor, wait for the copies."""
+        """Let the model's stream, not the processor, wait for the copies, b n c each."""
         copies, arrived = sent
         running = torch.cuda.current_stream(self.device)
         running.wait_event(arrived)
@@ -65,6 +65,7 @@ def prefetched(view: StepView, layers: Sequence[LayerId], roles: str, lane: Lane
     sent: dict[LayerId, Any] = {layer: lane.send(view(layer, kept)) for layer in layers[:1]}
 
     def ahead(layer: LayerId, wanted: str) -> AttentionFeatures:
+        """One layer's features, b n c each, while the next one's are on their way."""
         if "x" in wanted:
             return view(layer, wanted)
         near = [layer, *([following[layer]] if layer in following else [])]

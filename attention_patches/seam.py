@@ -46,6 +46,7 @@ def _override(
 
     @torch.compiler.disable
     def override(func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The host's attention on q, k and v, b n (h d) or b h n d each."""
         raw = RawCall(func, q, k, v, args, kwargs, kwargs.get("transformer_options", options), mark, previous)
         answer = _answer(raw, architecture, handlers)
         return raw.unchanged() if answer is None else answer
@@ -54,6 +55,7 @@ def _override(
 
 
 def _answer(raw: RawCall, architecture: HostArchitecture, handlers: Handlers) -> Tensor | None:
+    """The host's raw answer from the handlers' for the picture's tokens, b n c; None leaves it to others."""
     call = architecture.read(raw) if Entry.of(raw.options).admits(handlers) else None
     if isinstance(call, Merged):
         if handlers.missed is not None:

@@ -75,3 +75,37 @@ def test_the_root_package_imports_nothing_of_the_host_by_itself():
 @pytest.mark.parametrize("path", [PACK / "__init__.py", *SOURCES], ids=lambda path: str(path.relative_to(PACK)))
 def test_sources_are_plain_ascii(path):
     path.read_text(encoding="ascii")
+
+
+# how the host names blocks, patches and options: for architectures, the seam and host/ alone
+HOST_WORDS = {
+    "attn1_patch",
+    "attn1_output_patch",
+    "output_block_patch",
+    "patches_replace",
+    "activations_shape",
+    "original_shape",
+    "block_index",
+    "cond_or_uncond",
+    "uuids",
+    "skip_reshape",
+    "optimized_attention_override",
+    "transformer_options",
+}
+KNOWERS = ("attention_patches/architectures", "attention_patches/host", "attention_patches/seam.py")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        path
+        for layer in ("core", "attention_patches", "headless")
+        for path in sorted((PACK / layer).rglob("*.py"))
+        if not path.relative_to(PACK).as_posix().startswith(KNOWERS)
+    ],
+    ids=lambda path: str(path.relative_to(PACK)),
+)
+def test_only_architectures_the_seam_and_host_know_the_hosts_words(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    assert not HOST_WORDS & found

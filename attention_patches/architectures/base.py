@@ -91,20 +91,21 @@ class RawCall(NamedTuple):
         return bool(self.kwargs.get("skip_reshape") or self.kwargs.get("skip_output_reshape"))
 
     def delegate(self, q: Tensor, k: Tensor, v: Tensor, **changed: Any) -> Tensor:
-        """What the host, or the override before ours, answers."""
+        """What the host, or the override before ours, answers: b n (h d), or b h n d where the call is split."""
         # q, k, v positionally: the backends do not agree on their names
         if self.previous is None:
             return self.func(q, k, v, *self.args, **{**self.kwargs, **changed})
         return self.previous(self.func, q, k, v, *self.args, **{**self.kwargs, **changed})
 
     def unchanged(self) -> Tensor:
-        """The answer to the call as it came."""
+        """The answer to the call as it came, mostly b n (h d)."""
         return self.delegate(self.q, self.k, self.v)
 
     def kernel(self) -> Kernel:
         """The host's attention function on b n (h d)."""
 
         def call(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+            """q b n (h d), k and v b m (h d), a mask b 1 m -> b n (h d)."""
             return self.delegate(q, k, v) if mask is None else self.delegate(q, k, v, mask=mask)
 
         # on an accelerator a mask would trade the flash kernel for a slower one

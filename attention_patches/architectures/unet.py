@@ -67,11 +67,13 @@ class Unet(HostArchitecture):
 
         @torch.compiler.disable
         def rise(n: Tensor, context: Tensor, value: Tensor, _: Any) -> tuple[Tensor, Tensor, Tensor]:
+            """An attn1_patch, on what becomes q, k and v: b n c each."""
             mark.up = True
             return n, context, value
 
         @torch.compiler.disable
         def fall(n: Tensor, _: Any) -> Tensor:
+            """An attn1_output_patch: b n c."""
             mark.up = False
             return n
 
@@ -115,6 +117,7 @@ class Unet(HostArchitecture):
 
         @torch.compiler.disable
         def patch(h: Tensor, skip: Tensor, live: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+            """An output_block_patch: b c h w each."""
             if tuple(live["block"]) != RESNET[:2] or h.ndim != 4 or not admits(live):
                 return h, skip
             x = rearrange(torch.cat([h, skip], dim=1), "b c h w -> b (h w) c")

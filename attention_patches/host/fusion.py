@@ -79,7 +79,7 @@ class _Fusion:
         return self
 
     def apply_model(self, executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """One model call: with the fusion inside the window, as it is outside and for replays."""
+        """One model call, b c h w: with the fusion inside the window, as it is outside and for replays."""
         call = ModelCall.read(args, kwargs)
         entry, sigma = Entry.of(call.options), call.sigma
         if entry.replaying or sigma not in self.patch.window:
@@ -97,7 +97,7 @@ class _Fusion:
         return out
 
     def outer_sample(self, executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """One sampling run: checked first."""
+        """One sampling run, b c h w: checked first."""
         bank, guider = self.patch.bank, executor.class_obj
         check_run(bank, latent=args[1])
         if warning := coverage_warning(bank, visited_levels(getattr(args[2], "sampler_function", None), args[3])):
@@ -120,7 +120,7 @@ class _Fusion:
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        """The model's answers to lists of conds: says which lists are negative, and which conds see a part alone."""
+        """The model's answers to lists of conds, x b c h w: says which are negative, and which see a part alone."""
         return executor(model, conds, x, timestep, with_conds_named(model_options, conds, x), *args, **kwargs)
 
     def predict_noise(
@@ -132,7 +132,7 @@ class _Fusion:
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
-        """One prediction of a guider: says what its prompts are."""
+        """One prediction of a guider, b c h w: says what its prompts are."""
         return executor(x, timestep, with_prompts_named(model_options, executor.class_obj), *args, **kwargs)
 
     def prepare_sampling(

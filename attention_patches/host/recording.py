@@ -22,6 +22,7 @@ def install_capture(model: Model, recorder: Recorder | TrajectoryRecorder, *, to
     architecture = find(model)
 
     def apply_model(executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """The host's model call as it is: b c h w."""
         call = ModelCall.read(args, kwargs)
         recorder.see_inputs(call)
         handlers = recorder.handlers
@@ -44,6 +45,7 @@ def install_word_reader(model: Model, reader: WordReader) -> Model:
     architecture = find(model)
 
     def apply_model(executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """The host's model call as it is: b c h w."""
         with hooked(ModelCall.read(args, kwargs), architecture, reader.handlers):
             return executor(*args, **kwargs)
 
