@@ -8,18 +8,19 @@ drawn from the autoencoder's posterior, pixels are truncated, inversion is in si
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from magicstyle.attention_patches.capture import Recorder
 from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import AttentionFeatures, FeatureHeader
+from magicstyle.core.features import FeatureHeader
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion import Denoiser, predicted_noise
-from magicstyle.core.layers import LayerId, select_layers
+from magicstyle.core.layers import select_layers
 from magicstyle.core.noise_pair import NoisePair
 from magicstyle.core.schedule import LEVELS, noise_levels
 from magicstyle.core.stored_features import FeatureWriter
@@ -169,17 +170,18 @@ def walk_up(
     """
     sigmas = noise_levels().to(latent)
     descending = timesteps[::-1]
-    writer = FeatureWriter(select_layers(layers, model.layers), len(timesteps), roles, dtype)
+    recorder = Recorder(FeatureWriter(select_layers(layers, model.layers), len(timesteps), roles, dtype))
     x = latent * spread(sigmas[timesteps[0]])  # the clean latent counts as one of the lowest level
     for t, target in zip(timesteps, [*timesteps[1:], LEVELS - 1], strict=True):
-        with recording(model, writer, descending.index(t)):
+        with model.hooks.answered_by(recorder.handlers), recorder.recording(descending.index(t), x):
             eps = predicted_noise(model.denoised, x, sigmas[t], None)
         x = x + (sigmas[target] - sigmas[t]) * eps
         if callback is not None:
             callback({"x": x, "sigma": sigmas[t]})
     grid = tuple(float(sigmas[t]) for t in descending)
     header = FeatureHeader(model.id, "styleid-repo", grid, tuple(latent.shape), {})
-    return Inversion(NoisePair(x / spread(sigmas[-1])), writer.close(header))
+    ends = NoisePair(x / spread(sigmas[-1]))
+    return Inversion(ends, recorder.close(header))
 
 
 def walk_down(denoised: Denoiser, start: Tensor, timesteps: Sequence[int], callback: Callback | None = None) -> Tensor:
@@ -209,16 +211,3 @@ def truncated(pictures: Tensor) -> Image.Image:
     """A picture 1 3 h w in -1..1 -> RGB, every value cut down to its integer."""
     pixels = ((pictures[0].float() + 1.0) / 2.0).clamp(0.0, 1.0) * 255.0
     return Image.fromarray(pixels.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy())
-
-
-@contextmanager
-def recording(model: HeadlessModel, writer: FeatureWriter, step: int) -> Iterator[None]:
-    """Keep the features of the model call inside."""
-
-    def handle(layer: LayerId, grid: Any, kernel: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if layer in writer:
-            writer.write(layer, grid, step, AttentionFeatures(q, k, v))
-        return kernel.call(q, k, v, None)
-
-    with model.hooks.answered_by(handle):
-        yield

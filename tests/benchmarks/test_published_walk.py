@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from magicstyle.attention_patches.call import Handlers
 from magicstyle.benchmarks.published import walks
 from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
@@ -57,11 +58,11 @@ class Loop:
         stops[-1] = 999
         for i, t in enumerate(range(1, 1000, self.stride)):
 
-            def keep(layer, grid, kernel, q, k, v, t=t):
-                features[t, layer] = q, k, v
-                return dense_attention(q, k, v, kernel.heads)
+            def keep(call, t=t):
+                features[t, call.layer] = call.live[:3]
+                return dense_attention(*call.live[:3], call.kernel.heads)
 
-            with self.model.hooks.answered_by(keep):
+            with self.model.hooks.answered_by(Handlers(keep)):
                 e = self.eps(y, t)
             y = self.step(y, e, t, stops[i + 1])
         return y, features
@@ -74,13 +75,14 @@ class Loop:
                 continue
             t = int(timesteps[index])
 
-            def inject(layer, grid, kernel, q, k, v, t=t):
-                if layer not in self.layers:
-                    return dense_attention(q, k, v, kernel.heads)
-                mixed = gamma * content[t, layer][0] + (1 - gamma) * q
-                return dense_attention(mixed, *style[t, layer][1:], kernel.heads, tau=tau)
+            def inject(call, t=t):
+                q, k, v = call.live[:3]
+                if call.layer not in self.layers:
+                    return dense_attention(q, k, v, call.kernel.heads)
+                mixed = gamma * content[t, call.layer][0] + (1 - gamma) * q
+                return dense_attention(mixed, *style[t, call.layer][1:], call.kernel.heads, tau=tau)
 
-            with self.model.hooks.answered_by(inject):
+            with self.model.hooks.answered_by(Handlers(inject)):
                 e = self.eps(y, t)
             y = self.step(y, e, t, int(before[index]))
         return y
