@@ -173,7 +173,7 @@ def walk_up(
     recorder = Recorder(FeatureWriter(select_layers(layers, model.layers), len(timesteps), roles, dtype))
     x = latent * spread(sigmas[timesteps[0]])  # the clean latent counts as one of the lowest level
     for t, target in zip(timesteps, [*timesteps[1:], LEVELS - 1], strict=True):
-        with model.hooks.answered_by(recorder.handlers), recorder.recording(descending.index(t), x):
+        with model.hooks.answered_by(recorder.handlers), recorder.recording((descending.index(t),), x):
             eps = predicted_noise(model.denoised, x, sigmas[t], None)
         x = x + (sigmas[target] - sigmas[t]) * eps
         if callback is not None:
