@@ -35,6 +35,7 @@ replaces those of the same pair with other settings; an input or a picture of ot
 
 Exit code: 0 all pictures made, 1 some failed, 2 nothing could be begun, 130 interrupted.
 """
+COMMANDS = ("stylize",)
 KNOBS = {
     "style_weight": "how strongly the style's features weigh; 0 leaves the style out",
     "content_weight": "how strongly the portrait's own features weigh; 0 paints with the style alone",
@@ -68,7 +69,7 @@ class Request(NamedTuple):
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     found = Parser("magicstyle", description=USAGE, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("command", choices=["stylize"])
+    found.add_argument("command", choices=COMMANDS)
     found.add_argument("content", metavar="CONTENT", nargs="?", help="a portrait, or a folder of them")
     found.add_argument("style", metavar="STYLE", nargs="*", help="pictures (or folders) to paint like")
     found.add_argument("-o", "--out", default="magicstyle-output", help="a folder, or a .png (default: %(default)s)")
@@ -93,7 +94,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options as text; a picture whose name begins with a dash gets a hint."""
+    """The options as text, with a hint where the command was left out or a picture's name begins with a dash."""
+    if not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        shown = " ".join(arguments[:3])
+        raise MagicStyleError(
+            f"'{arguments[0]}' is no command: write magicstyle stylize {shown}; magicstyle --help lists the options."
+        )
     try:
         return parser().parse_intermixed_args(arguments)
     except MagicStyleError as error:

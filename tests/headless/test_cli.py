@@ -17,6 +17,7 @@ from magicstyle.core.fusion import FusionSettings
 from magicstyle.headless import cli, jobs, options
 from magicstyle.headless import model as model_module
 from magicstyle.headless.png import read_record
+from magicstyle.headless.sizes import Frame
 from magicstyle.headless.version import version
 from magicstyle.tests.host.locate import PACK
 from PIL import Image
@@ -115,6 +116,21 @@ def test_other_sizes_and_aspects_work(tmp_path, pictures):
 
 def pixels(path):
     return np.asarray(Image.open(path))
+
+
+def test_a_free_frame_keeps_the_aspect_of_each_picture(tmp_path, monkeypatch, capsys):
+    demo = options.model_file(None)
+    monkeypatch.setattr(options, "model_file", lambda path: demo._replace(frame=Frame((192, 192), fixed=False)))
+    Image.effect_noise((100, 200), 60).save("a.png")
+    Image.effect_noise((200, 100), 60).save("x.png")
+    arguments = ["stylize", "a.png", "x.png", "--steps", "2", "--quiet", "--sheet", "-o", "r.png"]
+    assert cli.main(arguments) == cli.OK
+    assert pixels(tmp_path / "r.png").shape == (256, 128, 3)
+    facts = json.loads(read_record(tmp_path / "r.png"))
+    assert facts["size"] == [128, 256] and facts["style_size"] == [256, 128]
+    assert "cropped" not in capsys.readouterr().err
+    style = pixels(tmp_path / "r-sheet.png")[32:-8, 272:528]  # shown whole: between white bars
+    assert (style[:100] == 255).all() and (style[-100:] == 255).all() and not (style[250:260] == 255).all()
 
 
 def test_defaults_are_those_of_the_settings():
@@ -488,7 +504,8 @@ def test_an_empty_value_is_a_slip(hostile, capsys, loads, arguments, name):
 
 @pytest.mark.parametrize("arguments, told", [
     ([], "name a command: `magicstyle stylize` paints the shipped pair"),
-    (["paint"], "invalid choice: 'paint'"), (["me.jpg", "monet.jpg"], "invalid choice: 'me.jpg'"),
+    (["paint"], "'paint' is no command"), (["--quiet", "paint"], "invalid choice: 'paint'"), ([""], "'' is no command"),
+    (["me.jpg", "monet.jpg"], "'me.jpg' is no command: write magicstyle stylize me.jpg monet.jpg"),
     (["--nonsense"], "magicstyle --help lists the options"),
 ])  # fmt: skip
 def test_a_command_that_is_missing_or_unknown_is_told_in_one_sentence(capsys, arguments, told):
