@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from ..core.errors import MagicStyleError
 from ..core.layers import LayerId
 from ..core.weights import AUTOENCODER, DEMO_FORMAT, DEMO_MODEL, TEXT_ENCODER, UNET, check_sd15
+from .pictures import missing_hint
 from .sizes import Frame
 
 PICKLES = {".ckpt", ".pt", ".pth", ".bin", ".pkl"}
@@ -120,7 +121,7 @@ def _check_name(path: Path) -> None:
     if path.is_dir():
         raise MagicStyleError(f"--checkpoint {path} is a folder: {COMPLETE} (.safetensors).")
     if not path.exists():
-        raise MagicStyleError(f"--checkpoint {path} does not exist: check the name.")
+        raise MagicStyleError(f"--checkpoint {path} does not exist: {missing_hint(path)}.")
     if path.suffix.lower() in PICKLES:
         raise MagicStyleError(
             f"--checkpoint {path} is a pickle, which can run any program when it is opened, and is not read: "

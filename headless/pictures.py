@@ -29,8 +29,14 @@ def pictures_in(path: Path) -> list[Path]:
         return _folder(path)
     if path.exists():
         raise MagicStyleError(f"{path} is neither a picture file nor a folder: save the picture to a file first.")
-    hint = "the command reads files, not standard input" if str(path) == "-" else "check the name"
-    raise MagicStyleError(f"{path} does not exist: {hint}.")
+    raise MagicStyleError(f"{path} does not exist: {missing_hint(path)}.")
+
+
+def missing_hint(path: Path) -> str:
+    """What to do about a file that is not there."""
+    if str(path).lower().startswith(("http:", "https:", "s3:", "ftp:")):
+        return "the command reads files, so download it first"
+    return "the command reads files, not standard input" if str(path) == "-" else "check the name"
 
 
 def picture_size(path: Path) -> Size:

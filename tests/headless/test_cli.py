@@ -404,6 +404,8 @@ UNUSABLE = {
     "a.png": "there is no style",
     "nowhere.png x.png": "nowhere.png does not exist",
     "a.png nowhere.png": "nowhere.png does not exist",
+    "https://x.y/a.png x.png": "does not exist: the command reads files, so download it first",
+    "a.png x.png --checkpoint https://x.y/sd15.safetensors": "download it first",
     "- x.png": "reads files, not standard input",
     "/dev/null x.png": "/dev/null is neither a picture file nor a folder",
     "pipe x.png": "pipe is neither a picture file nor a folder",
