@@ -169,7 +169,7 @@ def _add_inversion(group: argparse._ArgumentGroup) -> None:
         choices=list(INVERSIONS),
         default=default.method,
         help="ddim: plain; fixed_point: samples back closer; exact: samples back to the same picture; noising: none, "
-        "fast (default: %(default)s)",
+        "fast; midpoint: samples back much closer for the calls of ddim (default: %(default)s)",
     )
     group.add_argument(
         "--corrections",
