@@ -25,7 +25,6 @@ from magicstyle.tests.host.composition.wires import (
     area_prompt,
     batches_of_three,
     by,
-    compiled,
     decoded,
     decoded_in_tiles,
     first_of,
@@ -303,13 +302,14 @@ ROWS = (
         (
             Tried(
                 "backend eager, our part not compiled",
-                compiled,
+                patched("comfy_extras.nodes_torch_compile.TorchCompileModel", backend="eager"),
             ),
         ),
         SAME_PICTURE,
         after=True,
         storages=ONE_STORAGE,
-        witness=lambda: torch._dynamo.utils.counters["stats"]["unique_graphs"],
+        # what one cell has compiled serves the next
+        witness=lambda: ran["TorchCompileModel"] * bool(torch._dynamo.utils.counters["stats"]["unique_graphs"]),
     ),
     Row(
         "KSamplerAdvanced",

@@ -11,7 +11,6 @@ import comfy.model_management
 import comfy.samplers
 import comfy.sd
 import torch
-import torch._dynamo
 from magicstyle.tests.host.composition.graph import (
     GRID,
     STEPS,
@@ -80,12 +79,6 @@ def image_prompt(graph: Graph) -> Graph:
 def patched(address: str, **inputs: Any) -> Wire:
     """One of the host's nodes from MODEL to MODEL."""
     return lambda graph: graph.but(model=stock(address, model=graph.model, **inputs)[0])
-
-
-def compiled(graph: Graph) -> Graph:
-    """TorchCompileModel; what an earlier run has compiled is forgotten, so that this one is seen to compile."""
-    torch._dynamo.reset()
-    return patched("comfy_extras.nodes_torch_compile.TorchCompileModel", backend="eager")(graph)
 
 
 def sampled_by(node: Callable[[Graph], Tensor]) -> Wire:
