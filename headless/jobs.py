@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from ..core.errors import MagicStyleError
 from ..core.ranges import check_finite
 from .console import Console, one_line
+from .memory import free_bytes
 from .model import HeadlessModel
 from .outcome import Failure, Outcome
 from .pictures import read_picture, to_images, to_tensor
@@ -25,6 +27,7 @@ from .sizes import shape_notes
 from .stylize import Inversion, invert, reconstruct, stylize
 
 LABELS = ("content", "style", "reconstruction", "result")
+ROOM = 3  # times the largest picture's features: a style, a content, and what their inversion takes
 OVERFLOW = "set temperature and weights nearer to their defaults, or give another checkpoint"
 DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EPERM}
 
@@ -60,7 +63,8 @@ class Studio:
         self._places = places
         self._order = order
         self._console = console
-        self._styles: dict[Path, Inversion | MagicStyleError] = {}
+        self._styles: OrderedDict[Path, Inversion | MagicStyleError] = OrderedDict()
+        self._forgotten = 0
         self._content: tuple[Path, Inversion | MagicStyleError] | None = None
 
     def make(self, job: Job) -> Job:
@@ -92,8 +96,21 @@ class Studio:
 
     def _style(self, picture: Picture) -> Inversion:
         if picture.path not in self._styles:
+            self._make_room()
             self._styles[picture.path] = self._invert("style", picture, self._order.recipe.style_roles)
         return _found(self._styles[picture.path])
+
+    def _make_room(self) -> None:
+        """Forget the styles that were inverted first where another picture's features would not fit beside them."""
+        sizes = {path: 0 if isinstance(f, MagicStyleError) else f.features.nbytes for path, f in self._styles.items()}
+        while self._styles and free_bytes() < ROOM * max(sizes.values()):
+            path, _ = self._styles.popitem(last=False)
+            if self._forgotten == 0:
+                self._console.note(
+                    f"memory is short: {path} and other styles are inverted again for each portrait; "
+                    "fewer styles a run, --steps or --layers need less."
+                )
+            self._forgotten += 1
 
     def _content_of(self, picture: Picture) -> Inversion:
         if self._content is None or self._content[0] != picture.path:

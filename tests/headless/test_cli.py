@@ -14,7 +14,8 @@ import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FusionSettings
-from magicstyle.headless import cli, jobs, options
+from magicstyle.core.inversion_methods import INVERSIONS
+from magicstyle.headless import cli, jobs, memory, options
 from magicstyle.headless import model as model_module
 from magicstyle.headless.png import read_record
 from magicstyle.headless.sizes import Frame
@@ -522,6 +523,14 @@ def test_help_and_version_are_for_people(capsys):
         cli.main(["--help"])
     text = capsys.readouterr().out
     assert caught.value.code == cli.OK and "Exit code: 0" in text and "130 interrupted" in text
+    described = text.partition("\ninversion:")[2].partition("--corrections")[0]
+    assert all(f"{name}:" in described for name in INVERSIONS)
+
+
+def test_diffstyler_keeps_the_contents_resnet(pictures, inversions):
+    pictures("a.png", "x.png")
+    assert quiet("a.png", "x.png", "--method", "diffstyler") == cli.OK
+    assert "qkvx" in inversions
 
 
 @pytest.mark.parametrize("out", ["v1.2", "photos.2024", "out.png/", "there.png"])
@@ -566,6 +575,31 @@ def test_a_full_or_read_only_disk_is_noticed_before_the_model_is_loaded(tmp_path
     finally:
         subprocess.run(["umount", str(tmp_path / "disk")], check=True)
     assert f"no picture can be written to disk/out ({told})" in capsys.readouterr().err and not loads
+
+
+def test_styles_that_do_not_fit_into_memory_are_inverted_again(tmp_path, pictures, inversions, monkeypatch, capsys):
+    pictures("photos/a.png", "photos/b.png", "x.png", "y.png")
+    assert quiet("photos", "x.png", "y.png", "-o", "plenty") == cli.OK
+    assert len(inversions) == 4 and "memory" not in capsys.readouterr().err
+    monkeypatch.setattr(jobs, "free_bytes", lambda: 1000.0)
+    assert quiet("photos", "x.png", "y.png", "-o", "short") == cli.OK
+    assert len(inversions) == 4 + 6 and capsys.readouterr().err.count("memory is short") == 1
+    for path in (tmp_path / "plenty").iterdir():
+        assert path.read_bytes() == (tmp_path / "short" / path.name).read_bytes()
+
+
+def test_free_memory_is_what_the_system_and_the_container_leave(tmp_path, monkeypatch):
+    files = {"MEMINFO": "MemTotal: 9 kB\nMemAvailable:    2000 kB\n", "LIMIT": "max\n", "USED": "50000\n"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        monkeypatch.setattr(memory, name, tmp_path / name)
+    assert memory.free_bytes() == 2000 * 1024
+    (tmp_path / "LIMIT").write_text("150000\n")
+    assert memory.free_bytes() == 100000
+    (tmp_path / "USED").unlink()
+    assert memory.free_bytes() == 2000 * 1024
+    (tmp_path / "MEMINFO").unlink()
+    assert memory.free_bytes() == float("inf")
 
 
 # --- what is said --------------------------------------------------------------------------------------------------
