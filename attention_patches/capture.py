@@ -13,7 +13,7 @@ from ..core.inversion import Steps
 from ..core.noise_pair import NoisePair
 from ..core.placement import narrowed
 from ..core.stored_features import FeatureWriter, StoredFeatures
-from ..core.trajectory import Trajectory
+from ..core.trajectory import Source, Trajectory
 from .call import Call, Handlers, ResNetCall
 from .model_call import ModelCall
 
@@ -35,7 +35,7 @@ class Recorder:
             self._steps = ()
 
     def close(
-        self, header: FeatureHeader, ends: NoisePair | None = None, source: object = None, weights: str = ""
+        self, header: FeatureHeader, ends: NoisePair | None = None, source: Source | None = None
     ) -> StoredFeatures:
         """The finished features; they do not need the model any more."""
         return self._writer.close(header, ends)
@@ -90,7 +90,7 @@ class TrajectoryRecorder:
         """Nobody: the attention runs as it does."""
         return None
 
-    def close(self, header: FeatureHeader, ends: NoisePair, source: object = None, weights: str = "") -> Trajectory:
+    def close(self, header: FeatureHeader, ends: NoisePair, source: Source | None = None) -> Trajectory:
         """The finished trajectory."""
         latents = narrowed(torch.stack(self._latents), self._dtype)
-        return Trajectory(header, latents, self.inputs, ends, source=source, weights=weights)
+        return Trajectory(header, latents, self.inputs, ends, source=source)

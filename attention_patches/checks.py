@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -23,7 +23,7 @@ def check_bank(architecture: Architecture, bank: FeatureBank) -> None:
             f"bank holds features of another model ({stored.name}) than the one to patch ({running.name}): "
             "invert both pictures with the checkpoint that you sample with."
         )
-    for features in bank:
+    for features in bank.pictures:
         _check_layers(architecture, features)
 
 
@@ -51,12 +51,12 @@ def stored_layers(architecture: Architecture, bank: FeatureBank, layers: str) ->
     return chosen
 
 
-def check_roles(pictures: Iterable[tuple[ImageFeatures, str]], method: str) -> None:
-    """Refuse stored features that lack what the method reads; a trajectory has everything."""
-    for place, (features, roles) in enumerate(pictures):
-        missing = [ROLE_NAMES[role] for role in roles if role not in getattr(features, "roles", roles)]
+def check_roles(bank: FeatureBank, roles: Sequence[str], method: str) -> None:
+    """Refuse pictures that lack roles which the method reads of them."""
+    for number, (features, wanted) in enumerate(zip(bank.pictures, roles, strict=True)):
+        missing = [ROLE_NAMES[role] for role in wanted if role not in features.roles]
         if missing:
-            name = f"style {place}" if place else "content"
+            name = bank.name(number)
             raise MagicStyleError(
                 f"method '{method}' reads the {name}'s {' and '.join(missing)}, which the bank does not hold: "
                 "set keep to all on the DDIM Inversion node."

@@ -8,9 +8,8 @@ from typing import Any, Protocol
 
 import torch
 
-from ..core.features import AttentionFeatures
+from ..core.features import AttentionFeatures, View
 from ..core.layers import LayerId
-from .fusion_patch import StepView
 
 
 class Lane(Protocol):
@@ -55,7 +54,7 @@ def lane_to(device: torch.device) -> Lane | None:
     return CudaLane(device) if device.type == "cuda" else None
 
 
-def prefetched(view: StepView, layers: Sequence[LayerId], roles: str, lane: Lane) -> StepView:
+def prefetched(view: View, layers: Sequence[LayerId], roles: str, lane: Lane) -> View:
     """A view of the same features on the lane's device; `layers` are asked in this order.
 
     The first layer is sent at once, and each next one when the one before it is asked for: at most two are on the

@@ -15,7 +15,6 @@ from ..core.layers import LayerId
 from ..core.regions import Grid, resample_tokens
 from ..core.trajectory import Trajectory
 from .call import Call, Handlers, ResNetCall
-from .fusion_patch import StepView
 
 # runs the stored latent of one step through the model, shown to the handlers alone
 Rerun = Callable[[Trajectory, int, Handlers], None]
@@ -54,9 +53,3 @@ class Catcher:
         """Hold on to what enters the ResNet that is copied: b n c."""
         self._resnet = AttentionFeatures(x=call.x)
         return call.x
-
-
-def replay_view(rerun: Rerun, trajectory: Trajectory, sigma: float, catcher: Catcher) -> StepView:
-    """Run the stored latent nearest to `sigma` through the model and give its features."""
-    rerun(trajectory, trajectory.nearest(sigma).step, catcher.handlers)
-    return catcher.view

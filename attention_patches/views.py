@@ -1,32 +1,33 @@
-"""Views: the features of a bank's pictures at one noise level, stored ones looked up and trajectories replayed."""
+"""Views: the features of a bank's pictures at one noise level, stored ones looked up and others made anew."""
 
 from __future__ import annotations
 
 from ..core.bank import FeatureBank
-from ..core.stored_features import StoredFeatures
+from ..core.features import ImageFeatures, View
 from ..core.trajectory import Trajectory
-from .fusion_patch import FusionPatch, StepView, nearest_view
+from .fusion_patch import FusionPatch
 from .prefetch import Lane, prefetched
-from .replay import Catcher, Rerun, replay_view
+from .replay import Catcher, Rerun
 
 
 def step_views(
     patch: FusionPatch, bank: FeatureBank, sigma: float, rerun: Rerun, lane: Lane | None = None
-) -> list[StepView]:
-    """A view per picture, the content first; features elsewhere than on the lane's device reach it a layer ahead."""
-    made: dict[int, StepView] = {}  # a picture that serves twice is replayed once
-    for features, roles in patch.pictures(bank):
-        if id(features) not in made and isinstance(features, Trajectory):
-            catcher = Catcher(patch.layers, roles, features.header.grids)
-            made[id(features)] = replay_view(rerun, features, sigma, catcher)
-        elif id(features) not in made:
-            made[id(features)] = _stored_view(features, sigma, patch, roles, lane)
-    return [made[id(features)] for features in bank]
+) -> list[View]:
+    """A view of each picture; features elsewhere than on the lane's device reach it a layer ahead."""
+    pictures = zip(bank.pictures, patch.roles, strict=True)
+    return [_view(patch, features, roles, sigma, rerun, lane) for features, roles in pictures]
 
 
-def _stored_view(features: StoredFeatures, sigma: float, patch: FusionPatch, roles: str, lane: Lane | None) -> StepView:
-    view = nearest_view(features, sigma)
+def _view(
+    patch: FusionPatch, features: ImageFeatures, roles: str, sigma: float, rerun: Rerun, lane: Lane | None
+) -> View:
+    def replay(trajectory: Trajectory, step: int) -> View:
+        catcher = Catcher(patch.layers, roles, trajectory.header.grids)
+        rerun(trajectory, step, catcher.handlers)
+        return catcher.view
+
+    view = features.view(sigma, replay)
     layers = [layer for layer in features.header.layers if layer in patch.layers]
-    if lane is None or features.device.type == lane.device.type or not roles:
+    if lane is None or features.device is None or features.device.type == lane.device.type or not roles:
         return view
     return prefetched(view, layers, roles, lane)

@@ -174,13 +174,13 @@ class Lab:
         """The same moment as a trajectory of one step, to be replayed."""
         import torch
         from magicstyle.attention_patches.capture import TrajectoryRecorder
-        from magicstyle.attention_patches.host import install_capture, weights_id
+        from magicstyle.attention_patches.host import ModelSource, install_capture
         from magicstyle.core.noise_pair import NoisePair
 
         recorder = TrajectoryRecorder(1, torch.float32)
         with recorder.recording((0,), latent):
             self.call(install_capture(self.model, recorder), latent)
-        source = {"source": self.model, "weights": weights_id(self.model)}
+        source = {"source": ModelSource(self.model)}
         return recorder.close(self.header(latent, layers), NoisePair(latent), **source)
 
     def header(self, latent: Any, layers: str) -> Any:

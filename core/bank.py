@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import Tensor
@@ -25,14 +25,24 @@ class StyleEntry(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FeatureBank:
-    """The content's features and those of any number of styles: what the patcher fuses."""
+    """The content's features and those of any number of styles: what the patcher fuses.
+
+    A picture may serve several times. `pictures` holds each once, the content first, and `numbers` says which of them
+    each style draws from: copies of one style are known by their number.
+    """
 
     content: ImageFeatures
     styles: tuple[StyleEntry, ...]
+    pictures: tuple[ImageFeatures, ...] = field(init=False, repr=False)
+    numbers: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         for number, style in enumerate(self.styles, start=1):
             self._check_style(number, style)
+        pictures = [self.content]
+        numbers = [_number(style.features, pictures) for style in self.styles]
+        object.__setattr__(self, "pictures", tuple(pictures))
+        object.__setattr__(self, "numbers", tuple(numbers))
 
     def _check_style(self, number: int, style: StyleEntry) -> None:
         check_weight(f"the weight of style {number}", style.weight)
@@ -72,22 +82,31 @@ class FeatureBank:
     @property
     def nbytes(self) -> int:
         """Bytes of memory, a picture that serves twice counted once."""
-        return sum(features.nbytes for features in {id(features): features for features in self}.values())
+        return sum(picture.nbytes for picture in self.pictures)
 
-    def with_features(self, replacements: Mapping[int, ImageFeatures]) -> FeatureBank:
-        """A new bank in which some pictures' features, by their place in iteration, are replaced."""
-        content, *styles = [replacements.get(place, features) for place, features in enumerate(self)]
-        entries = zip(self.styles, styles, strict=True)
-        return FeatureBank(content, tuple(entry._replace(features=features) for entry, features in entries))
+    @property
+    def resident(self) -> list[Tensor]:
+        """The tensors that take main memory, which a cache could win back."""
+        return [tensor for picture in self.pictures for tensor in picture.resident]
+
+    def name(self, number: int) -> str:
+        """What users call a picture: the content, or the first style that draws from it."""
+        return f"style {self.numbers.index(number) + 1}" if number else "content"
+
+    def with_pictures(self, pictures: Sequence[ImageFeatures]) -> FeatureBank:
+        """The same bank of other pictures, one for each, in their order."""
+        entries = zip(self.styles, self.numbers, strict=True)
+        return FeatureBank(pictures[0], tuple(entry._replace(features=pictures[number]) for entry, number in entries))
 
     def with_style(self, style: StyleEntry) -> FeatureBank:
         """A new bank with one style more."""
         return FeatureBank(self.content, (*self.styles, style))
 
-    def get_ram_usage(self) -> int:
-        """The host's cache accounting (ComfyUI 0.3.68 to 0.18)."""
-        return sum(features.get_ram_usage() for features in {id(features): features for features in self}.values())
 
-    def _comfy_cache_tensors(self) -> list[Tensor]:
-        """The host's cache accounting (newer ComfyUI)."""
-        return [tensor for features in self for tensor in features._comfy_cache_tensors()]
+def _number(features: ImageFeatures, pictures: list[ImageFeatures]) -> int:
+    """The place of a picture among those that are known, to which it is added where it is new."""
+    for number, known in enumerate(pictures):
+        if known is features:
+            return number
+    pictures.append(features)
+    return len(pictures) - 1

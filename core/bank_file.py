@@ -23,22 +23,20 @@ from .bank import FeatureBank, StyleEntry
 from .bank_header import (
     MASKS,
     VERSION,
-    BadHeaderError,
     BankHeader,
     PictureFacts,
     StyleFacts,
-    TensorKind,
     check_header,
     describe,
     parse,
 )
 from .errors import MagicStyleError, one_line
-from .features import ROLES, ImageFeatures
+from .features import ImageFeatures
+from .inventory import BadHeaderError, TensorKind
 from .noise_pair import NoisePair
 from .regions import region_mask, style_mask
-from .stored_features import StoredFeatures
+from .representations import REPRESENTATIONS
 from .tensor_file import kind_name, raw_bytes, write_tensors
-from .trajectory import Trajectory
 
 KEY, CHECKSUM = "magicstyle", "magicstyle_checksum"
 MOST_HEADER = 16 * 2**20  # bytes, tensors' names included
@@ -47,23 +45,19 @@ VALUES_AT_ONCE = 2**22
 
 def save_bank(bank: FeatureBank, path: Path, *, content: bool = True) -> None:
     """Write a bank, or its styles alone, under its final name only once it is whole."""
-    pictures = {id(features): features for features in bank}
-    if not content:
-        pictures = {id(style.features): style.features for style in bank.styles}
-    places = {identity: place for place, identity in enumerate(pictures)}
-    tensors = {
-        f"{places[identity]}.{name}": tensor
-        for identity, features in pictures.items()
-        for name, tensor in features.tensors.items()
-    }
+    kept = range(len(bank.pictures)) if content else sorted(set(bank.numbers))
+    places = {number: place for place, number in enumerate(kept)}
+    pictures = [bank.pictures[number] for number in kept]
+    tensors = {f"{place}.{name}": t for place, picture in enumerate(pictures) for name, t in picture.tensors.items()}
     for number, style in enumerate(bank.styles):
         masks = {"region": style.region, "style_mask": style.style_mask}
         tensors |= {f"style{number}.{name}": mask for name, mask in masks.items() if mask is not None}
+    entries = zip(bank.styles, bank.numbers, strict=True)
     header = {
         "version": VERSION,
-        "content": places[id(bank.content)] if content else None,
-        "styles": [{"picture": places[id(style.features)], "weight": style.weight} for style in bank.styles],
-        "pictures": [describe(PictureFacts(f.representation, f.header)) for f in pictures.values()],
+        "content": 0 if content else None,
+        "styles": [{"picture": places[number], "weight": style.weight} for style, number in entries],
+        "pictures": [describe(PictureFacts(picture.representation, picture.header)) for picture in pictures],
     }
     _write_whole(header, tensors, path)
 
@@ -198,13 +192,4 @@ def _text_checksum(text: str) -> str:
 
 def _picture(facts: PictureFacts, tensors: Mapping[str, Tensor]) -> ImageFeatures:
     ends = NoisePair(tensors["noise"], tensors.get("companion")) if "noise" in tensors else None
-    if facts.representation == Trajectory.representation:
-        inputs = {name.removeprefix("inputs."): t for name, t in tensors.items() if name.startswith("inputs.")}
-        return Trajectory(facts.header, tensors["latents"], inputs, ends)
-    stacks = {
-        (layer, role): tensors[name]
-        for layer in facts.header.layers
-        for role in ROLES
-        if (name := f"{layer}.{role}") in tensors
-    }
-    return StoredFeatures(facts.header, stacks, ends)
+    return REPRESENTATIONS[facts.representation].of_tensors(facts.header, tensors, ends)

@@ -8,15 +8,20 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .layers import LayerId
 from .noise_pair import NoisePair
 from .regions import Grid
+
+if TYPE_CHECKING:
+    from .inventory import Inventory
+    from .trajectory import Trajectory
 
 ROLES = "qkvx"
 # the layer whose block DiffStyler copies: up_blocks[1].resnets[1] of diffusers
@@ -70,6 +75,12 @@ class FeatureHeader:
         return self.latent_shape[0]
 
 
+# the features of one picture at one noise level: (layer, roles) -> b n c each
+View = Callable[[LayerId, str], AttentionFeatures]
+# shows a trajectory's features at one of its steps, which the running model makes anew
+Replay = Callable[["Trajectory", int], View]
+
+
 class Nearest(NamedTuple):
     """The stored step that serves a noise level, and how far off it is, as |ln(sigma / stored)|."""
 
@@ -80,11 +91,13 @@ class Nearest(NamedTuple):
 class ImageFeatures(ABC):
     """The features of one inverted picture (or batch of pictures), looked up by noise level and layer.
 
-    `ends` are where the inversion ended, in the host's LATENT convention, for an initial latent; a saved style has them
-    with it.
+    A representation is a class of these and a row in `representations`: it says how its features come about, what
+    they take, and how they lie in a file. `ends` are where the inversion ended, in the host's LATENT convention, for an
+    initial latent; a saved style has them with it.
     """
 
     representation: str
+    device: torch.device | None = None  # where a view's features lie; None: the running model makes them
 
     def __init__(self, header: FeatureHeader, ends: NoisePair | None = None) -> None:
         self.header = header
@@ -94,6 +107,53 @@ class ImageFeatures(ABC):
     @abstractmethod
     def tensors(self) -> Mapping[str, Tensor]:
         """Every tensor that is kept, by name."""
+
+    @property
+    @abstractmethod
+    def roles(self) -> str:
+        """The roles that can be had, as letters of "qkvx"."""
+
+    @property
+    @abstractmethod
+    def kept(self) -> str:
+        """What is kept of each step, in a few words."""
+
+    @property
+    def place(self) -> str:
+        """Where it is kept, in a few words."""
+        device = next(iter(self.tensors.values())).device.type
+        return "in memory" if device == "cpu" else f"on the {device} device"
+
+    @abstractmethod
+    def view(self, sigma: float, replay: Replay) -> View:
+        """The features at the stored noise level nearest to `sigma`."""
+
+    @abstractmethod
+    def at(self, layer: LayerId, step: int, roles: str = ROLES) -> AttentionFeatures:
+        """The features of one layer at one stored step, without a running model: b n c each."""
+
+    @abstractmethod
+    def held_bytes(self, widths: Mapping[LayerId, int], roles: str) -> int:
+        """What a model call that reads these layers, each of so many channels, holds of it in single precision."""
+
+    def settled(self, weights: str | None, layers: Collection[LayerId], roles: str) -> ImageFeatures:
+        """These features as a model with such weights may read them; None: weights that change within a run."""
+        return self
+
+    @classmethod
+    @abstractmethod
+    def check_tensors(cls, own: Inventory, header: FeatureHeader) -> dict[str, int]:
+        """Refuse tensors of a file that are not laid out like this; gives the widths that a model's pictures share."""
+
+    @classmethod
+    @abstractmethod
+    def of_tensors(cls, header: FeatureHeader, tensors: Mapping[str, Tensor], ends: NoisePair | None) -> ImageFeatures:
+        """The features that a file holds."""
+
+    @property
+    def resident(self) -> list[Tensor]:
+        """The tensors that take main memory, which a cache could win back."""
+        return [tensor for tensor in self.tensors.values() if tensor.device.type == "cpu"]
 
     @property
     def widths(self) -> Mapping[LayerId, int]:
@@ -121,10 +181,8 @@ class ImageFeatures(ABC):
         # hosts before 0.14 deep-copy what hangs on a model; these are values, never copied
         return self
 
-    def get_ram_usage(self) -> int:
-        """The host's cache accounting (ComfyUI 0.3.68 to 0.18)."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in self._comfy_cache_tensors())
 
-    def _comfy_cache_tensors(self) -> list[Tensor]:
-        """The host's cache accounting (newer ComfyUI): the CPU tensors behind this object."""
-        return [tensor for tensor in self.tensors.values() if tensor.device.type == "cpu"]
+def layer_bytes(header: FeatureHeader, layer: LayerId, width: int, roles: str) -> int:
+    """One layer's features of all pictures at one step, in single precision."""
+    h, w = header.grids[layer]
+    return h * w * width * header.batch * len(roles) * 4

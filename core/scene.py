@@ -20,6 +20,7 @@ class StyleFeatures(NamedTuple):
     weight: float = 1.0
     region: Tensor | None = None  # b n, in [0, 1]: where in the picture the style acts
     style_mask: Tensor | None = None  # b m, in [0, 1]: which tokens of the style picture may be drawn from
+    picture: int | None = None  # its number: styles of one number are copies of one picture; None: one of its own
 
 
 class Moment(NamedTuple):
@@ -46,8 +47,8 @@ def coverage(styles: Sequence[StyleFeatures]) -> Tensor | None:
     if not styles or any(style.region is None for style in styles):
         return None
     pictures: dict[int, Tensor] = {}
-    for style in styles:
-        key = id(style.features)
+    for place, style in enumerate(styles):
+        key = -1 - place if style.picture is None else style.picture
         pictures[key] = torch.maximum(pictures[key], style.region) if key in pictures else style.region
     return sum(pictures.values()).clamp(max=1.0)
 

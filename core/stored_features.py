@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from .errors import MagicStyleError
-from .features import RESNET, ROLES, AttentionFeatures, FeatureHeader, ImageFeatures
+from .features import RESNET, ROLES, AttentionFeatures, FeatureHeader, ImageFeatures, Replay, View, layer_bytes
+from .inventory import MOST_WIDTH, NARROW, Inventory, require, require_kind
 from .layers import LayerId, legal_range
 from .noise_pair import NoisePair
 from .placement import Allocate, OnDisk, in_memory
@@ -31,6 +32,7 @@ class StoredFeatures(ImageFeatures):
         disk: OnDisk | None = None,
     ) -> None:
         super().__init__(header, ends)
+        self.device = next((stack.device for stack in stacks.values()), torch.device("cpu"))
         self.disk = disk  # the files behind the stacks live as long as this
         self._stacks = MappingProxyType(dict(stacks))  # (layer, role) -> steps b n c
 
@@ -38,19 +40,30 @@ class StoredFeatures(ImageFeatures):
     def tensors(self) -> Mapping[str, Tensor]:
         return {f"{layer}.{role}": stack for (layer, role), stack in self._stacks.items()} | self._ends()
 
-    def _comfy_cache_tensors(self) -> list[Tensor]:
-        # mapped files are not memory that a cache could win back
-        return [] if self.disk is not None else super()._comfy_cache_tensors()
-
     @property
-    def device(self) -> torch.device:
-        """Where the stacks are."""
-        return next(iter(self._stacks.values())).device
+    def resident(self) -> list[Tensor]:
+        # mapped files are not memory that a cache could win back
+        return [] if self.disk is not None else super().resident
 
     @property
     def roles(self) -> str:
-        """The kept roles, as letters of "qkvx"."""
         return "".join(role for role in ROLES if any(kept == role for _, kept in self._stacks))
+
+    @property
+    def kept(self) -> str:
+        dtype = str(next(iter(self._stacks.values())).dtype).removeprefix("torch.")
+        return f"{', '.join(self.roles)} in {dtype}"
+
+    @property
+    def place(self) -> str:
+        return super().place if self.disk is None else "on disk"
+
+    def view(self, sigma: float, replay: Replay) -> View:
+        step = self.nearest(sigma).step
+        return lambda layer, roles: self.at(layer, step, roles)
+
+    def held_bytes(self, widths: Mapping[LayerId, int], roles: str) -> int:
+        return max(layer_bytes(self.header, layer, width, roles) for layer, width in widths.items())
 
     @property
     def widths(self) -> dict[LayerId, int]:
@@ -61,6 +74,29 @@ class StoredFeatures(ImageFeatures):
         """The features of one layer at one step: b n c each, views that must not be written to."""
         kept = {role: self._stacks[layer, role][step] for role in roles if (layer, role) in self._stacks}
         return AttentionFeatures(**kept)
+
+    @classmethod
+    def check_tensors(cls, own: Inventory, header: FeatureHeader) -> dict[str, int]:
+        """Stacks of steps b n c: the same roles in every layer, of one type and, in a layer, of one width."""
+        roles = {role for role in "qkv" if any(name.endswith(f".{role}") for name in own)}
+        require(bool(roles) and len({kind.dtype for kind in own.values()}) == 1, "queries, keys and values")
+        stacks = [(layer, role) for layer in header.layers for role in ROLES if role in roles]
+        resnet = [(RESNET, "x")] if f"{RESNET}.x" in own and RESNET in header.grids else []
+        require({f"{layer}.{role}" for layer, role in [*stacks, *resnet]} == own.keys(), "queries, keys and values")
+        widths: dict[str, int] = {}
+        for layer, role in [*stacks, *resnet]:
+            (h, w), name = header.grids[layer], f"{layer}.{role}"
+            width = (own[name].shape or (0,))[-1]
+            require_kind(own, name, NARROW, (len(header.sigmas), header.batch, h * w, width))
+            require(1 <= width <= MOST_WIDTH, name)
+            if role != "x":
+                require(widths.setdefault(str(layer), width) == width and width % header.heads[layer] == 0, name)
+        return {f"width of {layer}": width for layer, width in widths.items()}
+
+    @classmethod
+    def of_tensors(cls, header: FeatureHeader, tensors: Mapping[str, Tensor], ends: NoisePair | None) -> StoredFeatures:
+        names = {(layer, role): f"{layer}.{role}" for layer in header.layers for role in ROLES}
+        return cls(header, {key: tensors[name] for key, name in names.items() if name in tensors}, ends)
 
 
 class FeatureWriter:

@@ -112,7 +112,7 @@ def reconstruct(model: HeadlessModel, content: Inversion, recipe: Recipe, callba
 def fused(model: HeadlessModel, bank: FeatureBank, recipe: Recipe) -> Denoiser:
     """The model's denoiser with the bank's features in the recipe's layers."""
     patch = FusionPatch(bank, recipe.settings, stored_layers(model.architecture, bank, recipe.layers), EVERYWHERE)
-    check_roles(patch.pictures(bank), recipe.settings.method)
+    check_roles(bank, patch.roles, recipe.settings.method)
     lane = lane_to(model.device)
 
     def denoised(x: Tensor, sigma: Tensor) -> Tensor:

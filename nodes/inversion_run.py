@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..attention_patches.architectures import Model, find
 from ..attention_patches.capture import Recorder, TrajectoryRecorder
-from ..attention_patches.host import check_model, install_capture, plain_model, weights_id
+from ..attention_patches.host import ModelSource, check_model, install_capture, plain_model
 from ..core.errors import MagicStyleError
 from ..core.features import RESNET, FeatureHeader, ImageFeatures
 from ..core.inversion import Record, sampling_grid, with_zero
@@ -172,7 +172,7 @@ def _close(plan: Plan, recorder: Recorder | TrajectoryRecorder, walked: Walked) 
     schedule = tuple(sampling_grid(plan.sigmas).tolist())
     result = noise_latent(walked.ends, schedule)
     kept = _kept_ends(walked.ends, latent_precision(order.dtype))
-    features = recorder.close(header, kept, source=plan.model, weights=weights_id(plan.model))
+    features = recorder.close(header, kept, source=ModelSource(plan.model))
     trip = _round_trip(plan, result) if order.measure and order.settings.way.inverts else None
     walk = Walk(order.method, walked.inverted, walked.clean, schedule, walked.seconds, trip)
     report = inversion_report(order.role, features, walk, [plan.budget.reason, *_left_out(plan.removed)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io, ui
 
-from ..attention_patches.host import features_at
 from ..core.bank import FeatureBank
 from ..core.errors import MagicStyleError
 from ..core.layers import select_layers
@@ -23,7 +22,7 @@ def preview(bank: FeatureBank, layer_text: str, step: int) -> torch.Tensor:
         raise MagicStyleError(
             f"step is {step}, but the bank has {steps} steps: choose 0 (noise) to {steps - 1} (clean)."
         )
-    kept = [features_at(features, layer, step) for features in pictures]
+    kept = [features.at(layer, step) for features in pictures]
     if any(features.k is None for features in kept) or kept[0].q is None:
         raise MagicStyleError("bank holds no queries and keys to look at: invert both pictures again.")
     grids = [features.header.grids[layer] for features in pictures]

@@ -11,7 +11,6 @@ from ..core.features import FeatureHeader, ImageFeatures
 from ..core.inversion_methods import INVERSIONS, Inverted, RoundTrip
 from ..core.layers import legal_range
 from ..core.noise_pair import NoisePair
-from ..core.stored_features import StoredFeatures
 
 APART = 0.2
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -83,21 +82,10 @@ def bank_summary(bank: FeatureBank) -> str:
 def describe(features: ImageFeatures) -> str:
     """One line on what an inverted picture keeps."""
     header = features.header
-    kept = features.representation
-    if isinstance(features, StoredFeatures):
-        dtype = str(next(iter(features.tensors.values())).dtype).removeprefix("torch.")
-        kept = f"{', '.join(features.roles)} in {dtype}"
     return (
         f"{_pictures(header)}, layers {legal_range(header.layers)} on token grids {_grids(header)}, "
-        f"{len(header.sigmas)} steps of {kept}: {readable_bytes(features.nbytes)} {_place(features)}"
+        f"{len(header.sigmas)} steps of {features.kept}: {readable_bytes(features.nbytes)} {features.place}"
     )
-
-
-def _place(features: ImageFeatures) -> str:
-    if isinstance(features, StoredFeatures) and features.disk is not None:
-        return "on disk"
-    device = next(iter(features.tensors.values())).device.type
-    return "in memory" if device == "cpu" else f"on the {device} device"
 
 
 def _describe_style(style: StyleEntry) -> str:

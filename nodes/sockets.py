@@ -2,6 +2,9 @@
 
 from comfy_api.latest import io
 
+from .host_cache import answer_the_host
+
 CATEGORY = "MagicStyle"
 Features = io.Custom("MAGICSTYLE_FEATURES")
 Bank = io.Custom("MAGICSTYLE_BANK")
+answer_the_host()

@@ -4,17 +4,15 @@ The only folder of attention_patches that imports the host.
 """
 
 from .fusion import install_fusion
-from .models import check_model, plain_model, weights_id
+from .models import check_model, plain_model
 from .recording import install_capture, install_word_reader
-from .walks import features_at, record_trajectory
+from .walks import ModelSource
 
 __all__ = [
+    "ModelSource",
     "check_model",
-    "features_at",
     "install_capture",
     "install_fusion",
     "install_word_reader",
     "plain_model",
-    "record_trajectory",
-    "weights_id",
 ]

@@ -52,7 +52,7 @@ def install_fusion(
     sampling = model.get_model_object("model_sampling")
     window = SigmaWindow(sampling.percent_to_sigma(start_percent), sampling.percent_to_sigma(end_percent))
     patch = FusionPatch(bank, settings, stored_layers(architecture, bank, layers), window)
-    check_roles(patch.pictures(bank), settings.method)
+    check_roles(bank, patch.roles, settings.method)
     fusion = _Fusion(patch, architecture, sampling)
     patched = model.clone()
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, fusion.key, fusion.apply_model)

@@ -14,6 +14,7 @@ from ..entry import with_entry
 from ..model_call import ModelCall
 from ..replay import Rerun
 from ..seam import OVERRIDE, hooked
+from .walks import ModelSource
 
 
 def rerun_beside(running: ModelCall, architecture: HostArchitecture, apply_model: Callable[..., Tensor]) -> Rerun:
@@ -36,8 +37,8 @@ def replay_options(trajectory: Trajectory, options: dict[str, Any], level: Tenso
     The patches and the attention override are those of the model that made the trajectory, where it is known.
     """
     own = {**with_entry(options, replaying=True), "cond_or_uncond": [0], "uuids": [None], "sigmas": level}
-    if trajectory.source is not None:
-        kept = trajectory.source.model_options["transformer_options"]
+    if isinstance(trajectory.source, ModelSource):
+        kept = trajectory.source.model.model_options["transformer_options"]
         for key in ("patches", "patches_replace", OVERRIDE):
             own.pop(key, None)
             own.update({key: kept[key]} if key in kept else {})

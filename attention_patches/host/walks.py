@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Any
 
 import comfy.sample
@@ -13,11 +12,10 @@ import torch
 from torch import Tensor
 
 from ...core.bank import FeatureBank
-from ...core.errors import MagicStyleError
-from ...core.features import ROLES, AttentionFeatures, ImageFeatures
 from ...core.layers import LayerId
 from ...core.stored_features import FeatureWriter, StoredFeatures
 from ...core.trajectory import Trajectory
+from ..architectures import Model
 from ..capture import Recorder
 from ..fusion_patch import FusionPatch
 from .models import weights_id
@@ -31,38 +29,35 @@ def with_other_weights_recorded(guider: Any, bank: FeatureBank, patch: FusionPat
     running = weights_id(guider.model_patcher)
     # weights that hooks schedule are in place for some model calls, those of a replay included
     hooked_weights = any(cond.get("hooks") for conds in guider.conds.values() for cond in conds or ())
-    replaced: dict[int, ImageFeatures] = {}
-    for place, (features, roles) in enumerate(patch.pictures(bank)):
-        if not isinstance(features, Trajectory) or features.source is None:
-            continue
-        if hooked_weights or features.weights != running:
-            logger.info("FFA Model Patcher: the sampling model has other weights than the inversion's; recording first")
-            replaced[place] = record_trajectory(features, patch.layers, roles)
-    return bank.with_features(replaced) if replaced else bank
+    weights = None if hooked_weights else running
+    read = zip(bank.pictures, patch.roles, strict=True)
+    pictures = [features.settled(weights, patch.layers, roles) for features, roles in read]
+    if all(new is old for new, old in zip(pictures, bank.pictures, strict=True)):
+        return bank
+    logger.info("FFA Model Patcher: the sampling model has other weights than the inversion's; recorded first")
+    return bank.with_pictures(pictures)
 
 
-def features_at(features: ImageFeatures, layer: LayerId, step: int) -> AttentionFeatures:
-    """One layer's features at one step, whatever the representation: b n c each."""
-    if not isinstance(features, Trajectory):
-        return features.at(layer, step)
-    if features.source is None:
-        raise MagicStyleError(
-            "bank holds latents from a file, which need a model to become features: "
-            "preview the bank before saving it, or invert with storage features."
-        )
-    header = replace(features.header, sigmas=features.header.sigmas[step : step + 1])
-    moment = Trajectory(header, features.latents[step : step + 1], features.inputs, source=features.source)
-    return record_trajectory(moment, (layer,), ROLES).at(layer, 0)
+class ModelSource:
+    """The host's model that made a trajectory."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.weights = weights_id(model)
+
+    def record(self, trajectory: Trajectory, layers: Collection[LayerId], roles: str) -> StoredFeatures:
+        """The features of all its steps, in the live precision."""
+        return record_trajectory(self.model, trajectory, layers, roles)
 
 
-def record_trajectory(trajectory: Trajectory, chosen: Collection[LayerId], roles: str) -> StoredFeatures:
+def record_trajectory(model: Model, trajectory: Trajectory, chosen: Collection[LayerId], roles: str) -> StoredFeatures:
     """Run a whole trajectory through the model that made it: its features at every step, in the live precision."""
     layers = tuple(layer for layer in trajectory.header.layers if layer in chosen)
     recorder = Recorder(FeatureWriter(layers, len(trajectory.header.sigmas), roles, torch.float32))
     sampler = _ReplaySampler(trajectory, recorder)
     zeros = torch.zeros(trajectory.header.latent_shape)
     sigmas = torch.tensor([*trajectory.header.sigmas, 0.0])
-    model = install_capture(trajectory.source, recorder)
+    model = install_capture(model, recorder)
     comfy.sample.sample_custom(model, zeros, 1.0, sampler, sigmas, [], [], zeros, disable_pbar=True, seed=0)
     return recorder.close(trajectory.header)
 

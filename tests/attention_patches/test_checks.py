@@ -69,8 +69,9 @@ def test_a_content_of_two_pictures_asks_for_two():
 
 def test_missing_roles_are_named_with_their_picture():
     queries = features(roles="q")
-    check_roles([(queries, "q"), (trajectory(), "kv")], "styleid")
+    check_roles(FeatureBank(queries, (StyleEntry(trajectory()),)), ["q", "kv"], "styleid")
     with pytest.raises(MagicStyleError, match="method 'ffa' reads the content's keys and values, which"):
-        check_roles([(queries, "qkv")], "ffa")
+        check_roles(FeatureBank(queries, ()), ["qkv"], "ffa")
+    bank = FeatureBank(features(), (StyleEntry(features()), StyleEntry(queries), StyleEntry(queries)))
     with pytest.raises(MagicStyleError, match="method 'ffa' reads the style 2's keys and values, which"):
-        check_roles([(features(), "qkv"), (features(), "kv"), (queries, "kv")], "ffa")
+        check_roles(bank, ["qkv", "kv", "kv"], "ffa")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from magicstyle.attention_patches.call import Call, RowPlan, TokenLayout
 from magicstyle.attention_patches.capture import Recorder
-from magicstyle.attention_patches.fusion_patch import FusionPatch, SigmaWindow, coverage_warning, nearest_view
+from magicstyle.attention_patches.fusion_patch import FusionPatch, SigmaWindow, coverage_warning
 from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.features import AttentionFeatures, FeatureHeader, ModelId
 from magicstyle.core.fusion import FusionSettings
@@ -36,7 +36,7 @@ def call(q, k, v, *, layer=LAYER, grid=GRID, chunks=1, windows=()):
 
 def answer(bank, q, k, v, *, chunks=1, grid=GRID, layer=LAYER, sigma=8.0, **knobs):
     patch = FusionPatch(bank, FusionSettings(**knobs), [LAYER], SigmaWindow(9.0, 0.0))
-    handlers = patch.handlers([nearest_view(features, sigma) for features in bank])
+    handlers = patch.handlers([features.view(sigma, None) for features in bank.pictures])
     return handlers.attention(call(q, k, v, layer=layer, grid=grid, chunks=chunks))
 
 
@@ -130,7 +130,7 @@ def test_chunks_of_several_windows_have_each_their_part_of_the_content():
     patch = FusionPatch(
         FeatureBank(content, (StyleEntry(style),)), FusionSettings(method="masactrl"), [LAYER], SigmaWindow(9.0, 0.0)
     )
-    handlers = patch.handlers([nearest_view(features, 8.0) for features in patch.bank])
+    handlers = patch.handlers([features.view(8.0, None) for features in patch.bank.pictures])
     windows = (Window(1, 1, 2, 3), Window(1, 2, 2, 3))
     q, k, v = live(4, 6)
     result = handlers.attention(call(q, k, v, grid=(2, 3), chunks=2, windows=windows))
@@ -144,5 +144,5 @@ def test_chunks_of_several_windows_have_each_their_part_of_the_content():
 def test_a_window_that_the_model_sees_on_another_grid_is_left_to_others():
     bank = FeatureBank(picture(1, GRID), (StyleEntry(picture(2, STYLE_GRID)),))
     patch = FusionPatch(bank, FusionSettings(), [LAYER], SigmaWindow(9.0, 0.0))
-    handlers = patch.handlers([nearest_view(features, 8.0) for features in bank])
+    handlers = patch.handlers([features.view(8.0, None) for features in bank.pictures])
     assert handlers.attention(call(*live(1, 3), grid=(1, 3), windows=(Window(0, 0, 2, 3),))) is None

@@ -50,7 +50,7 @@ def test_reported_bytes_are_allocated_bytes():
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in stored.tensors.values()}
     assert stored.nbytes == sum(storages.values()) == 5 * (15 + 60) * 8 * 3 * 4
     bank = FeatureBank(stored, (StyleEntry(stored),))
-    assert bank.nbytes == stored.nbytes == bank.get_ram_usage()
+    assert bank.nbytes == stored.nbytes == sum(tensor.nbytes for tensor in bank.resident)
 
 
 def test_writing_keeps_no_reference_to_the_activation():

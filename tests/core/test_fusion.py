@@ -122,7 +122,7 @@ def test_several_styles_in_any_order_and_copies_at_shared_weight(method, region,
     knobs = {"method": method, "progress": progress}
     a, b = StyleFeatures(STYLE, 0.5, region), StyleFeatures(OTHER, 2.0)
     assert_close(run(a, b, **knobs), run(b, a, **knobs), **CLOSE)
-    copies = [StyleFeatures(STYLE, 1 / 3, region)] * 3
+    copies = [StyleFeatures(STYLE, 1 / 3, region, picture=1)] * 3
     assert_close(run(*copies, **knobs), run(StyleFeatures(STYLE, 1.0, region), **knobs), **CLOSE)
 
 

@@ -1,0 +1,25 @@
+"""What the host's cache is told of features and banks: the main memory that it would win back by forgetting them."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..core.bank import FeatureBank
+from ..core.features import ImageFeatures
+
+
+def tensors(value: ImageFeatures | FeatureBank) -> list[Tensor]:
+    """What newer hosts ask for."""
+    return value.resident
+
+
+def ram_usage(value: ImageFeatures | FeatureBank) -> int:
+    """What ComfyUI 0.3.68 to 0.18 asks for, in bytes."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in value.resident)
+
+
+def answer_the_host() -> None:
+    """Give the pack's values the methods by which the host's caches ask."""
+    for kind in (ImageFeatures, FeatureBank):
+        kind._comfy_cache_tensors = tensors
+        kind.get_ram_usage = ram_usage
