@@ -146,3 +146,23 @@ def test_a_window_that_the_model_sees_on_another_grid_is_left_to_others():
     patch = FusionPatch(bank, FusionSettings(), [LAYER], SigmaWindow(9.0, 0.0))
     handlers = patch.handlers([features.view(8.0, None) for features in bank.pictures])
     assert handlers.attention(call(*live(1, 3), grid=(1, 3), windows=(Window(0, 0, 2, 3),))) is None
+
+
+def test_a_picture_that_serves_twice_is_known_by_its_number():
+    content, style = picture(1, GRID), picture(2, STYLE_GRID)
+    bank = FeatureBank(content, (StyleEntry(style, 0.5), StyleEntry(content, 2.0), StyleEntry(style, 0.5)))
+    assert [features is known for features, known in zip(bank.pictures, (content, style), strict=True)] == [True, True]
+    assert bank.numbers == (1, 0, 1) and [bank.name(number) for number in (0, 1)] == ["content", "style 1"]
+    patch = FusionPatch(bank, FusionSettings(method="styleid"), [LAYER], SigmaWindow(9.0, 0.0))
+    assert patch.roles == ("qkv", "kv")
+    other = picture(3, STYLE_GRID)
+    changed = bank.with_pictures((content, other))
+    assert [entry.features for entry in changed.styles] == [other, content, other]
+    assert [entry.weight for entry in changed.styles] == [0.5, 2.0, 0.5]
+
+
+def test_copies_of_a_style_in_a_soft_region_are_that_style_once():
+    content, style, region = picture(1, GRID), picture(2, STYLE_GRID), torch.full((1, 4, 4), 0.5)
+    once = answer(FeatureBank(content, (StyleEntry(style, 1.0, region),)), *live(1))
+    twice = answer(FeatureBank(content, (StyleEntry(style, 0.5, region),) * 2), *live(1))
+    assert_close(twice, once)

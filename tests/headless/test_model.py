@@ -26,7 +26,7 @@ from magicstyle.headless.model import (
     unet_config,
 )
 from magicstyle.headless.pictures import read_picture, to_tensor
-from magicstyle.headless.stylize import Recipe, fused, invert, reconstruct, stylize
+from magicstyle.headless.stylize import Recipe, fused, invert, paint, reconstruct, stylize
 from magicstyle.tests.core.oracle import dense_attention
 from magicstyle.tests.tiny_checkpoint import VARIANTS, Pool, fill, prefixed, save_tiny_checkpoint, text_encoder, unet
 from magicstyle.tools.demo_model.model_file import load_model as load_trained
@@ -203,6 +203,18 @@ def test_every_method_runs_and_changes_the_picture(model, inverted, method):
 def test_a_method_without_style_weight_falls_back_to_the_content(model, inverted):
     recipe = Recipe(FusionSettings("styleid", style_weight=0.0), steps=4)
     assert torch.isfinite(stylize(model, *inverted, recipe)).all()
+
+
+@pytest.mark.parametrize("method", ["ffa", "styleid"])
+def test_one_style_twice_at_half_weight_in_a_soft_region_is_that_style_once(model, inverted, method):
+    content, style = inverted
+    recipe, region = Recipe(FusionSettings(method), steps=4), torch.full((1, 8, 8), 0.5)
+    once = FeatureBank(content.features, (StyleEntry(style.features, 1.0, region),))
+    twice = FeatureBank(content.features, (StyleEntry(style.features, 0.5, region),) * 2)
+    results = [paint(model, bank, content.ends, recipe) for bank in (once, twice)]
+    torch.testing.assert_close(*results, atol=1e-4, rtol=1e-4)
+    two = FeatureBank(content.features, (StyleEntry(style.features, 0.5, region), StyleEntry(content.features, 0.5)))
+    assert float((paint(model, two, content.ends, recipe) - results[0]).norm() / results[0].norm()) > 1e-4
 
 
 @pytest.mark.parametrize("w_s, w_c, g, tau", [(1.0, 0.3, 0.75, 1.5), (2.0, 0.0, 0.5, 1.0)])

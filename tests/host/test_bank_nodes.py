@@ -133,3 +133,10 @@ def test_saving_again_takes_the_next_number(folders):
     save()
     save()
     assert options() == ["style_00001_.safetensors", "style_00002_.safetensors"]
+
+
+def test_the_hosts_caches_are_told_the_main_memory_that_a_bank_takes(folders):
+    picture = features()
+    value = FeatureBank(picture, (StyleEntry(picture),))
+    for kept in (picture, value):
+        assert kept.get_ram_usage() == picture.nbytes == sum(tensor.nbytes for tensor in kept._comfy_cache_tensors())

@@ -62,6 +62,16 @@ def test_order_does_not_matter_and_copies_at_shared_weight_are_one_style(picture
     assert difference(copies, pictures.sample(pictures.bank((pictures.one, 1.0, LEFT)), method=method)) < 1e-4
 
 
+@pytest.mark.parametrize("method", ["ffa", "styleid"])
+def test_one_style_twice_at_half_weight_in_a_soft_region_is_that_style_once(pictures, method):
+    region = torch.full_like(LEFT, 0.5)
+    once, twice = (
+        pictures.sample(pictures.bank(*entries), method=method)
+        for entries in ([(pictures.one, 1.0, region)], [(pictures.one, 0.5, region)] * 2)
+    )
+    assert difference(twice, once) < 1e-4
+
+
 @pytest.mark.parametrize("method", WITH_STYLES)
 def test_a_region_of_ones_is_no_region_and_a_region_of_zeros_is_no_style(pictures, method):
     def run(*entries):

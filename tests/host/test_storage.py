@@ -15,6 +15,7 @@ from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.stored_features import StoredFeatures
 from magicstyle.core.trajectory import Trajectory
 from magicstyle.nodes import inversion_run
+from magicstyle.nodes.host_cache import ram_usage
 from magicstyle.nodes.inversion_run import invert
 from magicstyle.nodes.report import bank_summary
 from magicstyle.tests.host.neighbours import HalvedQueries
@@ -238,7 +239,7 @@ def test_features_on_disk_are_the_same_and_their_files_go_with_the_bank(tiny_mod
         shapes = {picture_on_disk.tensors["output.9.0.k"].shape for picture_on_disk in disk}
         assert file.get_tensor("output.9.0.k").shape in shapes
     assert torch.equal(*(sample(patch(tiny_model, bank), content) for bank in (memory, disk)))
-    assert "on disk" in bank_summary(disk) and disk.get_ram_usage() < memory.get_ram_usage() / 10
+    assert "on disk" in bank_summary(disk) and ram_usage(disk) < ram_usage(memory) / 10
     del disk, picture_on_disk, file
     gc.collect()
     assert not list((tmp_path / "temp").rglob("*.safetensors"))
@@ -275,7 +276,7 @@ def test_reported_bytes_are_the_bytes_of_the_storages(tiny_model):
         storages = {
             t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for f in bank for t in f.tensors.values()
         }
-        assert bank.nbytes == bank.get_ram_usage() == sum(storages.values())
+        assert bank.nbytes == ram_usage(bank) == sum(storages.values())
         assert "together" in bank_summary(bank)
 
 
