@@ -26,6 +26,12 @@ def changes():
     return [(one.kind, one.line, ast.unparse(one.code)) for one in made]
 
 
+def test_every_fault_says_what_it_changes():
+    for index in range(len(sites(ast.parse(SOURCE)))):
+        made = mutant(SOURCE, index)
+        assert made.before != made.after and made.before in ast.unparse(ast.parse(SOURCE))
+
+
 def test_every_fault_changes_the_source_in_another_way():
     plain = ast.unparse(ast.parse(SOURCE))
     texts = [text for _, _, text in changes()]

@@ -53,7 +53,9 @@ def mutant(source: str, index: int) -> Mutant:
     before = ast.unparse(site.node)
     site.change()
     ast.fix_missing_locations(tree)
-    return Mutant(site.node.lineno, site.kind, before, ast.unparse(site.node), tree)
+    # what was taken out or wrapped shows nothing of it itself
+    after = {"dropped": "pass", "negation": f"not ({before})"}.get(site.kind) or ast.unparse(site.node)
+    return Mutant(site.node.lineno, site.kind, before, after, tree)
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
