@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 import types
+from collections import Counter
 from pathlib import Path
 from types import CodeType
 from typing import NamedTuple
@@ -160,11 +161,13 @@ def described(tried: Tried) -> str:
 
 
 def summary(tried: list[Tried]) -> str:
-    """The figure: of those that are no accepted survivors, how many died."""
-    died = sum(one.outcome in ("killed", "timeout") for one in tried)
-    accepted = sum(one.outcome == "accepted" for one in tried)
-    counted = len(tried) - accepted
-    return f"{died} of {counted} mutants died ({100 * died / max(counted, 1):.0f} %), {accepted} accepted survivors"
+    """The figure: of those whose tests came to an end and that are no accepted survivors, how many died."""
+    count = Counter(one.outcome for one in tried)
+    counted = count["killed"] + count["survived"]
+    return (
+        f"{count['killed']} of {counted} mutants died ({100 * count['killed'] / max(counted, 1):.0f} %); "
+        f"{count['accepted']} accepted survivors, {count['timeout']} whose tests did not end in time"
+    )
 
 
 if __name__ == "__main__":
