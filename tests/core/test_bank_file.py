@@ -55,6 +55,20 @@ def test_a_bank_round_trips_with_its_masks_and_weights(path):
     assert loaded.styles[1].region is None
 
 
+def test_every_input_of_a_model_comes_back(path):
+    """Inpainting has a picture beside the latent, SDXL a pooled vector, some ControlNets a prompt of their own."""
+    plain = trajectory()
+    inputs = {
+        "c_crossattn": torch.ones(1, 7, 8),
+        "c_concat": torch.ones(1, 5, 6, 10),
+        "y": torch.ones(1, 3),
+        "crossattn_controlnet": torch.ones(1, 9, 8),
+    }
+    whole = Trajectory(plain.header, plain.latents, inputs, plain.ends)
+    save_bank(FeatureBank(whole, (StyleEntry(whole),)), path)
+    same(load_bank(path).content, whole)
+
+
 def test_styles_alone_wait_for_a_content(path):
     save_bank(bank(), path, content=False)
     with pytest.raises(MagicStyleError, match="style.safetensors holds styles alone: connect"):

@@ -54,7 +54,9 @@ def batches(tiny_model, monkeypatch):
     """The batch sizes that the host is asked the memory of."""
     asked = []
     monkeypatch.setattr(
-        type(tiny_model.model), "memory_required", lambda self, input_shape, **_: asked.append(input_shape[0]) or ROW
+        type(tiny_model.model),
+        "memory_required",
+        lambda self, input_shape, **_: asked.append(input_shape[0]) or ROW * input_shape[0],
     )
     return asked
 
