@@ -61,6 +61,7 @@ class InversionMethod:
     options: tuple[str, ...] = ()  # the settings that `sample` takes
     inverts: bool = True  # whether the sampler returns the picture
     levels: Callable[[Tensor], Tensor] = sampling_grid  # schedule -> the levels that are recorded
+    sampling_calls: Callable[[int], int] = lambda steps: steps  # of the sampler
     steps_per_call: Callable[[int, int], int] = lambda batch, levels: 1  # how many of the levels share a model call
 
 
@@ -94,6 +95,7 @@ INVERSIONS = {
         sample_midpoint_inversion,
         "midpoint",
         lambda steps, _: steps + 1,
+        sampling_calls=lambda steps: steps + 1,
         levels=lambda sigmas: middles(with_zero(sigmas)),
     ),
 }

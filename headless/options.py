@@ -11,6 +11,7 @@ from ..core.errors import MagicStyleError
 from ..core.fusion import FUSIONS, FusionSettings
 from ..core.inversion_methods import INVERSIONS, InversionSettings
 from ..core.layers import select_layers
+from ..core.presets import PRESETS
 from ..core.weights import DEMO_CONTENT, DEMO_STYLE
 from .checkpoints import ModelFile, model_file
 from .pictures import SUFFIXES, pictures_in
@@ -82,6 +83,13 @@ def parser() -> argparse.ArgumentParser:
         help="working size, 512 or 384x512 (default: what the demo model knows; with a checkpoint the picture's own "
         "aspect at about 512x512)",
     )
+    found.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        help="steps and inversion by what they cost: "
+        + "; ".join(f"{name}: {preset.calls} model calls, {preset.summary}" for name, preset in PRESETS.items())
+        + " (options that you give besides hold)",
+    )
     found.add_argument("--steps", type=int, default=50, help="of inversion and sampling (default: %(default)s)")
     found.add_argument("--layers", default="output.6-11", help="where features are fused (default: %(default)s)")
     _add_inversion(found.add_argument_group("inversion"))
@@ -100,8 +108,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise MagicStyleError(
             f"'{arguments[0]}' is no command: write magicstyle stylize {shown}; magicstyle --help lists the options."
         )
+    found = parser()
     try:
-        return parser().parse_intermixed_args(arguments)
+        given = found.parse_intermixed_args(arguments)
+        if given.preset is None:
+            return given
+        preset = PRESETS[given.preset]
+        found.set_defaults(
+            steps=preset.steps, inversion=preset.inversion.method, corrections=preset.inversion.corrections
+        )
+        return found.parse_intermixed_args(arguments)
     except MagicStyleError as error:
         dashed = next((a for a in arguments if a.startswith("-") and Path(a).suffix.lower() in SUFFIXES), None)
         hint = "" if dashed is None else f" a name that begins with a dash is written ./{dashed};"

@@ -15,9 +15,11 @@ import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import INVERSIONS
+from magicstyle.core.presets import PRESETS
 from magicstyle.headless import cli, jobs, memory, options
 from magicstyle.headless import model as model_module
 from magicstyle.headless.png import read_record
+from magicstyle.headless.recipe import Recipe
 from magicstyle.headless.sizes import Frame
 from magicstyle.headless.version import version
 from magicstyle.tests.host.locate import PACK
@@ -106,6 +108,17 @@ def test_the_inversion_is_chosen_and_recorded(tmp_path, pictures, capsys):
     assert not np.array_equal(pixels(tmp_path / "plain.png"), pixels(tmp_path / "r.png"))
     assert quiet("a.png", "x.png", "-o", "r.png", *fixed, "99") == cli.UNUSABLE
     assert "corrections is 99: choose a number from 0 to 20" in capsys.readouterr().err
+
+
+def test_a_preset_chooses_steps_and_inversion_and_what_is_given_besides_holds():
+    def recipe(*arguments):
+        return options.request(options.parse(["stylize", *arguments])).order.recipe
+
+    for name, preset in PRESETS.items():
+        assert (recipe("--preset", name).steps, recipe("--preset", name).inversion) == (preset.steps, preset.inversion)
+    own = recipe("--steps", "7", "--preset", "fast", "--inversion", "exact")
+    assert own.steps == 7 and own.inversion.method == "exact"
+    assert recipe() == Recipe()
 
 
 def test_other_sizes_and_aspects_work(tmp_path, pictures):
