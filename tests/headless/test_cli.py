@@ -18,7 +18,7 @@ from magicstyle.core.inversion_methods import INVERSIONS
 from magicstyle.core.presets import PRESETS
 from magicstyle.headless import cli, jobs, memory, options
 from magicstyle.headless import model as model_module
-from magicstyle.headless.png import read_record
+from magicstyle.headless.png import read_record, write_png
 from magicstyle.headless.recipe import Recipe
 from magicstyle.headless.sizes import Frame
 from magicstyle.headless.version import version
@@ -237,6 +237,7 @@ PRECIOUS = {
     "a.png x.png -o a.png --overwrite": "a.png is an input",
     "a.png x.png -o ./x.png --overwrite": "x.png is an input",
     "a.png x.png -o link.png --overwrite": "link.png is an input",
+    "own.png x.png -o own.png --overwrite": "own.png is an input",
     "a.png x.png -o precious.png": "precious.png is not a result of this program",
     "a.png x.png -o precious.png --overwrite": "precious.png is not a result of this program",
     "a.png x.png -o text.png --overwrite": "text.png is not a result of this program",
@@ -248,6 +249,7 @@ PRECIOUS = {
 def test_inputs_and_pictures_of_other_origin_are_never_replaced(tmp_path, pictures, capsys, loads, arguments):
     pictures("a.png", "x.png", "precious.png", "new-sheet.png")
     (tmp_path / "text.png").write_text("a diary")
+    write_png(tmp_path / "own.png", Image.new("RGB", (64, 64)), "{}")  # a result that is stylized once more
     (tmp_path / "link.png").symlink_to("a.png")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert quiet(*arguments.split()) == cli.UNUSABLE
