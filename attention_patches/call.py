@@ -56,6 +56,7 @@ class Call(NamedTuple):
 class ResNetCall(NamedTuple):
     """What enters the one ResNet that a method copies: its inputs side by side, b n c."""
 
+    layer: LayerId  # whose block begins with it
     grid: Grid
     rows: RowPlan
     x: Tensor

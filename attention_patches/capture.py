@@ -59,7 +59,7 @@ class Recorder:
     def _see_resnet(self, call: ResNetCall) -> Tensor:
         """Keep a copy of what enters: (steps b) n c."""
         for step, own in zip(self._steps, call.x.chunk(max(len(self._steps), 1)), strict=False):
-            self._writer.write_resnet(step, own)
+            self._writer.write_resnet(call.layer, step, own)
         return call.x
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..core.bank import FeatureBank, StyleEntry
 from ..core.errors import MagicStyleError
-from ..core.features import RESNET, ROLES, AttentionFeatures, View
+from ..core.features import ROLES, AttentionFeatures, View
 from ..core.fusion import FUSIONS, RESNET_STEPS, FusionSettings, content_roles, fuse, style_roles
 from ..core.layers import LayerId
 from ..core.scene import Moment, Scene, StyleFeatures
@@ -85,8 +85,8 @@ class FusionPatch:
             return None
 
         def copy(call: ResNetCall) -> Tensor:
-            stored = view(RESNET, "x").x
-            rows = Rows.on(self.bank.content.header, RESNET, call.grid, call.rows, call.x.shape[0])
+            stored = view(call.layer, "x").x
+            rows = Rows.on(self.bank.content.header, call.layer, call.grid, call.rows, call.x.shape[0])
             return call.x if stored is None or rows is None else rows.of_content(stored.to(call.x))
 
         return copy

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from .trajectory import Trajectory
 
 ROLES = "qkvx"
-# the layer whose block DiffStyler copies: up_blocks[1].resnets[1] of diffusers
-RESNET = LayerId("output", 4, 0)
 
 
 class AttentionFeatures(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .errors import MagicStyleError
-from .features import RESNET, ROLES, AttentionFeatures, FeatureHeader, ImageFeatures, Replay, View, layer_bytes
+from .features import ROLES, AttentionFeatures, FeatureHeader, ImageFeatures, Replay, View, layer_bytes
 from .inventory import MOST_WIDTH, NARROW, Inventory, require, require_kind
 from .layers import LayerId, legal_range
 from .noise_pair import NoisePair
@@ -81,7 +82,7 @@ class StoredFeatures(ImageFeatures):
         roles = {role for role in "qkv" if any(name.endswith(f".{role}") for name in own)}
         require(bool(roles) and len({kind.dtype for kind in own.values()}) == 1, "queries, keys and values")
         stacks = [(layer, role) for layer in header.layers for role in ROLES if role in roles]
-        resnet = [(RESNET, "x")] if f"{RESNET}.x" in own and RESNET in header.grids else []
+        resnet = [(layer, "x") for layer in header.layers if f"{layer}.x" in own][:1]
         require({f"{layer}.{role}" for layer, role in [*stacks, *resnet]} == own.keys(), "queries, keys and values")
         widths: dict[str, int] = {}
         for layer, role in [*stacks, *resnet]:
@@ -135,9 +136,9 @@ class FeatureWriter:
         """Whether the ResNet's inputs are kept."""
         return "x" in self._roles
 
-    def write_resnet(self, step: int, x: Tensor) -> None:
-        """Keep what enters the ResNet of the one block that has it copied, b n c, for one step."""
-        self._keep(RESNET, "x", step, x)
+    def write_resnet(self, layer: LayerId, step: int, x: Tensor) -> None:
+        """Keep what enters the ResNet that begins the block of a layer, b n c, for one step."""
+        self._keep(layer, "x", step, x)
 
     def _keep(self, layer: LayerId, role: str, step: int, tensor: Tensor) -> None:
         key = (layer, role)
@@ -165,10 +166,16 @@ def _representable(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def feature_bytes(
-    grids: Mapping[LayerId, Grid], widths: Mapping[LayerId, int], steps: int, batch: int, roles: str, dtype: torch.dtype
+    grids: Mapping[LayerId, Grid],
+    widths: Mapping[LayerId, int],
+    steps: int,
+    batch: int,
+    roles: str,
+    dtype: torch.dtype,
+    resnet: Mapping[LayerId, int] | None = None,
 ) -> int:
-    """What StoredFeatures will take: known before anything runs."""
-    sizes = {layer: h * w * widths[layer] for layer, (h, w) in grids.items()}
-    # two inputs of the block's own width enter a ResNet
-    entering = 2 * sizes.get(RESNET, 0) if "x" in roles else 0
-    return (sum(sizes.values()) * len(roles.replace("x", "")) + entering) * steps * batch * dtype.itemsize
+    """What StoredFeatures will take: known before anything runs. `resnet` names the channels that enter one."""
+    kept = sum(h * w * widths[layer] for layer, (h, w) in grids.items()) * len(roles.replace("x", ""))
+    entering = resnet if "x" in roles and resnet is not None else {}
+    kept += sum(math.prod(grids[layer]) * channels for layer, channels in entering.items())
+    return kept * steps * batch * dtype.itemsize

@@ -137,7 +137,8 @@ class Hooks:
         if self.handlers.resnet is None:
             return None
         x, *others = inputs
-        call = ResNetCall(tuple(x.shape[2:]), RowPlan(latent=self.latent_grid), rearrange(x, "b c h w -> b (h w) c"))
+        plan = RowPlan(latent=self.latent_grid)
+        call = ResNetCall(RESNET, tuple(x.shape[2:]), plan, rearrange(x, "b c h w -> b (h w) c"))
         return rearrange(self.handlers.resnet(call), "b (h w) c -> b c h w", h=x.shape[2]), *others
 
 

@@ -19,11 +19,11 @@ import latent_preview
 import torch
 from torch import Tensor
 
-from ..attention_patches.architectures import Model, find
+from ..attention_patches.architectures import Architecture, Model, find
 from ..attention_patches.capture import Recorder, TrajectoryRecorder
 from ..attention_patches.host import ModelSource, check_model, install_capture, plain_model
 from ..core.errors import MagicStyleError
-from ..core.features import RESNET, FeatureHeader, ImageFeatures
+from ..core.features import FeatureHeader, ImageFeatures
 from ..core.inversion import Record, sampling_grid, with_zero
 from ..core.inversion_methods import InversionSettings, Inverted, RoundTrip, invert_latent
 from ..core.layers import LayerId, select_layers
@@ -135,9 +135,10 @@ def plan_inversion(order: InversionOrder) -> Plan:
     sigmas = order.schedule
     levels = tuple(settings.way.levels(sigmas).tolist())
     grids = _grids(model, order.layers, samples)
-    _check_resnet(order.roles, grids, order.layers)
     architecture = find(model)
-    estimate = feature_bytes(grids, architecture.widths, len(levels), samples.shape[0], order.roles, order.dtype)
+    resnet = _resnet(architecture, grids, order.layers) if "x" in order.roles else {}
+    amount = len(levels), samples.shape[0], order.roles, order.dtype
+    estimate = feature_bytes(grids, architecture.widths, *amount, resnet)
     budget = _budget(order.storage, order.place, estimate, order.conditioning)
     plain, removed = plain_model(model)
     heads = {layer: facts.heads for layer, facts in architecture.layers.items() if layer in grids}
@@ -199,12 +200,17 @@ def _check_finite(noise: Tensor) -> None:
         )
 
 
-def _check_resnet(roles: str, grids: dict[LayerId, Grid], layers: str) -> None:
-    if "x" in roles and RESNET not in grids:
+def _resnet(architecture: Architecture, grids: dict[LayerId, Grid], layers: str) -> dict[LayerId, int]:
+    """The layer whose block begins with the ResNet that is kept, and the channels that enter it."""
+    if architecture.resnet is None:
+        raise MagicStyleError("keep asks for a ResNet, and this model has none that a method copies: set keep to all.")
+    (block, number, _), channels = architecture.resnet
+    if architecture.resnet.layer not in grids:
         raise MagicStyleError(
-            f"keep asks for the ResNet of output block {RESNET.number}, which layers '{layers}' leaves out: "
-            f"add output.{RESNET.number} to layers."
+            f"keep asks for the ResNet of {block} block {number}, which layers '{layers}' leaves out: "
+            f"add {block}.{number} to layers."
         )
+    return {architecture.resnet.layer: channels}
 
 
 def _left_out(removed: list[str]) -> list[str]:

@@ -121,7 +121,7 @@ class Unet(HostArchitecture):
             if tuple(live["block"]) != RESNET[:2] or h.ndim != 4 or not admits(live):
                 return h, skip
             x = rearrange(torch.cat([h, skip], dim=1), "b c h w -> b (h w) c")
-            x = handler(ResNetCall((h.shape[2], h.shape[3]), rows_of(live, _latent(live)), x))
+            x = handler(ResNetCall(RESNET, (h.shape[2], h.shape[3]), rows_of(live, _latent(live)), x))
             x = rearrange(x, "b (h w) c -> b c h w", h=h.shape[2])
             return x[:, : h.shape[1]], x[:, h.shape[1] :]
 

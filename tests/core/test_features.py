@@ -5,7 +5,7 @@ import pytest
 import torch
 from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import RESNET, AttentionFeatures, FeatureHeader, ModelId
+from magicstyle.core.features import AttentionFeatures, FeatureHeader, ModelId
 from magicstyle.core.layers import LayerId
 from magicstyle.core.stored_features import FeatureWriter, StoredFeatures, feature_bytes
 
@@ -146,11 +146,11 @@ def test_the_estimate_is_what_is_allocated(roles, batch):
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_estimate_counts_both_inputs_of_the_resnet_that_is_copied(batch):
-    grids, widths = {RESNET: (3, 5), LAYERS[1]: (6, 10)}, {RESNET: 8, LAYERS[1]: 4}
+    grids, widths = {LAYERS[0]: (3, 5), LAYERS[1]: (6, 10)}, {LAYERS[0]: 8, LAYERS[1]: 4}
     writer = FeatureWriter(tuple(grids), 2, "qx", torch.float16)
     for step in range(2):
         for layer, (h, w) in grids.items():
             writer.write(layer, (h, w), step, AttentionFeatures(q=torch.ones(batch, h * w, widths[layer])))
-        writer.write_resnet(step, torch.ones(batch, 15, 16))
+        writer.write_resnet(LAYERS[0], step, torch.ones(batch, 15, 16))
     stored = writer.close(replace(header(batch=batch), sigmas=SIGMAS[:2]))
-    assert feature_bytes(grids, widths, 2, batch, "qx", torch.float16) == stored.nbytes
+    assert feature_bytes(grids, widths, 2, batch, "qx", torch.float16, {LAYERS[0]: 16}) == stored.nbytes
