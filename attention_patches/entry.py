@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -37,6 +38,11 @@ class Entry:
 
     def __deepcopy__(self, memo: object) -> Entry:
         return self
+
+    @cached_property
+    def silent(self) -> Entry:
+        """The same with nobody to answer."""
+        return replace(self, only=NOBODY)
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Entry:

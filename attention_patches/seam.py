@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .architectures.base import HostArchitecture, Mark, Merged, RawCall
 from .call import Handlers
-from .entry import NOBODY, Entry, entered, put
+from .entry import KEY, Entry, entered, put
 from .model_call import ModelCall
 
 OVERRIDE = "optimized_attention_override"
@@ -31,6 +31,7 @@ def hooked(
 
     with ExitStack() as stack:
         mark = stack.enter_context(architecture.marks(call))
+        mark.cross = handlers.cross is not None
         if handlers.resnet is not None:
             stack.enter_context(architecture.tapped(call, handlers.resnet, admits))
         stack.enter_context(put(call.options, OVERRIDE, _override(call.options, architecture, mark, handlers)))
@@ -56,7 +57,8 @@ def _override(
 
 def _answer(raw: RawCall, architecture: HostArchitecture, handlers: Handlers) -> Tensor | None:
     """The host's raw answer from the handlers' for the picture's tokens, b n c; None leaves it to others."""
-    call = architecture.read(raw) if Entry.of(raw.options).admits(handlers) else None
+    entry = Entry.of(raw.options)
+    call = architecture.read(raw) if entry.admits(handlers) else None
     if isinstance(call, Merged):
         if handlers.missed is not None:
             handlers.missed(call.layer)
@@ -64,6 +66,6 @@ def _answer(raw: RawCall, architecture: HostArchitecture, handlers: Handlers) ->
     handler = None if call is None else handlers.of(call)
     if handler is None:
         return None
-    with entered(raw.options, only=NOBODY):
+    with put(raw.options, KEY, entry.silent):
         picture = handler(call)
         return None if picture is None else architecture.write(raw, picture)

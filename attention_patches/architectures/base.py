@@ -60,6 +60,7 @@ class Mark:
 
     def __init__(self) -> None:
         self.up = False
+        self.cross = False  # whether anybody asks for cross-attention
 
 
 class RawCall(NamedTuple):

@@ -82,6 +82,8 @@ class Unet(HostArchitecture):
 
     def read(self, raw: RawCall) -> Call | Merged | None:
         """All rows' tokens are the picture's, b n (h d); without block or grid the host does not say enough."""
+        if not (raw.mark.up or raw.mark.cross):
+            return None
         block, shape = raw.options.get("block"), raw.options.get("activations_shape")
         if block is None or shape is None or raw.masked or raw.split:
             return None
