@@ -143,3 +143,11 @@ def test_at_a_soft_edge_a_source_acts_where_it_weighs_and_nowhere_else():
     sources = [source(1, n), source(2, 20, log_weight=log_weight(region)), source(3, 9, log_weight=log_weight(other))]
     assert {group.log_weights is None for group in query_groups([s.log_weight for s in sources])} == {True, False}
     assert_close(attend(kernel(HEADS, False), q, sources), dense(q, sources), **CLOSE)
+
+
+def test_heads_widen_by_eight_channels_at_a_time_as_fused_kernels_want():
+    for count, channels in ((1, 8), (6, 8), (7, 8), (8, 16)):
+        calls = []
+        sources = [source(i, 5, key_bias=torch.zeros(1, 5), log_weight=0.1 * i) for i in range(count)]
+        attend(kernel(HEADS, False, calls), randn(0, 3, N, C), sources)
+        assert calls[0][0][2] == C + HEADS * channels

@@ -66,15 +66,17 @@ def by_hand(tokens, width=32, roles=5):
     return tokens * width * roles * 4
 
 
-@pytest.mark.parametrize(
-    "storage, bytes_held",
-    [("features", by_hand(8 * 12)), ("latents", 3 * by_hand(8 * 12) + 3 * by_hand(4 * 6))],
-)
-def test_the_host_is_told_of_the_largest_layer_or_of_all_that_a_replay_holds(tiny_model, batches, storage, bytes_held):
-    content, bank = scene(tiny_model, storage=storage)
+@pytest.mark.parametrize("batch, roles", [(1, 3 + 2), (4, 4 * 3 + 2)])
+@pytest.mark.parametrize("storage", ["features", "latents"])
+def test_the_host_is_told_of_the_largest_layer_or_of_all_that_a_replay_holds(
+    tiny_model, batches, storage, batch, roles
+):
+    fine, coarse = by_hand(8 * 12, roles=roles), by_hand(4 * 6, roles=roles)
+    bytes_held = fine if storage == "features" else 3 * fine + 3 * coarse
+    content, bank = scene(tiny_model, storage=storage, batch=batch)
     batches.clear()
     sample(patch(tiny_model, bank), content)
-    rows = 1 + -(-bytes_held // int(ROW))
+    rows = batch + -(-bytes_held // int(ROW))
     assert max(batches) == 2 * rows  # the host itself doubles a batch, for the negative prompt
 
 
