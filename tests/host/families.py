@@ -1,0 +1,280 @@
+"""Every flow-matching transformer in miniature: the host's own classes and blocks, narrow layers, random weights."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_patcher
+import comfy.model_sampling
+import comfy.samplers
+import comfy.supported_models as supported
+import torch
+from torch import Tensor
+
+TEXT = 32  # channels of the text features
+POOLED = 32
+SIZE = (12, 16)  # of a latent; not square
+Calls = tuple[str | None, ...]  # what the attention calls of one forward pass are, in their order: a layer, or another's
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of transformer: the host's class, its network, and what an attention call of it holds."""
+
+    host: str  # in comfy.supported_models
+    unet: dict[str, Any]
+    channels: int  # of a latent
+    calls: Calls
+    site: str  # module and name of the attention function that its blocks call
+    patch: int = 2  # latent pixels a token, each way
+    frames: bool = False  # latents are b c t h w
+    registers: int = 0  # tokens that stand before the text
+    multiple: int = 1  # to which the text is padded
+    text: bool = True  # whether text and picture attend in one call
+    guided: bool = False  # distilled: takes the guidance as an input
+    references: bool = False  # takes reference latents
+    dit: bool = True  # whether other nodes can replace its blocks
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers of pictures, in their order."""
+        return tuple(call for call in self.calls if call)
+
+    def text_tokens(self, length: int) -> int:
+        """How many tokens stand before the picture's in a joint call."""
+        return -(-(length + self.registers) // self.multiple) * self.multiple if self.text else 0
+
+
+def stacks(double: int, single: int = 0) -> Calls:
+    """One call a block."""
+    return tuple([f"double.{i}.0" for i in range(double)] + [f"single.{i}.0" for i in range(single)])
+
+
+def accepted(config: str, options: dict[str, Any], *, newer: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The options of a network, with those that came later where the host knows them."""
+    return {**options, **(newer or {})} if NEW_HOST else options
+
+
+NEW_HOST = hasattr(supported, "Flux2")
+FLUX = {
+    "image_model": "flux",
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_size": 2,
+    "vec_in_dim": POOLED,
+    "context_in_dim": TEXT,
+    "hidden_size": 64,
+    "mlp_ratio": 2.0,
+    "num_heads": 4,
+    "depth": 3,
+    "depth_single_blocks": 4,
+    "axes_dim": [4, 6, 6],
+    "theta": 10000,
+    "qkv_bias": True,
+    "guidance_embed": True,
+} | ({"txt_ids_dims": []} if NEW_HOST else {})
+CHROMA = {key: value for key, value in FLUX.items() if key != "guidance_embed" and (NEW_HOST or key != "vec_in_dim")} | {
+    "image_model": "chroma",
+    "in_channels": 64,
+    "out_channels": 64,
+    "in_dim": 64,
+    "out_dim": 64,
+    "hidden_dim": 64,
+    "n_layers": 2,
+}
+FLUX2 = FLUX | {
+    "image_model": "flux2",
+    "in_channels": 128,
+    "out_channels": 128,
+    "patch_size": 1,
+    "axes_dim": [4, 4, 4, 4],
+    "theta": 2000,
+    "mlp_ratio": 3.0,
+    "qkv_bias": False,
+    "vec_in_dim": None,
+    "txt_ids_dims": [3],
+    "global_modulation": True,
+    "mlp_silu_act": True,
+    "ops_bias": False,
+    "default_ref_method": "index",
+    "ref_index_scale": 10.0,
+}
+SD3 = {
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_size": 2,
+    "depth": 2,
+    "num_blocks": 4,
+    "input_size": None,
+    "adm_in_channels": POOLED,
+    "pos_embed_scaling_factor": None,
+    "context_embedder_config": {
+        "target": "torch.nn.Linear",
+        "params": {"in_features": TEXT, "out_features": 128},
+    },
+    "num_patches": 400,
+    "pos_embed_max_size": 20,
+    "qk_norm": "rms",
+}
+QWEN = {
+    "image_model": "qwen_image",
+    "in_channels": 64,
+    "out_channels": 16,
+    "num_layers": 4,
+    "attention_head_dim": 16,
+    "num_attention_heads": 4,
+    "joint_attention_dim": TEXT,
+    "axes_dims_rope": (4, 6, 6),
+}
+AURA = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "dim": 64,
+    "n_layers": 4,
+    "n_double_layers": 2,
+    "n_heads": 4,
+    "global_conddim": 64,
+    "cond_seq_dim": TEXT,
+    "max_seq": 400,
+}
+WAN = {
+    "image_model": "wan2.1",
+    "model_type": "t2v",
+    "dim": 96,
+    "out_dim": 16,
+    "num_heads": 4,
+    "ffn_dim": 128,
+    "num_layers": 4,
+    "patch_size": (1, 2, 2),
+    "freq_dim": 256,
+    "text_dim": TEXT,
+    "window_size": (-1, -1),
+    "qk_norm": True,
+    "cross_attn_norm": True,
+    "eps": 1e-6,
+    "in_dim": 16,
+}
+LUMINA = {
+    "image_model": "lumina2",
+    "patch_size": 2,
+    "in_channels": 16,
+    "dim": 64,
+    "cap_feat_dim": TEXT,
+    "n_layers": 4,
+    "n_heads": 4,
+    "n_kv_heads": 2,
+    "qk_norm": True,
+    "axes_dims": [4, 6, 6],
+    "axes_lens": [300, 512, 512],
+} | ({"rope_theta": 10000.0, "ffn_dim_multiplier": 4.0} if NEW_HOST else {})
+ZIMAGE = LUMINA | {
+    "dim": 256,
+    "n_kv_heads": 4,
+    "axes_dims": [16, 24, 24],
+    "rope_theta": 256.0,
+    "ffn_dim_multiplier": 8 / 3,
+    "z_image_modulation": True,
+    "time_scale": 1000.0,
+    "pad_tokens_multiple": 32,
+}
+
+FLUX_SITE = "comfy.ldm.flux.math.optimized_attention"
+MMDIT_SITE = "comfy.ldm.modules.diffusionmodules.mmdit.optimized_attention"
+LUMINA_SITE = "comfy.ldm.lumina.model.optimized_attention_masked"
+REFINERS: Calls = (None,) * 4  # two for the caption, two for the picture
+SD35_CALLS = ("double.0.0", "double.0.1", "double.1.0", "double.1.1", "double.2.0", "double.3.0")
+
+FAMILIES = {
+    "flux": Family("Flux", FLUX, 16, stacks(3, 4), FLUX_SITE, guided=True, references=True),
+    "flux schnell": Family("FluxSchnell", FLUX | {"guidance_embed": False}, 16, stacks(3, 4), FLUX_SITE),
+    "chroma": Family("Chroma", CHROMA, 16, stacks(3, 4), FLUX_SITE),
+    "sd3": Family("SD3", SD3, 16, stacks(4), MMDIT_SITE),
+    "sd3.5": Family("SD3", SD3 | {"x_block_self_attn_layers": [0, 1]}, 16, SD35_CALLS, MMDIT_SITE),
+    "qwen": Family(
+        "QwenImage",
+        QWEN,
+        16,
+        stacks(4),
+        "comfy.ldm.qwen_image.model.optimized_attention_masked",
+        frames=True,
+        references=True,
+    ),
+    "aura": Family("AuraFlow", AURA, 4, stacks(2, 2), "comfy.ldm.aura.mmdit.optimized_attention", registers=8),
+    "wan": Family(
+        "WAN21_T2V",
+        WAN,
+        16,
+        tuple(call for layer in stacks(4) for call in (layer, None)),
+        "comfy.ldm.wan.model.optimized_attention",
+        frames=True,
+        text=False,
+    ),
+}
+if NEW_HOST:
+    FAMILIES |= {
+        "flux2": Family("Flux2", FLUX2, 128, stacks(3, 4), FLUX_SITE, patch=1, guided=True, references=True),
+        "lumina2": Family("Lumina2", LUMINA, 16, REFINERS + stacks(4), LUMINA_SITE, dit=False),
+        "z-image": Family("ZImage", ZIMAGE, 16, REFINERS + stacks(4), LUMINA_SITE, multiple=32, dit=False),
+    }
+
+
+def fill(name: str, weight: Tensor, generator: torch.Generator) -> None:
+    """Give a parameter a value that keeps the signal's size; the last layer is damped, to predict little."""
+    noise = torch.randn(weight.shape, generator=generator)
+    if weight.ndim == 1:
+        normal = "norm" in name and name.endswith(("weight", "scale"))
+        weight.copy_(0.02 * noise + (1.0 if normal else 0.0))
+        return
+    last = "final" in name or "proj_out" in name or name.startswith("head")
+    weight.copy_((0.4 if last else 1.0) * noise / math.sqrt(max(1, math.prod(weight.shape[1:]))))
+
+
+@functools.cache
+def family_base(name: str) -> comfy.model_patcher.ModelPatcher:
+    """The miniature of a family, one for all tests; hand out clones."""
+    family = FAMILIES[name]
+    with torch.inference_mode(False), torch.no_grad():
+        config = getattr(supported, family.host)(dict(family.unet))
+        config.unet_config.pop("disable_unet_model_creation", None)
+        config.set_inference_dtype(torch.float32, None)
+        model = config.get_model({}, "").eval().requires_grad_(False)
+        network, generator = model.diffusion_model, torch.Generator().manual_seed(1)
+        tables = [(key, table) for key, table in network.named_buffers() if key == "pos_embed"]
+        for key, weight in sorted([*network.named_parameters(), *tables]):
+            fill(key, weight, generator)
+    cpu = torch.device("cpu")
+    return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+
+
+def family_model(name: str) -> comfy.model_patcher.ModelPatcher:
+    """A MODEL as a loader node would hand it out: a fresh clone over shared weights."""
+    return family_base(name).clone()
+
+
+def family_prompt(name: str, tokens: int = 7, seed: int = 5, **more: Any) -> list[list[Any]]:
+    """A CONDITIONING: random text features, b n c, a pooled vector, and what the family's nodes add."""
+    generator = torch.Generator().manual_seed(seed)
+    text = torch.randn(1, tokens, TEXT, generator=generator)
+    carried: dict[str, Any] = {"pooled_output": torch.randn(1, POOLED, generator=torch.Generator().manual_seed(9))}
+    if FAMILIES[name].guided:
+        carried["guidance"] = 1.0
+    return [[text, carried | more]]
+
+
+def family_latent(
+    name: str, size: Sequence[int] = SIZE, *, batch: int = 1, seed: int = 2, scale: float = 1.0
+) -> Tensor:
+    """A LATENT's samples: smooth random content, b c h w, or b c 1 h w for models of films."""
+    family, generator = FAMILIES[name], torch.Generator().manual_seed(seed)
+    coarse = torch.randn(batch, family.channels, *(-(-side // 4) for side in size), generator=generator)
+    smooth = scale * torch.nn.functional.interpolate(coarse, size=tuple(size), mode="bilinear")
+    return smooth.unsqueeze(2) if family.frames else smooth
+
+
+def family_sigmas(name: str, steps: int = 4, scheduler: str = "simple") -> Tensor:
+    """The descending noise levels that the host's scheduler node would give, the last 0."""
+    return comfy.samplers.calculate_sigmas(family_base(name).get_model_object("model_sampling"), scheduler, steps)
