@@ -42,11 +42,15 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Kernel:
-    """The attention function that does the work, `call(q, k, v, mask)` on b n (h d), and what it accepts."""
+    """The attention function that does the work, `call(q, k, v, mask)` on b n (h d), and what it accepts.
+
+    In a transformer text and picture share an attention: `beside` is the text, asked together with whatever sources.
+    """
 
     call: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
     heads: int
     takes_key_mask: bool  # a 1 x m mask costs this function next to nothing
+    beside: Source | None = None
 
 
 def log_weight(weight: Tensor) -> Tensor:
@@ -68,6 +72,7 @@ def attend(kernel: Kernel, q: Tensor, sources: Sequence[Source], temperature: fl
     """
     if temperature != 1.0:
         q = q * temperature
+    sources = [*sources, kernel.beside] if kernel.beside is not None else sources
     groups = query_groups([source.log_weight for source in sources])
     if len(groups) < 2:
         weights = groups[0].log_weights if groups else None

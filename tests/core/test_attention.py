@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -50,6 +51,15 @@ SOURCES = {
 def test_any_mix_of_weights_regions_and_masks_equals_a_dense_bias(name, tau, takes_key_mask):
     q = randn(0, 3, N, C)
     assert_close(attend(kernel(HEADS, takes_key_mask), q, SOURCES[name], tau), dense(q, SOURCES[name], tau), **CLOSE)
+
+
+@pytest.mark.parametrize("takes_key_mask", [True, False])
+@pytest.mark.parametrize("bias", [None, log_weight(randn(7, 1, 6).sigmoid())])
+@pytest.mark.parametrize("name", SOURCES)
+def test_what_stands_beside_is_asked_with_every_mix_as_one_source_more(name, bias, takes_key_mask):
+    q, text = randn(0, 3, N, C), source(40, 6, key_bias=bias)
+    beside = replace(kernel(HEADS, takes_key_mask), beside=text)
+    assert_close(attend(beside, q, SOURCES[name], 1.5), dense(q, [*SOURCES[name], text], 1.5), **CLOSE)
 
 
 def test_it_is_one_call_and_no_bias_is_as_large_as_tokens_times_tokens():
