@@ -2,8 +2,8 @@
 
     python -m benchmarks.gallery              assets/examples/*.png
 
-Drawn portraits that the demo model never saw; the settings of the workflows. Regions are the drawings' own, as a user
-would paint them.
+Drawings that the demo model never saw, with the setting `strong` of the README, or StyleID's own. Regions are the
+drawings' own, as a user would paint them.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ from magicstyle.core.noise_pair import NoisePair
 from magicstyle.headless.model import HeadlessModel, load_demo_model
 from magicstyle.headless.sheet import contact_sheet
 from magicstyle.headless.stylize import Inversion, Recipe, invert, paint
+from magicstyle.tools.demo_model.techniques import Drawing, drawing
 from torch import Tensor
 
-from .quality import FFA, STYLEID, draw, masks, pictures, to_images
+from .quality import CONTENT_TECHNIQUE, STRONG, STYLEID, masks, pictures, to_images
 
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "examples"
 
 
 class Style(NamedTuple):
-    """A style picture by its seed, and the regions of the portrait that it paints (none: everywhere)."""
+    """A style picture by seed and technique, and the regions of the portrait that it paints (none: everywhere)."""
 
     seed: int
+    technique: str
     regions: tuple[str, ...] = ()
 
 
@@ -40,34 +42,35 @@ class Example(NamedTuple):
     name: str
     content: int
     styles: tuple[Style, ...]
-    settings: FusionSettings = FFA
+    settings: FusionSettings = STRONG
 
 
 EXAMPLES = (
-    Example("styleid", 1_000_103, (Style(1_000_114),), STYLEID),
+    Example("styleid", 6_000_002, (Style(6_000_014, "halftone"),), STYLEID),
     Example(
         "two_styles_by_mask",
         3_000_003,
-        (Style(4_000_003, ("hair",)), Style(5_000_003, ("face", "clothes", "background"))),
+        (Style(4_000_003, "hatching", ("hair",)), Style(5_000_003, "halftone", ("face", "clothes", "background"))),
     ),
-    Example("portrait_keep_background", 3_000_000, (Style(5_000_000, ("hair", "face", "clothes")),)),
+    Example("portrait_keep_background", 3_000_000, (Style(5_000_000, "halftone", ("hair", "face", "clothes")),)),
 )
 
 
-def inversion(model: HeadlessModel, seed: int, recipe: Recipe) -> tuple[Tensor, Inversion]:
+def inversion(model: HeadlessModel, drawn: Drawing, recipe: Recipe) -> tuple[Tensor, Inversion]:
     """A portrait 1 3 h w in 0..1 and its inversion."""
-    picture = pictures(draw(seed, 1))
+    picture = pictures([drawn])
     return picture, invert(model, model.encode(picture * 2 - 1), recipe)
 
 
 def strip(model: HeadlessModel, example: Example) -> None:
     """Write content, regions, styles and result side by side."""
     recipe = replace(Recipe(), settings=example.settings)
-    picture, content = inversion(model, example.content, recipe)
-    drawn = masks(draw(example.content, 1)[0])
+    portrait = drawing(example.content, CONTENT_TECHNIQUE)
+    picture, content = inversion(model, portrait, recipe)
+    drawn = masks(portrait)
     shown, labels, entries, start = [picture], ["portrait"], [], content.noise
     for number, style in enumerate(example.styles, start=1):
-        look, inverted = inversion(model, style.seed, recipe)
+        look, inverted = inversion(model, drawing(style.seed, style.technique), recipe)
         region = torch.stack([drawn[name] for name in style.regions]).any(0).float()[None] if style.regions else None
         entries.append(StyleEntry(inverted.features, region=region))
         start = adain_latents(start, inverted.noise, region=region)

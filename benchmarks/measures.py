@@ -25,6 +25,11 @@ def psnr(pictures: Tensor, targets: Tensor) -> Tensor:
     return -10.0 * (pictures - targets).square().flatten(1).mean(dim=1).log10()
 
 
+def smaller(pictures: Tensor, cell: int) -> Tensor:
+    """Means over cells of cell x cell pixels -> b 3 h/cell w/cell."""
+    return F.avg_pool2d(pictures, cell)
+
+
 def gradients(pictures: Tensor) -> Tensor:
     """Sobel gradient magnitude of the luma, a little blurred so that pixel noise does not count -> b h w."""
     luma = (pictures * pictures.new_tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)

@@ -1,10 +1,13 @@
-"""What stylization does to drawn portraits that the demo model never saw, measured and shown.
+"""What stylization does to drawings that the demo model never saw, measured and shown.
 
     python -m benchmarks.quality                         the table and the contact sheet
-    python -m benchmarks.quality --sweep --pairs 16      the knobs of ffa and styleid, and which settings are best
+    python -m benchmarks.quality --sweep --pairs 33      the knobs of ffa and styleid, and which settings are best
 
-Structure is the mean of gradient correlation and edge F1 against the content. Style is what is left of the distance
-between content and style, the mean of colour and texture: 1 is the content's own look, 0 the style's.
+Contents are flat drawings, styles are other portraits in the other techniques in turn. Technique is the share of
+results that a classifier takes for the style's technique. Structure is the mean of gradient correlation and edge F1
+against the content, both on means of 4x4 pixels, since finer gradients are what a technique must change. Style is what
+is left of the distance between content and style on means of 2x2 pixels, the mean of colour and texture: 1 is the
+content's own look, 0 the style's.
 """
 
 from __future__ import annotations
@@ -23,20 +26,25 @@ from magicstyle.core.fusion import FusionSettings
 from magicstyle.headless.model import HeadlessModel, load_demo_model
 from magicstyle.headless.sheet import contact_sheet
 from magicstyle.headless.stylize import Inversion, Recipe, invert, reconstruct, stylize
-from magicstyle.tools.demo_model.portraits import Portrait, portrait
+from magicstyle.tools.demo_model.techniques import NAMES, Drawing, drawing
 from PIL import Image
 from torch import Tensor
 
-from .measures import Signature, edge_f1, fractions, gradient_correlation, psnr, signature
+from .measures import Signature, edge_f1, fractions, gradient_correlation, psnr, signature, smaller
+from .technique import techniques
 
 CONTENT_SEED, STYLE_SEED = 3_000_000, 4_000_000  # training draws the seeds from 0 on
 REGIONS = ("hair", "face", "clothes", "background")
 PARTS = ("all", *REGIONS)
-BATCH = 16
-SHOWN = 5
+BATCH = 8
+SHOWN = 11
+CONTENT_TECHNIQUE = "flat"
+OTHERS = tuple(name for name in NAMES if name != CONTENT_TECHNIQUE)
+STRUCTURE_CELL, LOOKS_CELL = 4, 2  # pixels of 256 whose mean is one pixel of what is measured
 TABLE, SHEET, SWEEP = (Path(__file__).with_name(name) for name in ("quality.md", "quality.png", "sweep.md"))
 STYLEID = FusionSettings("styleid", style_weight=1.0, query_preservation=0.75, temperature=1.5)
 FFA = FusionSettings()
+STRONG = replace(FFA, content_weight=0.0)  # the README's setting of that name
 SWEEP_FFA = {
     "query_preservation": (0.5, 0.75),
     "content_weight": (0.01, 0.02, 0.03, 0.05, 0.1),
@@ -67,11 +75,12 @@ ROWS = (
     Row("ffa, defaults", FFA),
     Row("ffa, no query preservation", replace(FFA, query_preservation=0.0)),
     Row("ffa, no AdaIN start", FFA, 0.0),
-    Row("ffa, no content weight", replace(FFA, content_weight=0.0)),
+    Row("ffa, strong", STRONG),
+    Row("ffa, strong, no query preservation", replace(STRONG, query_preservation=0.0)),
 )
 SHEET_LABELS = (
     "content", "style", "reconstruction", "AdaIN only", "styleid", "masactrl", "sac", "seac", "zstar", "style_aligned",
-    "rsa", "diffstyler", "ffa", "ffa: g = 0", "ffa: no AdaIN", "ffa: w_c = 0",
+    "rsa", "diffstyler", "ffa", "ffa: g = 0", "ffa: no AdaIN", "ffa: strong", "strong: g = 0",
 )  # fmt: skip
 
 
@@ -80,13 +89,14 @@ Looks = dict[str, Signature | None]  # by part of the picture
 
 @dataclass(frozen=True)
 class Pairs:
-    """Contents and styles b 3 h w in 0..1, what is compared of them, and their inversions batch by batch."""
+    """Contents and styles b 3 h w in 0..1, and what is compared of them."""
 
     contents: Tensor
     styles: Tensor
+    redrawn: Tensor  # the content's portraits as the draughtsman draws them in the styles' techniques
     masks: list[dict[str, Tensor]]  # of the contents
     looks: list[tuple[Looks, Looks]]  # of content and style
-    inversions: list[tuple[Inversion, Inversion]]
+    techniques: list[str]  # of the styles
 
 
 class Score(NamedTuple):
@@ -98,6 +108,7 @@ class Score(NamedTuple):
     f1: float
     colour: float
     texture: float
+    technique: float
     regions: dict[str, float]
 
     @property
@@ -111,47 +122,52 @@ class Score(NamedTuple):
         return (self.colour + self.texture) / 2
 
 
-def draw(first: int, count: int) -> list[Portrait]:
-    """Portraits of consecutive seeds."""
-    return [portrait(first + i) for i in range(count)]
+def draw(first: int, count: int) -> list[Drawing]:
+    """Drawings of consecutive seeds, each in the technique of its seed."""
+    return [drawing(first + i) for i in range(count)]
 
 
-def pictures(portraits: Sequence[Portrait]) -> Tensor:
-    """Portraits -> b 3 h w in 0..1."""
-    return torch.from_numpy(np.stack([p.image for p in portraits])).permute(0, 3, 1, 2).float() / 255
+def pictures(drawings: Sequence[Drawing]) -> Tensor:
+    """Drawings -> b 3 h w in 0..1."""
+    return torch.from_numpy(np.stack([drawn.image for drawn in drawings])).permute(0, 3, 1, 2).float() / 255
 
 
-def masks(drawn: Portrait) -> dict[str, Tensor]:
-    """The regions of a portrait, bool h w."""
+def masks(drawn: Drawing) -> dict[str, Tensor]:
+    """The regions of a drawing, bool h w."""
     return {name: torch.from_numpy(drawn.masks[name].copy()) for name in REGIONS}
 
 
 def looks(picture: Tensor, regions: dict[str, Tensor]) -> Looks:
     """The signatures of a picture 3 h w and of its regions."""
-    return {part: signature(picture, regions.get(part)) for part in PARTS}
+    seen = smaller(picture[None], LOOKS_CELL)[0]
+    parts = {name: mask[::LOOKS_CELL, ::LOOKS_CELL] for name, mask in regions.items()}
+    return {part: signature(seen, parts.get(part)) for part in PARTS}
 
 
-def prepare(model: HeadlessModel, count: int, recipe: Recipe) -> Pairs:
-    """Draw and invert all pairs."""
-    content, style = draw(CONTENT_SEED, count), draw(STYLE_SEED, count)
+def prepare(count: int) -> Pairs:
+    """Draw all pairs."""
+    chosen = [OTHERS[i % len(OTHERS)] for i in range(count)]
+    content = [drawing(CONTENT_SEED + i, CONTENT_TECHNIQUE) for i in range(count)]
+    style, redrawn = (
+        [drawing(first + i, technique) for i, technique in enumerate(chosen)] for first in (STYLE_SEED, CONTENT_SEED)
+    )
     contents, styles = pictures(content), pictures(style)
-    inversions = [
-        tuple(invert(model, model.encode(x[i : i + BATCH] * 2 - 1), recipe, roles=roles) for x, roles in wanted)
-        for wanted in [((contents, "qkv"), (styles, "qkv"))]
-        for i in range(0, count, BATCH)
-    ]
     regions = [masks(drawn) for drawn in content]
     both = [
         (looks(x, own), looks(y, masks(drawn)))
         for x, y, own, drawn in zip(contents, styles, regions, style, strict=True)
     ]
-    return Pairs(contents, styles, regions, both, inversions)
+    return Pairs(contents, styles, pictures(redrawn), regions, both, chosen)
 
 
-def sample(model: HeadlessModel, pairs: Pairs, row: Row, recipe: Recipe) -> Tensor:
-    """The pictures of a row: b 3 h w in 0..1."""
-    latents = [_latents(model, content, style, row, recipe) for content, style in pairs.inversions]
-    return torch.cat([(model.decode(latent) + 1) / 2 for latent in latents])
+def sample(model: HeadlessModel, pairs: Pairs, rows: Sequence[Row], recipe: Recipe) -> list[Tensor]:
+    """The pictures of every row: b 3 h w in 0..1; the features of a few pairs at a time are kept."""
+    parts = []
+    for contents, styles in zip(pairs.contents.split(BATCH), pairs.styles.split(BATCH), strict=True):
+        content, style = (invert(model, model.encode(x * 2 - 1), recipe) for x in (contents, styles))
+        latents = [_latents(model, content, style, row, recipe) for row in rows]
+        parts.append([(model.decode(latent) + 1) / 2 for latent in latents])
+    return [torch.cat(found) for found in zip(*parts, strict=True)]
 
 
 def _latents(model: HeadlessModel, content: Inversion, style: Inversion, row: Row, recipe: Recipe) -> Tensor:
@@ -168,13 +184,16 @@ def measure(label: str, results: Tensor, pairs: Pairs) -> Score:
     """Everything that the table says about a row."""
     found = [looks(result, own) for result, own in zip(results, pairs.masks, strict=True)]
     colour, texture = _left(found, pairs, "all")
+    coarse, wanted = smaller(results, STRUCTURE_CELL), smaller(pairs.contents, STRUCTURE_CELL)
+    named = techniques(results)
     return Score(
         label,
         float(psnr(results, pairs.contents).mean()),
-        float(gradient_correlation(results, pairs.contents).mean()),
-        float(edge_f1(results, pairs.contents).mean()),
+        float(gradient_correlation(coarse, wanted).mean()),
+        float(edge_f1(coarse, wanted).mean()),
         colour,
         texture,
+        sum(a == b for a, b in zip(named, pairs.techniques, strict=True)) / len(named),
         {region: sum(_left(found, pairs, region)) / 2 for region in REGIONS},
     )
 
@@ -192,10 +211,12 @@ def _left(results: Sequence[Looks], pairs: Pairs, part: str) -> tuple[float, flo
 
 def table(scores: Sequence[Score]) -> str:
     """The scores in Markdown."""
-    head = ["", "PSNR dB", "gradient corr.", "edge F1", "**structure**", "colour", "texture", "**style**", *REGIONS]
+    head = ["", "PSNR dB", "**technique**", "gradient corr.", "edge F1", "**structure**"]
+    head += ["colour", "texture", "**style**", *REGIONS]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for score in scores:
-        numbers = (score.correlation, score.f1, score.structure, score.colour, score.texture, score.style)
+        numbers = (score.technique, score.correlation, score.f1, score.structure)
+        numbers += (score.colour, score.texture, score.style)
         loop = f"{score.psnr:.1f}" if score.label == ROWS[0].label else ""
         regions = (f"{score.regions[region]:.2f}" for region in REGIONS)
         lines.append([score.label, loop, *(f"{number:.2f}" for number in numbers), *regions])
@@ -231,30 +252,32 @@ def to_images(x: Tensor) -> list[Image.Image]:
 
 def compare(model: HeadlessModel, count: int, recipe: Recipe) -> str:
     """All rows: writes the sheet, returns the table."""
-    pairs = prepare(model, count, recipe)
-    results = [sample(model, pairs, row, recipe) for row in ROWS]
+    pairs = prepare(count)
+    results = sample(model, pairs, ROWS, recipe)
     sheet(pairs, results).save(SHEET, optimize=True)
     scores = [measure(row.label, result, pairs) for row, result in zip(ROWS, results, strict=True)]
-    own = measure("autoencoder alone", (model.decode(model.encode(pairs.contents * 2 - 1)) + 1) / 2, pairs)
+    own = psnr((model.decode(model.encode(pairs.contents * 2 - 1)) + 1) / 2, pairs.contents).mean()
     best = ", ".join(score.label for score in front(scores))
-    facts = (
-        f"{count} held-out pairs, {recipe.steps} steps, 128x128. Autoencoder alone: {own.psnr:.1f} dB. Front: {best}."
-    )
+    facts = f"{count} held-out pairs, {recipe.steps} steps, 256x256. Autoencoder alone: {own:.1f} dB. Front: {best}."
+    ends = {"the style picture itself": pairs.styles, "the content redrawn in the technique": pairs.redrawn}
+    scores += [measure(label, shown, pairs) for label, shown in ends.items()]
     return f"{facts}\n\n{table(scores)}\n"
 
 
 def sweep(model: HeadlessModel, count: int, recipe: Recipe) -> str:
     """Every setting of the grids, best structure first within each method."""
-    pairs = prepare(model, count, recipe)
+    pairs = prepare(count)
     rows = [*_grid("ffa", SWEEP_FFA), *_grid("styleid", SWEEP_STYLEID)]
-    scores = {row: measure(row.label, sample(model, pairs, row, recipe), pairs) for row in rows}
+    results = sample(model, pairs, rows, recipe)
+    scores = {row: measure(row.label, result, pairs) for row, result in zip(rows, results, strict=True)}
     curve = [score for row, score in scores.items() if row.settings.method == "styleid"]
     best = front(list(scores.values()))
-    lines = ["| setting | structure | style | hair | face | clothes | background | styleid there | front |"]
-    lines.append("| --- |" + " ---: |" * 7 + " --- |")
+    lines = ["| setting | technique | structure | style | hair | face | clothes | background | styleid there | front |"]
+    lines.append("| --- |" + " ---: |" * 8 + " --- |")
     for score in sorted(scores.values(), key=lambda score: score.style):
         there = structure_at(curve, score.style)
-        cells = [f"{score.structure:.3f}", f"{score.style:.3f}", *(f"{score.regions[name]:.2f}" for name in REGIONS)]
+        cells = [f"{score.technique:.2f}", f"{score.structure:.3f}", f"{score.style:.3f}"]
+        cells += [*(f"{score.regions[name]:.2f}" for name in REGIONS)]
         cells += ["" if there is None else f"{there:.3f}", "front" if score in best else ""]
         lines.append("| " + " | ".join([score.label, *cells]) + " |")
     return "\n".join(lines) + "\n"
@@ -272,7 +295,7 @@ def _grid(method: str, knobs: dict[str, tuple[float, ...]]) -> list[Row]:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=32)
+    parser.add_argument("--pairs", type=int, default=66)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--sweep", action="store_true", help="try a grid of settings instead")
     given = parser.parse_args()

@@ -34,7 +34,7 @@ class DemoModel(io.ComfyNode):
             category=CATEGORY,
             **search_aliases("example model", "try without checkpoint"),
             description="A small model that ships with the pack, to try the method without a checkpoint. It knows "
-            "drawn portraits of 128x128 pixels and one empty prompt, and nothing else.",
+            "drawn portraits of 256x256 pixels in a dozen rendering techniques and one empty prompt, and nothing else.",
             inputs=[],
             outputs=[
                 io.Model.Output("model", display_name="model", tooltip="The demo model, for inversion and sampling."),

@@ -286,7 +286,7 @@ def test_the_resnet_is_copied_while_noise_is_high(model, inverted):
 def test_a_running_latent_of_another_size_is_refused(model, inverted):
     bank = FeatureBank(inverted[0].features, (StyleEntry(inverted[1].features),))
     with pytest.raises(MagicStyleError, match="but the content was inverted at"):
-        fused(model, bank, Recipe(steps=4))(torch.zeros(2, 4, 6, 6), torch.ones(2))
+        fused(model, bank, Recipe(steps=4))(torch.zeros(2, 32, 6, 6), torch.ones(2))
 
 
 @pytest.mark.parametrize("method", INVERSIONS)

@@ -1,4 +1,4 @@
-"""Portraits for training, drawn once and kept as one uint8 array; evaluation draws seeds that training never sees."""
+"""Drawings for training, drawn once and kept as one uint8 array; evaluation draws seeds that training never sees."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .portraits import portrait
+from .techniques import NAMES, drawing
 
 EVALUATION_SEED = 1_000_000
 
 
 def _image(seed: int) -> np.ndarray:
-    return portrait(seed).image
+    return drawing(seed).image
 
 
 def training_pictures(work: Path, count: int) -> np.ndarray:
-    """Portraits of the seeds 0 .. count - 1, drawn on first use -> n h w 3, uint8."""
-    path = work / f"portraits_{count}.npy"
+    """Drawings of the seeds 0 .. count - 1, drawn on first use -> n h w 3, uint8."""
+    path = work / f"drawings_{count}.npy"
     if not path.exists():
         with multiprocessing.get_context("spawn").Pool() as pool:
             pictures = np.stack(pool.map(_image, range(count), chunksize=50))
@@ -28,15 +28,16 @@ def training_pictures(work: Path, count: int) -> np.ndarray:
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def evaluation_pictures(count: int) -> np.ndarray:
-    """Held-out portraits -> n h w 3, uint8."""
-    return np.stack([_image(EVALUATION_SEED + i) for i in range(count)])
+def evaluation_pictures(count: int) -> tuple[np.ndarray, list[str]]:
+    """Held-out drawings -> n h w 3, uint8, every technique as often, and their techniques."""
+    drawings = [drawing(EVALUATION_SEED + i, NAMES[i % len(NAMES)]) for i in range(count)]
+    return np.stack([drawn.image for drawn in drawings]), [drawn.technique for drawn in drawings]
 
 
 def to_tensor(pictures: np.ndarray) -> Tensor:
     """Pictures n h w 3, uint8 -> n 3 h w in -1..1."""
     # contiguous: the CPU convolutions are twice as slow on the channels-last strides that permute leaves
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
 
 
 def to_pictures(images: Tensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The exported file: safetensors in the original Stable Diffusion key layout, with its configuration in the header."""
+"""The exported files: safetensors under the original key names, with their configuration in the header."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from .networks import Autoencoder, AutoencoderConfig, UNet, UNetConfig
 from .schedule import BETA_END, BETA_START, TRAINING_STEPS, sigmas
+from .transformer import Transformer, TransformerConfig
 
-FORMAT = "magicstyle-demo-model-1"
+FORMAT, TRANSFORMER_FORMAT = "magicstyle-demo-model-1", "magicstyle-demo-transformer-1"
 UNET, AUTOENCODER, CONDITIONING = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.empty_prompt"
 PROMPT_TOKENS = 8
+FLOW_SHIFT = 1.0  # sampling times of the transformer are even
 
 
 class Denoiser(nn.Module):
@@ -36,6 +38,23 @@ class Denoiser(nn.Module):
         """Latents b c h w in sigma space at timestep t -> their noise."""
         scaled = x / (1 + sigmas()[t] ** 2).sqrt()
         return self(scaled, torch.full((len(x),), t))
+
+
+class FlowModel(nn.Module):
+    """The transformer together with the one prompt that it knows."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.transformer = Transformer(config)
+        self.empty_prompt = nn.Parameter(torch.randn(1, PROMPT_TOKENS, config.cap_feat_dim))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Latents b c h w on their way to noise, times b in 0..1 -> noise - latents."""
+        return self.transformer(x, t, self.empty_prompt.expand(len(x), -1, -1))
+
+    def velocity(self, x: Tensor, t: float) -> Tensor:
+        """The same at one time for all rows."""
+        return self(x, torch.full((len(x),), t))
 
 
 @dataclass(frozen=True)
@@ -80,6 +99,32 @@ def save_model(path: Path, autoencoder: Autoencoder, denoiser: Denoiser, **facts
     }
     halves = {name: t.to(torch.float16).contiguous() for name, t in tensors.items()}
     save_file(halves, path, {key: json.dumps(value) for key, value in header.items()})
+
+
+def save_transformer(path: Path, model: FlowModel, **facts: Any) -> None:
+    """Write the transformer in half precision; its latents are those of the demo model's autoencoder."""
+    tensors = {UNET + name: t for name, t in model.transformer.state_dict().items()}
+    tensors[CONDITIONING] = model.empty_prompt.detach()
+    header = {
+        "format": TRANSFORMER_FORMAT,
+        "transformer_config": model.transformer.config.host(),
+        "schedule": {"prediction": "velocity", "shift": FLOW_SHIFT},
+        "conditioning": CONDITIONING,
+        **facts,
+    }
+    halves = {name: t.to(torch.float16).contiguous() for name, t in tensors.items()}
+    save_file(halves, path, {key: json.dumps(value) for key, value in header.items()})
+
+
+def load_transformer(path: Path) -> FlowModel:
+    """Read an exported transformer back, in single precision."""
+    with safe_open(path, "pt") as file:
+        config = json.loads(file.metadata()["transformer_config"])
+        tensors = {name: file.get_tensor(name).float() for name in sorted(file.keys())}
+    model = FlowModel(TransformerConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}))
+    model.transformer.load_state_dict(_under(UNET, tensors))
+    model.empty_prompt.data = tensors[CONDITIONING]
+    return model.eval()
 
 
 def _unet_config(ldm: dict[str, Any]) -> UNetConfig:

@@ -69,7 +69,7 @@ class AutoencoderConfig:
 
     double_z: bool = True
     z_channels: int = 32
-    resolution: int = 128
+    resolution: int = 256
     in_channels: int = 3
     out_ch: int = 3
     ch: int = 64
@@ -101,6 +101,17 @@ def timestep_embedding(t: Tensor, width: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax attention of queries b k n d over keys and values b k m d.
+
+    Written out, and in the precision of the queries: at these sizes the fused kernel's backward pass is slower on a
+    CPU, and so is the single precision that autocast chooses for a softmax.
+    """
+    with torch.autocast(q.device.type, enabled=False):
+        weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(dim=-1)
+        return weights @ v
+
+
 class Attention(nn.Module):
     """Multi-head attention of tokens b n c over a context b m c'."""
 
@@ -117,9 +128,7 @@ class Attention(nn.Module):
             rearrange(p, "b n (k d) -> b k n d", k=self.heads)
             for p in (self.to_q(x), self.to_k(context), self.to_v(context))
         )
-        # written out: at these sizes the fused kernel's backward pass is several times slower on a CPU
-        weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1)
-        return self.to_out[0](rearrange(weights.to(v) @ v, "b k n d -> b n (k d)"))
+        return self.to_out[0](rearrange(attend(q, k, v), "b k n d -> b n (k d)"))
 
 
 class _GatedLinear(nn.Module):

@@ -9,7 +9,7 @@ head, u to the right and v downwards, tilted around the chin.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -478,12 +478,17 @@ def _paint_portrait(shape: Shape, style: Style, size: int, rng: Rng) -> Portrait
     return Portrait(image, {region: p.labels == i for i, region in enumerate(REGIONS)})
 
 
-def portrait(shape_seed: int, style_seed: int | None = None, *, size: int = 128) -> Portrait:
-    """Draw the portrait of a seed; a second seed, if given, chooses the style independently of the shape."""
+def portrait(shape_seed: int, style_seed: int | None = None, *, size: int = 128, plain: bool = False) -> Portrait:
+    """Draw the portrait of a seed; a second seed, if given, chooses the style independently of the shape.
+
+    `plain` fills every region with one colour instead of a pattern."""
     shape_rng = np.random.default_rng([0, shape_seed])
     style_rng = np.random.default_rng([1, shape_seed if style_seed is None else style_seed])
     shape = draw_shape(shape_rng)
-    return _paint_portrait(shape, draw_style(style_rng), size, shape_rng)
+    style = draw_style(style_rng)
+    if plain:
+        style = replace(style, fills={name: replace(fill, kind="flat") for name, fill in style.fills.items()})
+    return _paint_portrait(shape, style, size, shape_rng)
 
 
 def contact_sheet(pictures: list[Array], columns: int) -> Image.Image:

@@ -1,6 +1,7 @@
 """Stable Diffusion's noise schedule, and DDIM in sigma space for judging the trained model.
 
 In sigma space a noisy latent is x = x0 + sigma eps, and DDIM (Song et al. 2021) is an Euler step dx = eps dsigma.
+A rectified flow (Liu et al. 2022) goes from latents at t = 0 to noise at t = 1 and steps dx = velocity dt.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor
 TRAINING_STEPS = 1000
 BETA_START, BETA_END = 0.00085, 0.012
 Eps = Callable[[Tensor, int], Tensor]
+Velocity = Callable[[Tensor, float], Tensor]
 
 
 def alphas_cumprod() -> Tensor:
@@ -54,3 +56,27 @@ def pure_noise(shape: tuple[int, ...], steps: int, generator: torch.Generator) -
     """Noise at the highest sampling level, as a fresh generation starts from it."""
     top = sigmas()[sampling_timesteps(steps)[0]]
     return torch.randn(shape, generator=generator) * (1 + top**2).sqrt()
+
+
+def flow_times_of_sampling(steps: int) -> list[float]:
+    """Times at which sampling a rectified flow evaluates the network, from 1 down; the final 0 is not among them."""
+    return [1 - i / steps for i in range(steps)]
+
+
+def flow_inversion(velocity: Velocity, x: Tensor, steps: int, corrections: int = 2) -> Tensor:
+    """Latents b c h w -> the noise from which sampling returns to them; each step solved by fixed-point iteration."""
+    times = [*flow_times_of_sampling(steps), 0.0]
+    for above, here in zip(times[-2::-1], times[:0:-1], strict=True):
+        step = velocity(x, above)
+        for _ in range(corrections):
+            step = velocity(x + (above - here) * step, above)
+        x = x + (above - here) * step
+    return x
+
+
+def flow_sample(velocity: Velocity, x: Tensor, steps: int) -> Tensor:
+    """Noise b c h w -> latents, by Euler steps."""
+    times = [*flow_times_of_sampling(steps), 0.0]
+    for here, below in zip(times, times[1:], strict=False):
+        x = x + (below - here) * velocity(x, here)
+    return x

@@ -1,13 +1,13 @@
-"""Train, export and evaluate the demo model; run from the repository root.
+"""Train, export and evaluate the demo models; run from the repository root.
 
-    python -m tools.demo_model.train --stage ae --work DIR          the autoencoder
-    python -m tools.demo_model.train --stage whole --work DIR       the autoencoder again, on whole pictures
-    python -m tools.demo_model.train --stage unet --work DIR        the noise predictor on its latents
-    python -m tools.demo_model.train --stage export --work DIR      assets/magicstyle_demo.safetensors
-    python -m tools.demo_model.train --stage evaluate --work DIR    reconstruction, whole loop, samples
-    python -m tools.demo_model.train --stage unpack --work DIR      the shipped weights as a start for more of `unet`
+    python -m tools.demo_model.train --stage ae --work DIR             the autoencoder
+    python -m tools.demo_model.train --stage unet --work DIR           the noise predictor on its latents
+    python -m tools.demo_model.train --stage transformer --work DIR    the transformer on the same latents
+    python -m tools.demo_model.train --stage export --work DIR         both files in assets/
+    python -m tools.demo_model.train --stage evaluate --work DIR       reconstruction, whole loop, samples
+    python -m tools.demo_model.train --stage unpack --work DIR         the shipped weights as a start
 
-A stage that was stopped continues where it last saved. Needs torch, safetensors, einops, numpy and Pillow.
+A stage that was stopped continues where it last saved. Needs torch, safetensors, einops, numpy, scipy and Pillow.
 """
 
 from __future__ import annotations
@@ -20,39 +20,40 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor
 
-from .dataset import evaluation_pictures, random_crops, to_pictures, to_tensor, training_pictures
-from .model_file import DemoModel, Denoiser, load_model, save_model
+from .dataset import evaluation_pictures, random_crops, to_tensor, training_pictures
+from .evaluation import evaluate_models, psnr
+from .model_file import Denoiser, FlowModel, load_model, save_model, save_transformer
 from .networks import Autoencoder, AutoencoderConfig, UNetConfig
-from .portraits import contact_sheet, portrait
-from .schedule import TRAINING_STEPS, alphas_cumprod, ddim_inversion, ddim_sample, pure_noise
+from .schedule import TRAINING_STEPS, alphas_cumprod
+from .techniques import drawing
 from .trainer import Trainer, TrainingSettings, load_average, processes, rank, run_together
+from .transformer import TransformerConfig, flow_times
 
 logger = logging.getLogger("demo_model")
 
-PICTURES = 10_000
-AE_SETTINGS = TrainingSettings(steps=6500, batch=8, learning_rate=1.5e-3, warmup=100)
+PICTURES = 4000
+AE_SETTINGS = TrainingSettings(steps=2000, batch=16, learning_rate=1.5e-3, warmup=100)
 AE_CROP = 64
-AE_WHOLE_FROM = 0.9  # the last tenth of stage `ae` already sees whole pictures
+AE_WHOLE_FROM = (
+    0.72  # from this share of stage `ae` on one whole picture is a batch: its group statistics differ from a crop's
+)
 KL_WEIGHT = 2e-5
-WHOLE_SETTINGS = TrainingSettings(steps=1600, batch=2, learning_rate=6e-4, warmup=50)
-UNET_SETTINGS = TrainingSettings(steps=5000, batch=16, learning_rate=1e-3)
+UNET_SETTINGS = TrainingSettings(steps=3600, batch=16, learning_rate=1e-3)
+TRANSFORMER_SETTINGS = TrainingSettings(steps=1450, batch=32, learning_rate=1.5e-3, warmup=100)
+LATENT_CROP = 16  # latent pixels: 128 pixels of the picture
+WHOLE_FROM = 0.8  # from this share on, `unet` and `transformer` see whole pictures, a quarter of the batch
 ASSET = Path("assets/magicstyle_demo.safetensors")
-SHIPPED_PORTRAITS = {"demo_content.png": 1_000_103, "demo_style.png": 1_000_114}  # held out, like all from a million on
+TRANSFORMER_ASSET = Path("assets/magicstyle_demo_transformer.safetensors")
+# held out, like all from a million on
+SHIPPED_DRAWINGS = {"demo_content.png": (6_000_002, "flat"), "demo_style.png": (6_000_012, "hatching")}
 
 
 def half_where_fast() -> torch.autocast:
     """Half precision on processors with AVX-512; those without emulate it, ten times slower than single precision."""
     capable = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     return torch.autocast("cpu", torch.bfloat16, enabled=capable)
-
-
-def psnr(images: Tensor, targets: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of images b 3 h w in -1..1 -> b, in dB."""
-    error = ((images.clamp(-1, 1) - targets) / 2).square().flatten(1).mean(dim=1)
-    return -10 * error.log10()
 
 
 def autoencoder_loss(model: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
@@ -75,7 +76,7 @@ def new_autoencoder(seed: int) -> Autoencoder:
 
 def train_autoencoder(work: Path, settings: TrainingSettings = AE_SETTINGS) -> None:
     """Stage `ae`."""
-    pictures, held_out = training_pictures(work, PICTURES), to_tensor(evaluation_pictures(16))
+    pictures, held_out = training_pictures(work, PICTURES), to_tensor(evaluation_pictures(12)[0])
     model = new_autoencoder(settings.seed)
     trainer = Trainer(model, settings, work / "ae.safetensors")
 
@@ -87,7 +88,7 @@ def train_autoencoder(work: Path, settings: TrainingSettings = AE_SETTINGS) -> N
             return autoencoder_loss(model, random_crops(pictures, batch, size, rng), noise)
 
     for step, loss in trainer.run(loss_of_step):
-        quality = held_out_quality(model, held_out) if step % 400 == 0 and rank() == 0 else ""
+        quality = held_out_quality(model, held_out) if step % 500 == 0 and rank() == 0 else ""
         logger.info("ae step %d loss %.4f %.0f s%s", step, loss, trainer.seconds, quality)
 
 
@@ -95,24 +96,6 @@ def train_autoencoder(work: Path, settings: TrainingSettings = AE_SETTINGS) -> N
 def held_out_quality(model: Autoencoder, images: Tensor) -> str:
     """Mean PSNR of reconstructed images b 3 h w, for the log."""
     return f" held-out psnr {psnr(model.decode(model.encode(images)), images).mean():.2f} dB"
-
-
-def train_on_whole_pictures(work: Path, settings: TrainingSettings = WHOLE_SETTINGS) -> None:
-    """Stage `whole`: the autoencoder again, on whole pictures, whose group statistics differ from those of crops."""
-    pictures, held_out = training_pictures(work, PICTURES), to_tensor(evaluation_pictures(16))
-    model = new_autoencoder(settings.seed)
-    load_average(model, work / "ae.safetensors")
-    trainer = Trainer(model, settings, work / "ae_whole.safetensors")
-
-    def loss_of_step(step: int) -> Tensor:
-        rng, noise = np.random.default_rng([settings.seed + 1, step, rank()]), torch.Generator().manual_seed(step)
-        with half_where_fast():
-            x = random_crops(pictures, settings.batch // processes(), pictures.shape[1], rng)
-            return autoencoder_loss(model, x, noise)
-
-    for step, loss in trainer.run(loss_of_step):
-        quality = held_out_quality(model, held_out) if step % 400 == 0 and rank() == 0 else ""
-        logger.info("whole step %d loss %.4f %.0f s%s", step, loss, trainer.seconds, quality)
 
 
 def encoded_pictures(autoencoder: Autoencoder, pictures: np.ndarray, batch: int = 50) -> Iterator[Tensor]:
@@ -131,17 +114,16 @@ def centre_latents(autoencoder: Autoencoder, latents: Tensor) -> None:
 
 
 def unpack(work: Path) -> None:
-    """Stage `unpack`: the shipped weights as training states, so that `unet` goes on from them."""
+    """Stage `unpack`: the shipped weights as training states at step 0, so that `ae` and `unet` start from them."""
     model = load_model(ASSET)
-    averages = {f"average.{name}": t for name, t in model.autoencoder.state_dict().items()}
-    save_file(averages, work / "ae_whole.safetensors", {"step": str(model.header["training"]["whole_steps"])})
+    Trainer(model.autoencoder, AE_SETTINGS, work / "ae.safetensors").save()
     Trainer(model.denoiser, UNET_SETTINGS, work / "unet.safetensors").save()
 
 
 def trained_autoencoder(work: Path) -> tuple[Autoencoder, float]:
     """The averaged autoencoder with centred latents, and the factor that brings them to unit variance."""
     autoencoder = Autoencoder(AutoencoderConfig())
-    load_average(autoencoder, work / "ae_whole.safetensors")
+    load_average(autoencoder, work / "ae.safetensors")
     sample = torch.cat(list(encoded_pictures(autoencoder, training_pictures(work, PICTURES)[:500])))
     centre_latents(autoencoder, sample)
     centred = sample - sample.mean(dim=(0, 2, 3), keepdim=True)
@@ -157,6 +139,21 @@ def training_latents(work: Path) -> Tensor:
         latents = torch.cat([(z * scale_factor).half() for z in encoded_pictures(autoencoder, pictures)])
         np.save(path, latents.numpy(), allow_pickle=False)
     return torch.from_numpy(np.load(path, allow_pickle=False))
+
+
+def random_latents(latents: Tensor, batch: int, crop: int, generator: torch.Generator) -> Tensor:
+    """Random crops of random latents n c h w, half precision -> b c crop crop, single precision."""
+    picks = torch.randint(len(latents), (batch,), generator=generator).tolist()
+    corners = torch.randint(latents.shape[-1] - crop + 1, (batch, 2), generator=generator).tolist()
+    pieces = [latents[i, :, y : y + crop, x : x + crop] for i, (y, x) in zip(picks, corners, strict=True)]
+    return torch.stack(pieces).float()
+
+
+def step_latents(latents: Tensor, progress: float, batch: int, generator: torch.Generator) -> Tensor:
+    """What a step trains on: crops at first, a quarter as many whole pictures at last."""
+    whole = progress >= WHOLE_FROM
+    crop = latents.shape[-1] if whole else LATENT_CROP
+    return random_latents(latents, batch // 4 if whole else batch, crop, generator)
 
 
 def denoising_loss(model: Denoiser, latents: Tensor, generator: torch.Generator) -> Tensor:
@@ -178,12 +175,35 @@ def train_unet(work: Path, settings: TrainingSettings = UNET_SETTINGS) -> None:
 
     def loss_of_step(step: int) -> Tensor:
         generator = torch.Generator().manual_seed((settings.seed + 1) * 1_000_003 + step * processes() + rank())
-        picks = torch.randint(len(latents), (settings.batch // processes(),), generator=generator)
+        picked = step_latents(latents, step / settings.steps, settings.batch // processes(), generator)
         with half_where_fast():
-            return denoising_loss(model, latents[picks].float(), generator)
+            return denoising_loss(model, picked, generator)
 
     for step, loss in trainer.run(loss_of_step):
         logger.info("unet step %d loss %.4f %.0f s", step, loss, trainer.seconds)
+
+
+def flow_loss(model: FlowModel, latents: Tensor, generator: torch.Generator) -> Tensor:
+    """Mean square error of the predicted velocity of a rectified flow (Liu et al. 2022)."""
+    t = flow_times(len(latents), generator)
+    noise, at = torch.randn(latents.shape, generator=generator), t[:, None, None, None]
+    return (model(latents.lerp(noise, at), t).float() - (noise - latents)).square().mean()
+
+
+def train_transformer(work: Path, settings: TrainingSettings = TRANSFORMER_SETTINGS) -> None:
+    """Stage `transformer`."""
+    latents = training_latents(work)
+    torch.manual_seed(settings.seed)
+    trainer = Trainer(FlowModel(TransformerConfig()), settings, work / "transformer.safetensors")
+
+    def loss_of_step(step: int) -> Tensor:
+        generator = torch.Generator().manual_seed((settings.seed + 2) * 1_000_003 + step * processes() + rank())
+        picked = step_latents(latents, step / settings.steps, settings.batch // processes(), generator)
+        with half_where_fast():
+            return flow_loss(trainer.model, picked, generator)
+
+    for step, loss in trainer.run(loss_of_step):
+        logger.info("transformer step %d loss %.4f %.0f s", step, loss, trainer.seconds)
 
 
 def preview_factors(model: Autoencoder, scale_factor: float, pictures: np.ndarray) -> dict[str, list]:
@@ -197,72 +217,66 @@ def preview_factors(model: Autoencoder, scale_factor: float, pictures: np.ndarra
     return {"latent_rgb_factors": rounded[:-1], "latent_rgb_factors_bias": rounded[-1]}
 
 
-def save_shipped_portraits(folder: Path) -> None:
-    """Write the content and style picture that go with the model."""
-    for name, seed in SHIPPED_PORTRAITS.items():
-        Image.fromarray(portrait(seed).image).save(folder / name)
+def save_shipped_drawings(folder: Path) -> None:
+    """Write the content and style picture that go with the models."""
+    for name, (seed, technique) in SHIPPED_DRAWINGS.items():
+        Image.fromarray(drawing(seed, technique).image).save(folder / name, optimize=True)
 
 
 def export(work: Path) -> None:
-    """Stage `export`: averaged weights of both networks -> the asset, and the two portraits beside it."""
+    """Stage `export`: averaged weights -> the two assets (the transformer's if it was trained) and two drawings."""
     autoencoder, scale_factor = trained_autoencoder(work)
     denoiser = Denoiser(UNetConfig())
     state = load_average(denoiser, work / "unet.safetensors")
     factors = preview_factors(autoencoder, scale_factor, training_pictures(work, PICTURES)[:100])
-    steps = {"ae_steps": AE_SETTINGS.steps, "whole_steps": WHOLE_SETTINGS.steps, "unet_steps": int(state["step"])}
-    training = {"pictures": PICTURES, "seed": UNET_SETTINGS.seed, **steps}
+    training = {"pictures": PICTURES, "ae_steps": AE_SETTINGS.steps, "unet_steps": int(state["step"])}
     ASSET.parent.mkdir(exist_ok=True)
     save_model(ASSET, autoencoder, denoiser, scale_factor=scale_factor, training=training, **factors)
-    save_shipped_portraits(ASSET.parent)
+    save_shipped_drawings(ASSET.parent)
     logger.info("%s: %.2f MB, scale factor %s", ASSET, ASSET.stat().st_size / 1e6, scale_factor)
+    if (work / "transformer.safetensors").exists():
+        export_transformer(work)
 
 
-@torch.inference_mode()
-def whole_loop(model: DemoModel, images: Tensor, steps: int) -> Tensor:
-    """Encode, invert, sample, decode images b 3 h w -> images."""
-    eps = model.denoiser.eps
-    return model.decode(ddim_sample(eps, ddim_inversion(eps, model.encode(images), steps), steps))
-
-
-def evaluate(work: Path, count: int = 32, steps: int = 50) -> None:
-    """Stage `evaluate`: numbers on held-out portraits and two contact sheets in the work folder."""
-    model, images = load_model(ASSET), to_tensor(evaluation_pictures(count))
-    with torch.inference_mode():
-        decoded = model.decode(model.encode(images))
-        noise = pure_noise((24, *model.encode(images[:1]).shape[1:]), steps, torch.Generator().manual_seed(0))
-        samples = model.decode(ddim_sample(model.denoiser.eps, noise, steps))
-    looped = whole_loop(model, images, steps)
-    for name, result in (("autoencoder", decoded), (f"whole loop, {steps} steps", looped)):
-        values = psnr(result, images)
-        logger.info("%s: PSNR mean %.2f dB, worst %.2f dB", name, values.mean(), values.min())
-    rows = [picture for triple in zip(images[:12], decoded[:12], looped[:12], strict=True) for picture in triple]
-    contact_sheet(list(to_pictures(torch.stack(rows))), 6).save(work / "reconstructions.png")
-    contact_sheet(list(to_pictures(samples)), 6).save(work / "samples.png")
+def export_transformer(work: Path) -> None:
+    """The averaged weights of the transformer -> its asset."""
+    model = FlowModel(TransformerConfig())
+    state = load_average(model, work / "transformer.safetensors")
+    save_transformer(TRANSFORMER_ASSET, model, training={"pictures": PICTURES, "steps": int(state["step"])})
+    logger.info("%s: %.2f MB", TRANSFORMER_ASSET, TRANSFORMER_ASSET.stat().st_size / 1e6)
 
 
 def prepare(stage: str, work: Path) -> None:
     """Draw or encode what a training stage needs, once, before several processes ask for it."""
     training_pictures(work, PICTURES)
-    if stage == "unet":
+    if stage != "ae":
         training_latents(work)
+
+
+def evaluate(work: Path) -> None:
+    """Stage `evaluate`."""
+    evaluate_models(ASSET, TRANSFORMER_ASSET, work)
+
+
+TRAINING = {"ae": train_autoencoder, "unet": train_unet, "transformer": train_transformer}
+OTHERS = {"export": export, "evaluate": evaluate, "unpack": unpack}
 
 
 def main() -> None:
     """Run one stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", choices=["ae", "whole", "unet", "export", "evaluate", "unpack"], required=True)
+    parser.add_argument("--stage", choices=[*TRAINING, *OTHERS], required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder for drawn pictures and training states")
     parser.add_argument("--processes", type=int, default=2, help="training processes with one thread each")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     arguments.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    training = {"ae": train_autoencoder, "whole": train_on_whole_pictures, "unet": train_unet}
-    if arguments.stage in training:
+    if arguments.stage in TRAINING:
         prepare(arguments.stage, arguments.work)
-        run_together(arguments.processes, training[arguments.stage], arguments.work)
+        run_together(arguments.processes, TRAINING[arguments.stage], arguments.work)
     else:
-        {"export": export, "evaluate": evaluate, "unpack": unpack}[arguments.stage](arguments.work)
+        OTHERS[arguments.stage](arguments.work)
 
 
 if __name__ == "__main__":

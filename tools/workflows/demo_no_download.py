@@ -9,13 +9,13 @@ NOTE = """## Try it without any download
 
 Press **Run**: the demo model and its two pictures come with the pack. It takes well under a minute on a CPU.
 
-*Load Demo Model* knows **drawn portraits of 128x128 pixels** and nothing else; for photographs open
+*Load Demo Model* knows **drawn portraits of 256x256 pixels** and nothing else; for photographs open
 *portrait_stylization* with an SD1.5 checkpoint.
 
 **What to change first** (in *FFA Model Patcher*)
 
-- Too little style: raise `style_weight`, or lower `content_weight`.
-- The face is lost: raise `query_preservation`.
+- The face is lost: raise `query_preservation`, or raise `content_weight` (0.1 is its default).
+- Too little style: lower `query_preservation`.
 - `method`: compare *ffa* with *styleid* and *masactrl*.
 
 *Reconstruction* shows what inversion and sampling alone keep of the portrait, without any style.
@@ -51,7 +51,8 @@ def lane(kind: str, name: str, title: str) -> tuple[Group, Group]:
 def fusion() -> Group:
     """Bank, patched model and initial latent."""
     bank = {"content": Out("invert_content", "features"), "style": Out("invert_style", "features")}
-    patch = {"model": Out("demo", "model"), "bank": Out("bank", "bank")}
+    # strong: the style's technique, not only its colours
+    patch = {"model": Out("demo", "model"), "bank": Out("bank", "bank"), "content_weight": 0.0}
     noises = {"content": Out("invert_content", "noise"), "style": Out("invert_style", "noise")}
     stack = (
         Node("bank", "MagicStyleFeatureBank", bank),

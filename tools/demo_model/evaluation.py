@@ -1,0 +1,83 @@
+"""What the exported models can do: numbers on held-out drawings and contact sheets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .dataset import evaluation_pictures, to_pictures, to_tensor
+from .model_file import DemoModel, FlowModel, load_model, load_transformer
+from .portraits import contact_sheet
+from .schedule import ddim_inversion, ddim_sample, flow_inversion, flow_sample, pure_noise
+
+logger = logging.getLogger("demo_model")
+
+COUNT, BATCH, STEPS, SAMPLES, COLUMNS = 32, 8, 50, 24, 6
+Walk = Callable[[Tensor], Tensor]
+
+
+def psnr(images: Tensor, targets: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of images b 3 h w in -1..1 -> b, in dB."""
+    error = ((images.clamp(-1, 1) - targets) / 2).square().flatten(1).mean(dim=1)
+    return -10 * error.log10()
+
+
+def in_batches(images: Tensor, answer: Walk) -> Tensor:
+    """Apply a function to a few images at a time."""
+    return torch.cat([answer(part) for part in images.split(BATCH)])
+
+
+def unet_loop(model: DemoModel, images: Tensor) -> Tensor:
+    """Encode, invert, sample, decode images b 3 h w -> images."""
+    eps = model.denoiser.eps
+    return model.decode(ddim_sample(eps, ddim_inversion(eps, model.encode(images), STEPS), STEPS))
+
+
+def transformer_loop(model: DemoModel, flow: FlowModel, images: Tensor) -> Tensor:
+    """The same through the transformer."""
+    return model.decode(flow_sample(flow.velocity, flow_inversion(flow.velocity, model.encode(images), STEPS), STEPS))
+
+
+def report(name: str, results: Tensor, images: Tensor, techniques: list[str]) -> None:
+    """Log the PSNR of results b 3 h w, altogether and by technique."""
+    values = psnr(results, images)
+    logger.info("%s: PSNR mean %.2f dB, worst %.2f dB", name, values.mean(), values.min())
+    for technique in sorted(set(techniques)):
+        own = values[[t == technique for t in techniques]]
+        logger.info("    %-14s %.1f dB", technique, own.mean())
+
+
+@torch.inference_mode()
+def evaluate_models(unet: Path, transformer: Path, work: Path) -> None:
+    """Numbers in the log; reconstructions and samples as pictures in the work folder."""
+    pictures, techniques = evaluation_pictures(COUNT)
+    model, images = load_model(unet), to_tensor(pictures)
+    decoded = in_batches(images, lambda x: model.decode(model.encode(x)))
+    report("autoencoder", decoded, images, techniques)
+    shape = (SAMPLES, *model.encode(images[:1]).shape[1:])
+    looped = in_batches(images, lambda x: unet_loop(model, x))
+    report(f"unet, whole loop of {STEPS} steps", looped, images, techniques)
+    noise = pure_noise(shape, STEPS, torch.Generator().manual_seed(0))
+    save_sheet(
+        in_batches(noise, lambda x: model.decode(ddim_sample(model.denoiser.eps, x, STEPS))), work / "samples.png"
+    )
+    columns = [images, decoded, looped]
+    if transformer.exists():
+        flow = load_transformer(transformer)
+        columns.append(in_batches(images, lambda x: transformer_loop(model, flow, x)))
+        report(f"transformer, whole loop of {STEPS} steps", columns[-1], images, techniques)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        sampled = in_batches(noise, lambda x: model.decode(flow_sample(flow.velocity, x, STEPS)))
+        save_sheet(sampled, work / "samples_transformer.png")
+    save_sheet(
+        torch.stack([x[:12] for x in columns], dim=1).flatten(0, 1), work / "reconstructions.png", 2 * len(columns)
+    )
+
+
+def save_sheet(images: Tensor, path: Path, columns: int = COLUMNS) -> None:
+    """Images b 3 h w -> one picture, row by row."""
+    contact_sheet(list(to_pictures(images)), columns).save(path)
