@@ -51,7 +51,7 @@ class Recorder:
     def _see(self, call: Call) -> Tensor:
         """Answer one attention call as the host would, keeping a copy of q, k and v: b n c each."""
         if self._steps and call.layer in self._writer:
-            rows = (tensor.chunk(len(self._steps)) for tensor in call.live[:3])
+            rows = (tensor.chunk(len(self._steps)) for tensor in call.live)
             for step, own in zip(self._steps, zip(*rows, strict=True), strict=True):
                 self._writer.write(call.layer, call.layout.grid, step, AttentionFeatures(*own))
         return call.plain()

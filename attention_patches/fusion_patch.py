@@ -87,7 +87,7 @@ class FusionPatch:
         def copy(call: ResNetCall) -> Tensor:
             stored = view(call.layer, "x").x
             rows = Rows.on(self.bank.content.header, call.layer, call.grid, call.rows, call.x.shape[0])
-            return call.x if stored is None or rows is None else rows.of_content(stored.to(call.x))
+            return call.x if rows is None else rows.of_content(stored.to(call.x))
 
         return copy
 

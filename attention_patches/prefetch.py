@@ -34,8 +34,8 @@ class CudaLane:
     def send(self, features: AttentionFeatures) -> tuple[AttentionFeatures, torch.cuda.Event]:
         """Start to copy, b n c each, in the precision that is stored."""
         with torch.cuda.stream(self._stream):
-            copies = (None if t is None else t.to(self.device, non_blocking=True) for t in features)
-            return AttentionFeatures(*copies), self._stream.record_event()
+            copies = features.mapped(lambda tensor: tensor.to(self.device, non_blocking=True))
+            return copies, self._stream.record_event()
 
     def receive(self, sent: tuple[AttentionFeatures, torch.cuda.Event]) -> AttentionFeatures:
         """Let the model's stream, not the processor, wait for the copies, b n c each."""
@@ -43,9 +43,8 @@ class CudaLane:
         running = torch.cuda.current_stream(self.device)
         running.wait_event(arrived)
         for tensor in copies:
-            if tensor is not None:
-                # their memory belongs to the lane's stream: it must not be reused before the model has read it
-                tensor.record_stream(running)
+            # their memory belongs to the lane's stream: it must not be reused before the model has read it
+            tensor.record_stream(running)
         return copies
 
 
@@ -73,7 +72,6 @@ def prefetched(view: View, layers: Sequence[LayerId], roles: str, lane: Lane) ->
         for soon in near:
             if soon not in sent:
                 sent[soon] = lane.send(view(soon, kept))
-        held = lane.receive(sent[layer])._asdict()
-        return AttentionFeatures(**{role: held[role] for role in wanted})
+        return lane.receive(sent[layer]).only(wanted)
 
     return ahead

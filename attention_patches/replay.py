@@ -37,8 +37,7 @@ class Catcher:
 
     def view(self, layer: LayerId, roles: str) -> AttentionFeatures:
         """The features of one layer: b n c each."""
-        kept = (self._resnet if roles == "x" else self._caught[layer])._asdict()
-        return AttentionFeatures(**{role: kept[role] for role in roles})
+        return (self._resnet if roles == "x" else self._caught[layer]).only(roles)
 
     def _see(self, call: Call) -> Tensor:
         """Answer one attention call as the host would, holding on to the roles asked for: b n c each."""

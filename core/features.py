@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,16 +26,55 @@ if TYPE_CHECKING:
 ROLES = "qkvx"
 
 
-class AttentionFeatures(NamedTuple):
-    """Queries, keys and values of one self-attention layer, each b n (h d), or None where they are not kept.
+class AttentionFeatures:
+    """Queries, keys and values of one self-attention layer, each b n (h d): those that are kept, or were asked for.
 
     x is what enters the block's ResNet, its two inputs side by side, b n c; kept for one block alone, and on request.
+    A role that is not held cannot be read: whoever may lack one asks `in` first.
     """
 
-    q: Tensor | None = None
-    k: Tensor | None = None
-    v: Tensor | None = None
-    x: Tensor | None = None
+    __slots__ = ("_held",)
+
+    def __init__(
+        self, q: Tensor | None = None, k: Tensor | None = None, v: Tensor | None = None, x: Tensor | None = None
+    ) -> None:
+        given = zip(ROLES, (q, k, v, x), strict=True)
+        self._held = {role: tensor for role, tensor in given if tensor is not None}
+
+    @property
+    def q(self) -> Tensor:
+        """Queries: b n (h d)."""
+        return self._held["q"]
+
+    @property
+    def k(self) -> Tensor:
+        """Keys: b n (h d)."""
+        return self._held["k"]
+
+    @property
+    def v(self) -> Tensor:
+        """Values: b n (h d)."""
+        return self._held["v"]
+
+    @property
+    def x(self) -> Tensor:
+        """The ResNet's inputs: b n c."""
+        return self._held["x"]
+
+    def __contains__(self, role: str) -> bool:
+        return role in self._held
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """The tensors that are held, b n c each, in the order of the roles."""
+        return iter(self._held.values())
+
+    def only(self, roles: str) -> AttentionFeatures:
+        """Some of the roles, all of which are held."""
+        return AttentionFeatures(**{role: self._held[role] for role in roles})
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> AttentionFeatures:
+        """Every tensor, b n c, through one change."""
+        return AttentionFeatures(**{role: change(tensor) for role, tensor in self._held.items()})
 
 
 class ModelId(NamedTuple):

@@ -23,7 +23,7 @@ def preview(bank: FeatureBank, layer_text: str, step: int) -> torch.Tensor:
             f"step is {step}, but the bank has {steps} steps: choose 0 (noise) to {steps - 1} (clean)."
         )
     kept = [features.at(layer, step) for features in pictures]
-    if any(features.k is None for features in kept) or kept[0].q is None:
+    if any("k" not in features for features in kept) or "q" not in kept[0]:
         raise MagicStyleError("bank holds no queries and keys to look at: invert both pictures again.")
     grids = [features.header.grids[layer] for features in pictures]
     q, keys = kept[0].q[0], [features.k[0] for features in kept]

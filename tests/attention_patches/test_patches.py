@@ -137,7 +137,7 @@ def test_chunks_of_several_windows_have_each_their_part_of_the_content():
     columns = ((1, 2, 3), (2, 3, 4))
     for row in range(4):
         tokens = [5 * y + x for y in (1, 2) for x in columns[row // 2]]
-        _, ck, cv, _ = (t if t is None else t[[row % 2]][:, tokens] for t in content.at(LAYER, 0))
+        ck, cv = (t[[row % 2]][:, tokens] for t in content.at(LAYER, 0, "kv"))
         assert_close(result[[row]], dense_attention(q[[row]], ck, cv, HEADS), atol=1e-5, rtol=1e-5)
 
 

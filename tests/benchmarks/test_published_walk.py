@@ -59,8 +59,8 @@ class Loop:
         for i, t in enumerate(range(1, 1000, self.stride)):
 
             def keep(call, t=t):
-                features[t, call.layer] = call.live[:3]
-                return dense_attention(*call.live[:3], call.kernel.heads)
+                features[t, call.layer] = tuple(call.live)
+                return dense_attention(*call.live, call.kernel.heads)
 
             with self.model.hooks.answered_by(Handlers(keep)):
                 e = self.eps(y, t)
@@ -76,7 +76,7 @@ class Loop:
             t = int(timesteps[index])
 
             def inject(call, t=t):
-                q, k, v = call.live[:3]
+                q, k, v = call.live
                 if call.layer not in self.layers:
                     return dense_attention(q, k, v, call.kernel.heads)
                 mixed = gamma * content[t, call.layer][0] + (1 - gamma) * q

@@ -15,7 +15,7 @@ import torch
 from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.bank_file import load_bank, save_bank
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import ROLES, AttentionFeatures
+from magicstyle.core.features import AttentionFeatures
 from magicstyle.core.fusion import FUSIONS, FusionSettings, content_roles, fuse, style_roles
 from magicstyle.core.regions import mask_to_tokens
 from magicstyle.core.scene import Scene, StyleFeatures
@@ -253,14 +253,12 @@ def on_rows(picture, layer, roles, rows):
     found = picture.at(layer, 0, roles)
     for role in roles:
         assert getattr(found, role).shape[:2] == (picture.header.batch, h * w)
-    return AttentionFeatures(*(None if t is None else t.float().expand(rows, -1, -1) for t in found))
+    return found.mapped(lambda tokens: tokens.float().expand(rows, -1, -1))
 
 
 def width_of(bank, layer):
     stored = [picture for picture in bank if isinstance(picture, StoredFeatures)]
-    widths = {
-        picture.at(layer, 0, role)[ROLES.index(role)].shape[-1] for picture in stored for role in picture.roles[:1]
-    }
+    widths = {getattr(picture.at(layer, 0, role), role).shape[-1] for picture in stored for role in picture.roles[:1]}
     assert len(widths) <= 1, "pictures of two widths"
     return widths.pop() if widths else bank.content.header.heads[layer] * (WIDTH // 2)
 

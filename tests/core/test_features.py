@@ -32,7 +32,7 @@ def features(layers=LAYERS, roles="qkv", batch=1, dtype=torch.float16, allocate=
 def test_features_come_back_by_layer_and_step_in_half_precision():
     stored = features()
     for step in range(len(SIGMAS)):
-        q, k, v, _ = stored.at(LAYERS[1], step)
+        q, k, v = stored.at(LAYERS[1], step)
         assert q.dtype == torch.float16 and q.shape == (1, 60, 8)
         assert [float(t[0, 0, 0]) for t in (q, k, v)] == [step, step + 10, step + 20]
     assert dict(stored.header.grids) == GRIDS
@@ -41,8 +41,11 @@ def test_features_come_back_by_layer_and_step_in_half_precision():
 def test_only_the_roles_asked_for_are_kept_and_given():
     stored = features(roles="kv")
     assert stored.roles == "kv"
-    assert stored.at(LAYERS[0], 0).q is None
-    assert features().at(LAYERS[0], 0, "q").k is None
+    assert "q" not in stored.at(LAYERS[0], 0)
+    kept = features().at(LAYERS[0], 0, "q")
+    assert "q" in kept and "k" not in kept
+    with pytest.raises(KeyError):
+        _ = kept.k
 
 
 def test_reported_bytes_are_allocated_bytes():

@@ -21,6 +21,7 @@ def features(seed, n=N, b=2):
 
 
 LIVE, CONTENT, STYLE, OTHER = features(0), features(10), features(20, 22), features(30, 9)
+PLAIN = tuple(LIVE), tuple(CONTENT), tuple(STYLE)  # as the oracles take them
 
 
 def run(*styles, takes_key_mask=True, progress=0.0, noise=1.0, **knobs):
@@ -31,20 +32,20 @@ def run(*styles, takes_key_mask=True, progress=0.0, noise=1.0, **knobs):
 @pytest.mark.parametrize("takes_key_mask", [True, False])
 @pytest.mark.parametrize("w_s, w_c, g, tau", [(1.0, 0.3, 0.75, 1.5), (2.0, 2.0, 0.0, 1.0), (0.4, 1.0, 1.0, 0.7)])
 def test_ffa_is_one_softmax_over_style_and_content(w_s, w_c, g, tau, takes_key_mask):
-    expected = oracle.ffa(LIVE, CONTENT, STYLE, HEADS, gamma=g, tau=tau, w_s=w_s, w_c=w_c)
+    expected = oracle.ffa(*PLAIN, HEADS, gamma=g, tau=tau, w_s=w_s, w_c=w_c)
     knobs = {"style_weight": w_s, "content_weight": w_c, "query_preservation": g, "temperature": tau}
     assert_close(run(takes_key_mask=takes_key_mask, **knobs), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("g, tau", [(0.75, 1.5), (0.0, 1.0)])
 def test_styleid_replaces_keys_and_values_by_the_style(g, tau):
-    expected = oracle.styleid(LIVE, CONTENT, STYLE, HEADS, gamma=g, tau=tau)
+    expected = oracle.styleid(*PLAIN, HEADS, gamma=g, tau=tau)
     result = run(method="styleid", query_preservation=g, temperature=tau, content_weight=5.0, style_weight=3.0)
     assert_close(result, expected, **CLOSE)
 
 
 def test_masactrl_asks_the_content_alone_and_reads_no_knob():
-    assert_close(run(method="masactrl"), oracle.masactrl(LIVE, CONTENT, STYLE, HEADS), **CLOSE)
+    assert_close(run(method="masactrl"), oracle.masactrl(*PLAIN, HEADS), **CLOSE)
     assert torch.equal(run(method="masactrl", query_preservation=1.0, temperature=3.0), run(method="masactrl"))
 
 
@@ -52,35 +53,35 @@ def test_masactrl_asks_the_content_alone_and_reads_no_knob():
 @pytest.mark.parametrize("progress", [0.0, 34 / 50, 35 / 50, 49 / 50])
 def test_sac_asks_with_the_contents_queries_and_later_leans_to_the_running_ones(progress, takes_key_mask):
     result = run(method="sac", progress=progress, takes_key_mask=takes_key_mask, temperature=3.0)
-    assert_close(result, oracle.sac(LIVE, CONTENT, STYLE, HEADS, progress), **CLOSE)
+    assert_close(result, oracle.sac(*PLAIN, HEADS, progress), **CLOSE)
 
 
 @pytest.mark.parametrize("g, w_s", [(0.0, 1.0), (0.5, 2.0)])
 def test_seac_multiplies_the_styles_logits(g, w_s):
-    expected = oracle.seac(LIVE, CONTENT, STYLE, HEADS, gamma=g, w_s=w_s)
+    expected = oracle.seac(*PLAIN, HEADS, gamma=g, w_s=w_s)
     assert_close(run(method="seac", query_preservation=g, style_weight=w_s, temperature=3.0), expected, **CLOSE)
 
 
 def test_zstar_asks_the_emphasised_style_and_the_running_picture():
-    assert_close(run(method="zstar"), oracle.zstar(LIVE, CONTENT, STYLE, HEADS), **CLOSE)
+    assert_close(run(method="zstar"), oracle.zstar(*PLAIN, HEADS), **CLOSE)
 
 
 def test_style_aligned_brings_queries_and_keys_to_the_styles_statistics():
-    assert_close(run(method="style_aligned"), oracle.style_aligned(LIVE, CONTENT, STYLE, HEADS), **CLOSE)
+    assert_close(run(method="style_aligned"), oracle.style_aligned(*PLAIN, HEADS), **CLOSE)
 
 
 @pytest.mark.parametrize("takes_key_mask", [True, False])
 @pytest.mark.parametrize("masked", [False, True])
 def test_rsa_adds_three_to_the_references_logits_inside_its_mask(masked, takes_key_mask):
     mask = (torch.arange(22) % 3 > 0).float().unsqueeze(0) if masked else None
-    expected = oracle.rsa(LIVE, CONTENT, STYLE, HEADS, mask=mask)
+    expected = oracle.rsa(*PLAIN, HEADS, mask=mask)
     style = StyleFeatures(STYLE, style_mask=mask)
     assert_close(run(style, method="rsa", takes_key_mask=takes_key_mask), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("noise", [1.0, 0.5, 0.4, 0.1, 0.0])
 def test_diffstyler_blends_queries_and_keys_by_twice_the_timestep(noise):
-    expected = oracle.diffstyler(LIVE, CONTENT, STYLE, HEADS, t=noise)
+    expected = oracle.diffstyler(*PLAIN, HEADS, t=noise)
     assert_close(run(method="diffstyler", noise=noise), expected, **CLOSE)
 
 
@@ -151,7 +152,9 @@ def test_style_aligned_aligns_each_token_to_the_style_of_its_region():
     left = (torch.arange(N) < 6).float().unsqueeze(0)
     result = run(StyleFeatures(STYLE, 1.0, left), StyleFeatures(OTHER, 1.0, 1 - left), method="style_aligned")
     mix = left[..., None]
-    q, k = (mix * adain(t, a) + (1 - mix) * adain(t, b) for t, a, b in zip(LIVE[:2], STYLE, OTHER, strict=False))
+    q, k = (
+        mix * adain(t, a) + (1 - mix) * adain(t, b) for t, a, b in zip((LIVE.q, LIVE.k), STYLE, OTHER, strict=False)
+    )
     sides = [dense_attention(q, cat(s.k, k), cat(s.v, LIVE.v), HEADS) for s in (STYLE, OTHER)]
     assert_close(result, torch.where(mix > 0, *sides), **CLOSE)
 
@@ -194,7 +197,7 @@ def test_overlapping_regions_cover_together_and_the_content_fills_the_rest(copie
 
 
 def test_without_content_weight_the_style_alone_answers_where_it_acts_everywhere():
-    expected = oracle.styleid(LIVE, CONTENT, STYLE, HEADS, gamma=0.5, tau=1.5)
+    expected = oracle.styleid(*PLAIN, HEADS, gamma=0.5, tau=1.5)
     assert_close(run(content_weight=0.0), expected, **CLOSE)
 
 
@@ -202,16 +205,16 @@ def test_without_content_weight_the_style_alone_answers_where_it_acts_everywhere
 @pytest.mark.parametrize("progress", [0.0, 0.9])
 def test_without_style_weight_a_method_of_styles_alone_asks_the_content(method, progress):
     rule = {"styleid": oracle.styleid, "sac": oracle.sac}[method]
-    expected = rule(LIVE, CONTENT, CONTENT, HEADS, progress)
+    expected = rule(PLAIN[0], PLAIN[1], PLAIN[1], HEADS, progress)
     knobs = {"query_preservation": 0.75, "temperature": 1.5, "progress": progress}
     assert_close(run(method=method, style_weight=0.0, **knobs), expected, **CLOSE)
 
 
 def test_style_aligned_takes_its_statistics_from_what_the_style_mask_shows():
-    shown = AttentionFeatures(*(t[:, :11] for t in STYLE[:3]))
+    shown = STYLE.mapped(lambda t: t[:, :11])
     mask = (torch.arange(22) < 11).float().unsqueeze(0)
     result = run(StyleFeatures(STYLE, style_mask=mask), method="style_aligned")
-    assert_close(result, oracle.style_aligned(LIVE, CONTENT, shown, HEADS), **CLOSE)
+    assert_close(result, oracle.style_aligned(*PLAIN[:2], tuple(shown), HEADS), **CLOSE)
 
 
 def test_style_aligned_shares_statistics_and_keys_out_by_weight():
