@@ -25,7 +25,7 @@ GAP = (SIDE - 3 * TILE) // 4
 BACK, WHITE = "#16161a", "#e8e8ee"
 CORE_COLOUR = "#a1309b"  # of the group in which the features are fused
 PAINTED = {
-    "demo_no_download": FusionSettings(),
+    "demo_no_download": FusionSettings(content_weight=0.0),  # as that workflow sets it
     "portrait_stylization": FusionSettings(),
     "style_library_apply": FusionSettings(),
     "styleid": FusionSettings("styleid"),
