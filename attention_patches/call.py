@@ -21,6 +21,7 @@ class TokenLayout(NamedTuple):
 
     grid: Grid  # (h, w) of the picture's tokens
     picture: slice = slice(None)  # the picture's tokens among all
+    depth: float = 0.0  # of the picture on the first axis of the positions
 
 
 class RowPlan(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from ..core.inversion import Steps
 from ..core.noise_pair import NoisePair
 from ..core.placement import narrowed
 from ..core.stored_features import FeatureWriter, StoredFeatures
-from ..core.trajectory import Source, Trajectory
+from ..core.trajectory import Input, Source, Trajectory, constants_of, mapped_inputs
 from .call import Call, Handlers, ResNetCall
 from .model_call import ModelCall
 
@@ -48,13 +49,12 @@ class Recorder:
         """Who sees the calls of a model; the ResNet that is copied where its inputs are asked for."""
         return Handlers(self._see, resnet=self._see_resnet if self._writer.wants_resnet else None)
 
-    def _see(self, call: Call) -> Tensor:
-        """Answer one attention call as the host would, keeping a copy of q, k and v: b n c each."""
+    def _see(self, call: Call) -> None:
+        """Keep a copy of q, k and v, b n c each, and leave the answer to the host."""
         if self._steps and call.layer in self._writer:
             rows = (tensor.chunk(len(self._steps)) for tensor in call.live)
             for step, own in zip(self._steps, zip(*rows, strict=True), strict=True):
                 self._writer.write(call.layer, call.layout.grid, step, AttentionFeatures(*own))
-        return call.plain()
 
     def _see_resnet(self, call: ResNetCall) -> Tensor:
         """Keep a copy of what enters: (steps b) n c."""
@@ -70,7 +70,7 @@ class TrajectoryRecorder:
         self._latents: list[Tensor | None] = [None] * steps
         self._dtype = dtype
         self._together = 1
-        self.inputs: Mapping[str, Tensor] = {}
+        self.inputs: Mapping[str, Input] = {}
 
     @contextmanager
     def recording(self, steps: Steps, x: Tensor) -> Iterator[None]:
@@ -83,7 +83,7 @@ class TrajectoryRecorder:
     def see_inputs(self, call: ModelCall) -> None:
         """Keep the model's other inputs of the first call, those of one step."""
         if not self.inputs:
-            self.inputs = {name: tensor.chunk(self._together)[0].clone() for name, tensor in call.tensors.items()}
+            self.inputs = mapped_inputs(call.repeatable, lambda tensor: tensor.chunk(self._together)[0].clone())
 
     @property
     def handlers(self) -> Handlers | None:
@@ -93,4 +93,5 @@ class TrajectoryRecorder:
     def close(self, header: FeatureHeader, ends: NoisePair, source: Source | None = None) -> Trajectory:
         """The finished trajectory."""
         latents = narrowed(torch.stack(self._latents), self._dtype)
+        header = replace(header, constants=constants_of(self.inputs))
         return Trajectory(header, latents, self.inputs, ends, source=source)

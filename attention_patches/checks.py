@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from ..core.features import ImageFeatures
 from ..core.layers import LayerId, select_layers
 from .architectures import Architecture
 
+AUTO = "auto"
 ROLE_NAMES = {"q": "queries", "k": "keys", "v": "values"}
 
 
@@ -41,7 +43,7 @@ def _check_layers(architecture: Architecture, features: ImageFeatures) -> None:
 
 def stored_layers(architecture: Architecture, bank: FeatureBank, layers: str) -> tuple[LayerId, ...]:
     """The chosen layers, all of which the bank must hold."""
-    chosen = select_layers(layers, architecture.layers)
+    chosen = select_layers(named(layers, architecture.fused_layers), architecture.layers)
     missing = [str(layer) for layer in chosen if layer not in bank.layers]
     if missing:
         raise MagicStyleError(
@@ -49,6 +51,11 @@ def stored_layers(architecture: Architecture, bank: FeatureBank, layers: str) ->
             "choose the same or more layers on both DDIM Inversion nodes."
         )
     return chosen
+
+
+def named(layers: str, default: str) -> str:
+    """The layers that a user names, or a kind of model's own."""
+    return default if layers.strip().lower() == AUTO else layers
 
 
 def check_roles(bank: FeatureBank, roles: Sequence[str], method: str) -> None:
@@ -66,14 +73,18 @@ def check_roles(bank: FeatureBank, roles: Sequence[str], method: str) -> None:
 def check_run(bank: FeatureBank, latent: Tensor) -> None:
     """Refuse a running latent that the content's features do not lie on."""
     header = bank.content.header
-    if getattr(latent, "is_nested", False) or latent.ndim != 4:
+    if (
+        getattr(latent, "is_nested", False)
+        or latent.ndim != len(header.latent_shape)
+        or latent.shape[2:-2].numel() != 1
+    ):
         raise MagicStyleError("latent_image is not a picture latent: connect a LATENT of one still picture.")
     if latent.shape[1] != header.latent_shape[1]:
         raise MagicStyleError(
             f"latent_image has {latent.shape[1]} channels but the content was inverted with {header.latent_shape[1]}: "
             "sample the noise of DDIM Inversion (Content)."
         )
-    if tuple(latent.shape[2:]) != header.latent_shape[2:]:
+    if tuple(latent.shape[-2:]) != header.size:
         raise MagicStyleError(
             f"latent_image is {_pixels(latent.shape)}{_owner(bank, latent.shape)} but the content was inverted at "
             f"{_pixels(header.latent_shape)}: sample the noise of DDIM Inversion (Content), or invert the content at "
@@ -86,11 +97,20 @@ def check_run(bank: FeatureBank, latent: Tensor) -> None:
         )
 
 
+def check_areas(conds: Mapping[str, Any]) -> None:
+    """Refuse prompts that are limited to an area where places are rotary: the model sees a part, as if it were all."""
+    if any("area" in cond for listed in conds.values() for cond in listed or ()):
+        raise MagicStyleError(
+            "a prompt is limited to an area, which this model sees as a picture of its own, at other places than the "
+            "inverted one: limit the prompt with a mask instead, or give the style a region."
+        )
+
+
 def _owner(bank: FeatureBank, shape: tuple[int, ...]) -> str:
     """Whose size it is, where it is that of a style: its noise was connected in place of the content's."""
-    same = [i for i, style in enumerate(bank.styles, 1) if style.features.header.latent_shape[2:] == tuple(shape[2:])]
+    same = [i for i, style in enumerate(bank.styles, 1) if style.features.header.size == tuple(shape[-2:])]
     return f", the size of style {same[0]}," if same else ""
 
 
 def _pixels(shape: tuple[int, ...]) -> str:
-    return f"{shape[3]}x{shape[2]} latent pixels"
+    return f"{shape[-1]}x{shape[-2]} latent pixels"

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ..core.bank import FeatureBank, StyleEntry
 from ..core.errors import MagicStyleError
-from ..core.features import ROLES, AttentionFeatures, View
+from ..core.features import ROLES, AttentionFeatures, ImageFeatures, View
 from ..core.fusion import FUSIONS, RESNET_STEPS, FusionSettings, content_roles, fuse, style_roles
 from ..core.layers import LayerId
 from ..core.scene import Moment, Scene, StyleFeatures
 from .call import Call, Handler, Handlers, ResNetCall, ResNetHandler
+from .placing import Placer, Positions
 from .rows import Rows, positive_rows
 
 START = Moment()
@@ -35,12 +36,20 @@ class FusionPatch:
     """What one FFA Model Patcher does; shared by threads and runs, hence never changed."""
 
     def __init__(
-        self, bank: FeatureBank, settings: FusionSettings, layers: Sequence[LayerId], window: SigmaWindow
+        self,
+        bank: FeatureBank,
+        settings: FusionSettings,
+        layers: Sequence[LayerId],
+        window: SigmaWindow,
+        placer: Placer | None = None,
     ) -> None:
         self.bank = bank
         self.settings = settings
         self.layers = frozenset(layers)
         self.window = window
+        self.placer = placer or Placer(bank.content.header.model.name, None, Positions())
+        weighed = any(settings.style_weight * style.weight > 0.0 for style in bank.styles)
+        self._neutral = settings.neutral and not weighed  # the model's own attention, to the last bit
         if FUSIONS[settings.method].style and not bank.styles:
             raise MagicStyleError(
                 f"method {settings.method} draws from a style, and the bank has none: connect one to the Feature Bank, "
@@ -70,10 +79,11 @@ class FusionPatch:
 
     def _attention(self, views: Sequence[View], moment: Moment) -> Handler:
         def handle(call: Call) -> Tensor | None:
-            rows = self._rows(call) if call.layer in self.layers else None
+            rows = self._rows(call) if call.layer in self.layers and not self._neutral else None
             if rows is None:
                 return None
             content = rows.content_features(views[0](call.layer, self._content_roles), call.live.q)
+            content = self.placer.content(content, call, self.bank.content.header.depth)
             styles = self._styles(views, call, rows)
             return fuse(call.kernel, Scene(call.live, content, styles, moment), self.settings)
 
@@ -101,11 +111,14 @@ class FusionPatch:
 
     def _styles(self, views: Sequence[View], call: Call, rows: Rows) -> tuple[StyleFeatures, ...]:
         laid = {
-            number: rows.style_features(views[number](call.layer, self._style_roles), call.live.q)
+            number: self._placed(self.bank.pictures[number], rows, views[number](call.layer, self._style_roles), call)
             for number in set(self.bank.numbers)
         }
         entries = zip(self.bank.styles, self.bank.numbers, strict=True)
         return tuple(self._style(entry, laid[number], call, rows)._replace(picture=number) for entry, number in entries)
+
+    def _placed(self, picture: ImageFeatures, rows: Rows, features: AttentionFeatures, call: Call) -> AttentionFeatures:
+        return self.placer.style(rows.style_features(features, call.live.q), call, picture.header.depth)
 
     def _style(self, entry: StyleEntry, features: AttentionFeatures, call: Call, rows: Rows) -> StyleFeatures:
         # regions stay on the CPU, where their groups of tokens are found without waiting for the device

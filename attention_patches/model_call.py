@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from ..core.trajectory import Input, mapped_inputs
+
 
 class ModelCall(NamedTuple):
     """One call of apply_model(x, t, c_concat, c_crossattn, control, transformer_options, ..): all six by position."""
@@ -35,7 +37,16 @@ class ModelCall(NamedTuple):
         return float(self.options.get("sigmas", self.level).flatten()[0])
 
     @property
-    def tensors(self) -> dict[str, Tensor]:
-        """Copies in main memory of the other inputs that are tensors, such as c_crossattn, b m c."""
-        found = {name: value for name, value in self.inputs.items() if isinstance(value, Tensor)}
-        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in found.items()}
+    def repeatable(self) -> dict[str, Input]:
+        """The other inputs, such as c_crossattn b m c, their tensors copied to main memory.
+
+        What is neither tensor nor number stays behind.
+        """
+        kept = {name: value for name, value in self.inputs.items() if _is_input(value)}
+        return mapped_inputs(kept, lambda tensor: tensor.detach().to("cpu", copy=True))
+
+
+def _is_input(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(part, Tensor) for part in value)
+    return isinstance(value, (Tensor, bool, int, float, str))

@@ -39,14 +39,13 @@ class Catcher:
         """The features of one layer: b n c each."""
         return (self._resnet if roles == "x" else self._caught[layer]).only(roles)
 
-    def _see(self, call: Call) -> Tensor:
-        """Answer one attention call as the host would, holding on to the roles asked for: b n c each."""
+    def _see(self, call: Call) -> None:
+        """Hold on to the roles asked for, b n c each, and leave the answer to the host."""
         if call.layer in self._layers:
             kept = self._grids[call.layer]
             live = {role: getattr(call.live, role) for role in "qkv" if role in self._roles}
             held = {role: resample_tokens(tensor, call.layout.grid, kept) for role, tensor in live.items()}
             self._caught[call.layer] = AttentionFeatures(**held)
-        return call.plain()
 
     def _see_resnet(self, call: ResNetCall) -> Tensor:
         """Hold on to what enters the ResNet that is copied: b n c."""

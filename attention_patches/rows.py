@@ -34,13 +34,13 @@ class Rows(NamedTuple):
         if grid is None:
             return None
         windows = [
-            Window(0, 0, *grid) if window is None else window.on_grid(content.latent_shape[2:], grid)
+            Window(0, 0, *grid) if window is None else window.on_grid(content.size, grid)
             for window in plan.windows or [None] * plan.chunks
         ]
         if any(window is None for window in windows):
             return None
         # another grid for the whole latent is another node's doing (Deep Shrink), and shows the same places
-        whole = plan.latent == content.latent_shape[2:]
+        whole = plan.latent == content.size
         if not whole and any(window.size != running for window in windows):
             return None
         return cls(count, grid, tuple(windows), running)

@@ -25,6 +25,7 @@ MOST_STEPS, MOST_LAYERS, MOST_STYLES = 10_000, 1_000, 1_000
 MOST_BATCH, MOST_CHANNELS, MOST_SIDE = 4_096, 4_096, 65_536
 LARGEST = 1e9  # a noise level
 MASKS = ("region", "style_mask")
+CONSTANTS = {"num_tokens": int, "ref_latents_method": str}  # inputs of a model that are no tensors
 ENDS = ("noise", "companion")
 _NAME = re.compile(r"[ -~]{1,200}")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
@@ -94,6 +95,8 @@ def describe(picture: PictureFacts) -> dict[str, Any]:
         "latent_shape": list(header.latent_shape),
         "grids": {str(layer): list(grid) for layer, grid in header.grids.items()},
         "heads": {str(layer): header.heads[layer] for layer in header.grids if layer in header.heads},
+        "inputs": dict(header.constants),
+        "depth": header.depth,
     }
 
 
@@ -108,13 +111,30 @@ def _picture(facts: Any) -> PictureFacts:
     model = ModelId(_text(name, _NAME, "model"), _text(digest, _DIGEST, "model"))
     sigmas = [_number(s, 0.0, LARGEST, "sigmas") for s in _list(facts.get("sigmas"), 1, MOST_STEPS, "sigmas")]
     require(sigmas[-1] > 0.0 and all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False)), "sigmas")
-    shape = _shape(facts.get("latent_shape"), (MOST_BATCH, MOST_CHANNELS, MOST_SIDE, MOST_SIDE), "latent shape")
-    grids = {layer: _grid(grid, shape[2:]) for layer, grid in _by_layer(facts.get("grids"), "grids").items()}
+    shape = _latent_shape(facts.get("latent_shape"))
+    grids = {layer: _grid(grid, shape[-2:]) for layer, grid in _by_layer(facts.get("grids"), "grids").items()}
     heads = _by_layer(facts.get("heads"), "heads")
     require(heads.keys() == grids.keys(), "heads")
     heads = {layer: _integer(count, 1, MOST_WIDTH, "heads") for layer, count in heads.items()}
     method = _text(facts.get("method"), _METHOD, "method")
-    return PictureFacts(representation, FeatureHeader(model, method, tuple(sigmas), shape, grids, heads))
+    # files of before transformers lack both
+    constants, depth = _constants(facts.get("inputs", {})), _number(facts.get("depth", 0.0), 0.0, MOST_SIDE, "depth")
+    header = FeatureHeader(model, method, tuple(sigmas), shape, grids, heads, depth, constants)
+    return PictureFacts(representation, header)
+
+
+def _latent_shape(value: Any) -> tuple[int, ...]:
+    """b c h w, or b c 1 h w."""
+    frames = (1,) if type(value) is list and len(value) == 5 else ()
+    return _shape(value, (MOST_BATCH, MOST_CHANNELS, *frames, MOST_SIDE, MOST_SIDE), "latent shape")
+
+
+def _constants(value: Any) -> dict[str, Any]:
+    require(type(value) is dict, "inputs")
+    for name, constant in value.items():
+        require(name in CONSTANTS and type(constant) is CONSTANTS[name], f"input {name[:60]!r}")
+        require(type(constant) is not str or _METHOD.fullmatch(constant) is not None, f"input {name}")
+    return value
 
 
 def _style(facts: Any, pictures: int) -> StyleFacts:

@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -97,9 +97,11 @@ class FeatureHeader:
     model: ModelId
     method: str
     sigmas: tuple[float, ...]  # the sampling grid, descending, without the final zero
-    latent_shape: tuple[int, int, int, int]  # b c h w
+    latent_shape: tuple[int, ...]  # b c h w, or b c 1 h w of a model of films
     grids: Mapping[LayerId, Grid]  # (h, w) of tokens per layer
     heads: Mapping[LayerId, int] = field(default_factory=dict)  # attention heads per layer
+    depth: float = 0.0  # of the picture among the rotary positions, where a model puts it behind its caption
+    constants: Mapping[str, Any] = field(default_factory=dict)  # the model's inputs that are no tensors, for a replay
 
     @property
     def layers(self) -> tuple[LayerId, ...]:
@@ -110,6 +112,11 @@ class FeatureHeader:
     def batch(self) -> int:
         """The number of pictures."""
         return self.latent_shape[0]
+
+    @property
+    def size(self) -> Grid:
+        """The (h, w) of the latent."""
+        return self.latent_shape[-2], self.latent_shape[-1]
 
 
 # the features of one picture at one noise level: (layer, roles) -> b n c each

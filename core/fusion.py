@@ -64,6 +64,11 @@ class FusionSettings:
         check_weight("style_weight", self.style_weight)
         check_weight("content_weight", self.content_weight)
 
+    @property
+    def neutral(self) -> bool:
+        """Whether nothing but the running stream takes part, once no style does."""
+        return (self.method, self.content_weight, self.query_preservation, self.temperature) == ("ffa", 0.0, 0.0, 1.0)
+
 
 Fuse = Callable[[Kernel, Scene, FusionSettings], Tensor]
 

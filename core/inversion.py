@@ -5,7 +5,8 @@ that sampling would come from, and `sample_noising` inverts nothing. The way tha
 one of second order in `midpoint`.
 
 Everything is in the variance-exploding form of k-diffusion, x = x0 + sigma eps, in which a DDIM step is exactly an
-Euler step of the probability-flow ODE (Song et al. 2021; Karras et al. 2022).
+Euler step of the probability-flow ODE (Song et al. 2021; Karras et al. 2022). In flow matching, x = (1 - sigma) x0 +
+sigma n, (x - denoised) / sigma is the velocity n - x0, and the same step follows it: no walk here needs to know.
 """
 
 from __future__ import annotations
@@ -138,7 +139,26 @@ def _solve(evaluate: Callable[[Tensor], _Iterate], y: Tensor, dt: Tensor, x: Ten
 
 
 def _norm(x: Tensor) -> Tensor:
-    return x.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    return per_row(x.flatten(1).norm(dim=1), x)
+
+
+def per_row(values: Tensor, like: Tensor) -> Tensor:
+    """A number for each row b, to be multiplied with b c h w or b c 1 h w."""
+    return values.view(-1, *(1,) * (like.ndim - 1))
+
+
+# how a latent mixes a picture and noise: (x0, noise, sigma)
+Mix = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def noised(x: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """x0 + sigma n: diffusion."""
+    return x + sigma * noise
+
+
+def flowed(x: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """(1 - sigma) x0 + sigma n: flow matching."""
+    return (1.0 - sigma) * x + sigma * noise
 
 
 def steps_together(batch: int, levels: int) -> int:
@@ -161,6 +181,7 @@ def sample_noising(
     disable: bool | None = None,
     *,
     record: Record = no_record,
+    mix: Mix = noised,
 ) -> Tensor:
     """No inversion: the clean latent with one fixed noise at the level of every step (after ZePo, 2408.05492): b c h w.
 
@@ -172,13 +193,13 @@ def sample_noising(
     for done in range(0, len(grid), together):
         steps = tuple(range(done, min(done + together, len(grid))))
         levels = grid[done : done + together].repeat_interleave(batch)
-        rows = x.repeat(len(steps), 1, 1, 1) + levels.view(-1, 1, 1, 1) * noise
+        rows = mix(x.repeat(len(steps), *(1,) * (x.ndim - 1)), noise, per_row(levels, x))
         with record(steps, rows):
             denoised = model(rows, levels, **(extra_args or {}))
-        for step, noised, clean in zip(steps, rows.split(batch), denoised.split(batch), strict=True):
+        for step, noisy, clean in zip(steps, rows.split(batch), denoised.split(batch), strict=True):
             if callback is not None:
-                callback({"i": step, "x": noised, "sigma": grid[step], "sigma_hat": grid[step], "denoised": clean})
-    return x + grid[0] * noise
+                callback({"i": step, "x": noisy, "sigma": grid[step], "sigma_hat": grid[step], "denoised": clean})
+    return mix(x, noise, grid[0])
 
 
 def sample_ddim(

@@ -11,8 +11,10 @@ from torch import Tensor
 from .errors import MagicStyleError
 from .inversion import (
     Denoiser,
+    Mix,
     Record,
     no_record,
+    noised,
     sample_ddim,
     sample_ddim_inversion,
     sample_fixed_point_inversion,
@@ -125,6 +127,7 @@ def invert_latent(
     callback: Callable[[dict[str, Any]], None] | None = None,
     *,
     record: Record = no_record,
+    mix: Mix = noised,
 ) -> Inverted:
     """Take a clean latent b c h w to its noise by the chosen method."""
     calls = 0
@@ -135,6 +138,7 @@ def invert_latent(
         return model(*args, **kwargs)
 
     options = {name: getattr(settings, name) for name in settings.way.options}
+    options |= {} if settings.way.inverts else {"mix": mix}
     end = settings.way.sample(counted, x, sigmas, extra_args, callback, record=record, **options)
     return Inverted(end if isinstance(end, NoisePair) else NoisePair(end), calls)
 

@@ -3,6 +3,7 @@
 output.3-11              decoder blocks 3 to 11
 output.6-11, middle      several parts, separated by commas
 output.3.1               transformer block 1 inside output block 3 (SDXL has up to ten in one block)
+double.0-18, single.0-37 blocks of a transformer; the names are those of the model's own stacks
 all                      every self-attention layer of the model
 """
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -17,7 +18,45 @@ from .noise_pair import NoisePair
 from .stored_features import StoredFeatures
 
 # what a model is asked with besides the latent and the noise level, and how many axes each has; the first one is b
-INPUT_RANKS = {"c_crossattn": 3, "c_concat": 4, "y": 2, "crossattn_controlnet": 3}
+INPUT_RANKS = {
+    "c_crossattn": (3,),
+    "c_concat": (4, 5),
+    "y": (2,),
+    "crossattn_controlnet": (3,),
+    "guidance": (1,),
+    "attention_mask": (2, 3),
+    "clip_text_pooled": (2,),
+    "ref_latents": (4, 5),  # a list
+}
+WHOLE = ("I64", "I32", "BOOL")  # of masks
+_LISTED = re.compile(r"(?<=^ref_latents)\.(?:0|[1-9]\d?)$")
+# a tensor, several of them, or a number or word
+Input = Tensor | list[Tensor] | bool | int | float | str
+
+
+def mapped_inputs(inputs: Mapping[str, Input], change: Callable[[Tensor], Tensor]) -> dict[str, Input]:
+    """A model's inputs with every tensor changed, those in lists too."""
+    return {name: _mapped(value, change) for name, value in inputs.items()}
+
+
+def _mapped(value: Input, change: Callable[[Tensor], Tensor]) -> Input:
+    if isinstance(value, list):
+        return [change(part) for part in value]
+    return change(value) if isinstance(value, Tensor) else value
+
+
+def constants_of(inputs: Mapping[str, Input]) -> dict[str, Any]:
+    """The inputs that are no tensors."""
+    return {name: value for name, value in inputs.items() if not isinstance(value, (Tensor, list))}
+
+
+def with_lists(tensors: Mapping[str, Tensor]) -> dict[str, Input]:
+    """Tensors called ref_latents.0, ref_latents.1, .. as one list: the inverse of how a trajectory names them."""
+    found: dict[str, Input] = {name: tensor for name, tensor in tensors.items() if "." not in name}
+    numbered = sorted((name.split(".")[0], int(name.split(".")[1]), name) for name in tensors if "." in name)
+    for base in dict.fromkeys(base for base, _, _ in numbered):
+        found[base] = [tensors[name] for own, _, name in numbered if own == base]
+    return found
 
 
 class Source(Protocol):
@@ -44,7 +83,7 @@ class Trajectory(ImageFeatures):
         self,
         header: FeatureHeader,
         latents: Tensor,  # steps b c h w
-        inputs: Mapping[str, Tensor],
+        inputs: Mapping[str, Input],
         ends: NoisePair | None = None,
         *,
         source: Source | None = None,
@@ -56,7 +95,10 @@ class Trajectory(ImageFeatures):
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        inputs = {f"inputs.{name}": tensor for name, tensor in self.inputs.items()}
+        alone = {name: value for name, value in self.inputs.items() if isinstance(value, Tensor)}
+        listed = {name: value for name, value in self.inputs.items() if isinstance(value, list)}
+        parts = {f"{name}.{i}": part for name, value in listed.items() for i, part in enumerate(value)}
+        inputs = {f"inputs.{name}": tensor for name, tensor in (alone | parts).items()}
         return {"latents": self.latents, **inputs, **self._ends()}
 
     @property
@@ -95,15 +137,20 @@ class Trajectory(ImageFeatures):
         inputs = {name.removeprefix("inputs."): kind for name, kind in own.items() if name.startswith("inputs.")}
         require(own.keys() - {"latents"} == {f"inputs.{name}" for name in inputs}, "latents")
         require("c_crossattn" in inputs, "inputs")
+        widths = {}
         for name, kind in inputs.items():
-            require(name in INPUT_RANKS and kind.dtype in WIDE, f"input {name[:60]!r}")
-            require(len(kind.shape) == INPUT_RANKS[name] and min(kind.shape) > 0, f"input {name}")
+            base = _LISTED.sub("", name)
+            dtypes = (*WIDE, *WHOLE) if base == "attention_mask" else WIDE
+            require(base in INPUT_RANKS and kind.dtype in dtypes, f"input {name[:60]!r}")
+            require(len(kind.shape) in INPUT_RANKS[base] and min(kind.shape) > 0, f"input {name}")
             require(kind.shape[0] == header.batch, f"input {name}")
-            require(name != "c_concat" or kind.shape[2:] == header.latent_shape[2:], f"input {name}")
-        # the width of what the model is asked with is the model's own
-        return {f"width of {name}": kind.shape[1 if name == "c_concat" else -1] for name, kind in inputs.items()}
+            require(base != "c_concat" or kind.shape[2:] == header.latent_shape[2:], f"input {name}")
+            # the width of what the model is asked with is the model's own
+            if base not in ("guidance", "attention_mask"):
+                widths[f"width of {base}"] = kind.shape[1 if base in ("c_concat", "ref_latents") else -1]
+        return widths
 
     @classmethod
     def of_tensors(cls, header: FeatureHeader, tensors: Mapping[str, Tensor], ends: NoisePair | None) -> Trajectory:
-        inputs = {name.removeprefix("inputs."): t for name, t in tensors.items() if name.startswith("inputs.")}
-        return cls(header, tensors["latents"], inputs, ends)
+        stored = {name.removeprefix("inputs."): t for name, t in tensors.items() if name.startswith("inputs.")}
+        return cls(header, tensors["latents"], {**with_lists(stored), **header.constants}, ends)

@@ -11,6 +11,7 @@ import torch
 from einops import repeat
 from torch import Tensor
 
+from ..attention_patches.architectures import find
 from ..attention_patches.host import check_model, install_word_reader, plain_model
 from ..attention_patches.words import WordReader
 from ..core.errors import MagicStyleError
@@ -82,6 +83,11 @@ def regions_from_words(
     check_model(model)
     check_range("background", background, 0.0, 2.0)
     check_range("noise_level", noise_level, 0.0, 1.0)
+    if not find(model).words:
+        raise MagicStyleError(
+            f"model is a {type(model.model).__name__}, but words are found by the cross-attention of a Stable "
+            "Diffusion UNet: connect an SD1.5, SD2.1 or SDXL checkpoint with its CLIP, or draw the masks."
+        )
     samples = latent["samples"]
     if samples.ndim != 4 or samples.shape[0] != 1:
         raise MagicStyleError("latent must hold one still picture: connect a VAEEncode of a single picture.")

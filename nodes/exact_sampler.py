@@ -11,6 +11,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..attention_patches.host import erases, latent_share
 from ..core.errors import MagicStyleError
 from ..core.inversion import sampling_grid
 from ..core.ranges import check_finite
@@ -63,10 +64,13 @@ def exact_sampler(pair: LatentPair) -> comfy.samplers.KSAMPLER:
         callback: Callable[[dict[str, Any]], None] | None = None,
         disable: bool | None = None,
     ) -> Tensor:
-        scaled = model.inner_model.inner_model.process_latent_in
-        _check_start(x, scaled(pair.ends.noise).to(x))
+        running = model.inner_model.inner_model
+        share = latent_share(running.model_sampling, float(sigmas[0]))
+        noise, companion = (share * running.process_latent_in(end).to(x) for end in pair.ends)
+        # of a latent that came without noise
+        x = noise if erases(running.model_sampling, float(sigmas[0])) and not bool(torch.count_nonzero(x)) else x
+        _check_start(x, noise)
         _check_schedule(sigmas, pair)
-        companion = scaled(pair.ends.companion).to(x)
         found = sample_exact(model, x, sigmas, extra_args, callback, disable, companion=companion)
         check_finite(found, "the sampled latent", OVERFLOW)
         return found

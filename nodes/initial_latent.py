@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..core.adain import adain_map
+from ..core.errors import MagicStyleError
 from ..core.ranges import check_finite
 from ..core.regions import region_mask
 from ..core.regions import style_mask as checked_style_mask
@@ -82,7 +83,14 @@ class InitialLatent(io.ComfyNode):
             return io.NodeOutput(content)
         region = None if region is None else region_mask(region, samples.shape[0])
         mask = None if style_mask is None else checked_style_mask(style_mask, samples.shape[0])
-        moved = adain_map(samples, source, strength, region=region, style_mask=mask)
-        found = mapped(content, moved)
+        moved = adain_map(_still(samples), _still(source), strength, region=region, style_mask=mask)
+        found = mapped(content, lambda end: moved(_still(end)).view_as(end))
         check_finite(found["samples"], "the initial latent", "connect the noise of two DDIM Inversion nodes")
         return io.NodeOutput(found)
+
+
+def _still(samples: Tensor) -> Tensor:
+    """b c h w, or b c 1 h w of a model of films -> b c h w."""
+    if samples.ndim == 5 and samples.shape[2] != 1:
+        raise MagicStyleError("content and style must be still pictures: connect the noise of DDIM Inversion.")
+    return samples.flatten(1, 2) if samples.ndim == 5 else samples

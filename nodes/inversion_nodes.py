@@ -48,7 +48,8 @@ def _inputs(picture: str) -> list[Any]:
         io.String.Input(
             "layers",
             default=InversionOrder.layers,
-            tooltip="Which self-attention layers are kept, such as output.3-11, or output.6-11, middle, or all. "
+            tooltip="Which self-attention layers are kept: auto, or some by name, such as output.3-11, middle, "
+            "double.0-18, single, or all. auto chooses for the kind of model: output.3-11 of a Stable Diffusion. "
             "More layers need more memory.",
         ),
         io.Combo.Input(
@@ -57,7 +58,7 @@ def _inputs(picture: str) -> list[Any]:
             default=InversionOrder.storage,
             tooltip="features keeps queries, keys and values in memory: fastest. latents keeps only the inverted "
             "latents, a thousandth of the memory, and makes the features anew at each step: about three times slower. "
-            "auto takes features while they fit.",
+            "auto takes features while they fit, and latents for transformers.",
         ),
         io.Sigmas.Input(
             "sigmas",
@@ -126,6 +127,11 @@ def _outputs(picture: str) -> list[Any]:
             display_name="sigmas", tooltip="The noise levels to sample with: connect them to SamplerCustom."
         ),
         io.String.Output(display_name="report", tooltip="What was done, its size, and how the noise looks."),
+        io.Noise.Output(
+            display_name="start",
+            tooltip="The same noise as NOISE for SamplerCustomAdvanced, beside an empty latent: for a model that does "
+            "not come from the FFA Model Patcher.",
+        ),
     ]
 
 

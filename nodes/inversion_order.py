@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.sample
 import comfy.samplers
 import torch
 from torch import Tensor
 
-from ..attention_patches.architectures import Model
+from ..attention_patches.architectures import Model, find
+from ..attention_patches.checks import AUTO
 from ..core.errors import MagicStyleError
 from ..core.inversion import sampling_grid
 from ..core.inversion_methods import InversionSettings
 from ..core.placement import PRECISIONS
 from .latent_pair import Latent
 
+HOST_GUIDANCE = 3.5  # what the host gives a distilled model where the prompt says nothing
 KEEP = {"all": "qkv", "queries": "q", "keys and values": "kv", "all and ResNet": "qkvx"}
 
 
@@ -29,7 +32,7 @@ class InversionOrder:
     conditioning: list[Any]
     steps: int = 50
     scheduler: str = "ddim_uniform"
-    layers: str = "output.3-11"
+    layers: str = AUTO
     storage: str = "auto"
     sigmas: Tensor | None = None  # in place of steps and scheduler
     precision: str = "auto"
@@ -92,10 +95,22 @@ def check_conditioning(conditioning: list[Any]) -> None:
         )
 
 
+def at_guidance_one(model: Model, conditioning: list[Any]) -> tuple[list[Any], list[str]]:
+    """The prompt of an inversion and what was left out of it: a distilled model takes its guidance as an input."""
+    (text, carried), *_ = conditioning
+    if not find(model).guided or carried.get("guidance", HOST_GUIDANCE) in (None, 1.0):
+        return conditioning, []
+    left = f"the guidance of {carried.get('guidance', HOST_GUIDANCE):g}"
+    return [[text, {**carried, "guidance": 1.0}]], [left]
+
+
 def checked_latent(model: Model, latent: Latent) -> Tensor:
-    """The samples b c h w of a picture's LATENT, refused where this model could not have made them."""
+    """The samples b c h w, or b c 1 h w, of a picture's LATENT, refused where this model could not have made them."""
     samples = latent["samples"]
-    if getattr(samples, "is_nested", False) or samples.ndim != 4 or samples.numel() == 0:
+    nested = getattr(samples, "is_nested", False)
+    samples = samples if nested else comfy.sample.fix_empty_latent_channels(model, samples)
+    dimensions = 2 + model.get_model_object("latent_format").latent_dimensions
+    if nested or samples.ndim != dimensions or samples.numel() == 0 or samples.shape[2:-2].numel() != 1:
         raise MagicStyleError("latent is not a picture latent: connect a VAEEncode of one still picture.")
     channels = model.get_model_object("latent_format").latent_channels
     if samples.shape[1] != channels:

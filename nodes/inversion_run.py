@@ -6,7 +6,6 @@ An order becomes a plan before anything runs; the walk follows the plan and ends
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,18 +19,21 @@ import torch
 from torch import Tensor
 
 from ..attention_patches.architectures import Architecture, Model, find
+from ..attention_patches.architectures.base import Parametrization
 from ..attention_patches.capture import Recorder, TrajectoryRecorder
-from ..attention_patches.host import ModelSource, check_model, install_capture, plain_model
+from ..attention_patches.checks import named
+from ..attention_patches.host import ModelSource, check_model, install_capture, install_start, plain_model
 from ..core.errors import MagicStyleError
 from ..core.features import FeatureHeader, ImageFeatures
-from ..core.inversion import Record, sampling_grid, with_zero
-from ..core.inversion_methods import InversionSettings, Inverted, RoundTrip, invert_latent
+from ..core.inversion import sampling_grid, with_zero
+from ..core.inversion_methods import Inverted, RoundTrip
 from ..core.layers import LayerId, select_layers
 from ..core.noise_pair import NoisePair
 from ..core.placement import Allocate, OnDisk, in_memory, narrowed, page_locked, settle_place
 from ..core.regions import Grid
 from ..core.stored_features import FeatureWriter, feature_bytes
-from .inversion_order import InversionOrder, check_conditioning, checked_latent
+from .inversion_order import InversionOrder, at_guidance_one, check_conditioning, checked_latent
+from .inversion_sampler import InversionSampler, InvertedNoise
 from .latent_pair import Latent, noise_latent
 from .report import Walk, inversion_report, readable_bytes
 from .samplers import host_sampler
@@ -47,44 +49,7 @@ class Inversion(NamedTuple):
     features: ImageFeatures
     sigmas: Tensor
     report: str
-
-
-class InversionSampler(comfy.samplers.Sampler):
-    """The host's Sampler around `invert_latent`; unlike KSAMPLER it adds no noise to what it is given."""
-
-    def __init__(self, settings: InversionSettings, record: Record) -> None:
-        self._settings = settings
-        self._record = record
-        self.clean: Tensor | None = None
-        self.inverted: Inverted | None = None
-        self.companion: Tensor | None = None  # in the host's LATENT convention
-
-    def sample(
-        self,
-        model_wrap: Callable[..., Tensor],
-        sigmas: Tensor,
-        extra_args: dict[str, Any],
-        callback: Callable[[int, Tensor, Tensor, int], None] | None,
-        noise: Tensor,
-        latent_image: Tensor,
-        denoise_mask: Tensor | None = None,
-        disable_pbar: bool = False,
-    ) -> Tensor:
-        """Called by the host with everything on the model's device, the latent in the model's scale."""
-        total = len(sampling_grid(sigmas))
-
-        def report_step(state: dict[str, Any]) -> None:
-            if callback is not None:
-                callback(state["i"], state["denoised"], state["x"], total)
-
-        self.clean = latent_image
-        self.inverted = invert_latent(
-            model_wrap, latent_image, sigmas, self._settings, extra_args, report_step, record=self._record
-        )
-        ends = self.inverted.ends
-        if ends.companion is not None:
-            self.companion = model_wrap.inner_model.process_latent_out(ends.companion.float())
-        return ends.noise
+    start: InvertedNoise
 
 
 class Budget(NamedTuple):
@@ -100,6 +65,7 @@ class Plan(NamedTuple):
 
     order: InversionOrder
     samples: Tensor  # b c h w, in the host's LATENT convention
+    prompt: list[Any]
     sigmas: Tensor  # the schedule
     header: FeatureHeader
     budget: Budget
@@ -114,6 +80,7 @@ class Walked(NamedTuple):
     inverted: Inverted
     clean: Tensor  # b c h w, in the model's scale
     seconds: float
+    start: InvertedNoise
 
 
 def invert(*inputs: Any, **chosen: Any) -> Inversion:
@@ -139,11 +106,14 @@ def plan_inversion(order: InversionOrder) -> Plan:
     resnet = _resnet(architecture, grids, order.layers) if "x" in order.roles else {}
     amount = len(levels), samples.shape[0], order.roles, order.dtype
     estimate = feature_bytes(grids, architecture.widths, *amount, resnet)
-    budget = _budget(order.storage, order.place, estimate, order.conditioning)
+    flow = architecture.parametrization is Parametrization.FLOW
+    budget = _budget(order.storage, order.place, estimate, order.conditioning, flow)
     plain, removed = plain_model(model)
+    prompt, left = at_guidance_one(model, order.conditioning)
+    depth = architecture.depth(prompt[0][0].shape[1])
     heads = {layer: facts.heads for layer, facts in architecture.layers.items() if layer in grids}
-    header = FeatureHeader(architecture.id, settings.method, levels, tuple(samples.shape), grids, heads)
-    return Plan(order, samples, sigmas, header, budget, plain, removed)
+    header = FeatureHeader(architecture.id, settings.method, levels, tuple(samples.shape), grids, heads, depth)
+    return Plan(order, samples, prompt, sigmas, header, budget, plain, [*removed, *left])
 
 
 def _recorder(plan: Plan) -> Recorder | TrajectoryRecorder:
@@ -160,12 +130,12 @@ def _walk_up(plan: Plan, recorder: Recorder | TrajectoryRecorder) -> Walked:
     together = settings.way.steps_per_call(plan.header.batch, len(plan.header.sigmas))
     captured = install_capture(plan.model, recorder, together=together)
     started = time.perf_counter()
-    noise = _walk(captured, sampler, plan.samples, plan.order.conditioning, plan.sigmas)
+    noise = _walk(captured, sampler, plan.samples, plan.prompt, plan.sigmas)
     seconds = time.perf_counter() - started
     ends = NoisePair(noise, None if sampler.companion is None else sampler.companion.to(noise.device))
     for end in ends.tensors.values():
         _check_finite(end)
-    return Walked(ends, sampler.inverted, sampler.clean, seconds)
+    return Walked(ends, sampler.inverted, sampler.clean, seconds, sampler.start)
 
 
 def _close(plan: Plan, recorder: Recorder | TrajectoryRecorder, walked: Walked) -> Inversion:
@@ -175,9 +145,10 @@ def _close(plan: Plan, recorder: Recorder | TrajectoryRecorder, walked: Walked) 
     kept = _kept_ends(walked.ends, latent_precision(order.dtype))
     features = recorder.close(header, kept, source=ModelSource(plan.model))
     trip = _round_trip(plan, result) if order.measure and order.settings.way.inverts else None
-    walk = Walk(order.method, walked.inverted, walked.clean, schedule, walked.seconds, trip)
+    flow = find(plan.model).parametrization is Parametrization.FLOW
+    walk = Walk(order.method, walked.inverted, walked.clean, schedule, walked.seconds, trip, flow)
     report = inversion_report(order.role, features, walk, [plan.budget.reason, *_left_out(plan.removed)])
-    return Inversion(result, features, plan.sigmas, report)
+    return Inversion(result, features, plan.sigmas, report, walked.start)
 
 
 def _kept_ends(ends: NoisePair, dtype: torch.dtype) -> NoisePair:
@@ -188,7 +159,7 @@ def _kept_ends(ends: NoisePair, dtype: torch.dtype) -> NoisePair:
 def _round_trip(plan: Plan, noise: Latent) -> RoundTrip:
     """Sample the noise back with what belongs to the method, nothing fused."""
     sampler = host_sampler(plan.order.method, noise)
-    back = _walk(plan.model, sampler, noise["samples"], plan.order.conditioning, with_zero(plan.sigmas))
+    back = _walk(install_start(plan.model), sampler, noise["samples"], plan.prompt, with_zero(plan.sigmas))
     return RoundTrip.between(back, plan.samples)
 
 
@@ -218,8 +189,9 @@ def _left_out(removed: list[str]) -> list[str]:
 
 
 def _grids(model: Model, layers: str, samples: Tensor) -> dict[LayerId, Grid]:
-    every = find(model).grids((samples.shape[2], samples.shape[3]))
-    return {layer: every[layer] for layer in select_layers(layers, every)}
+    architecture = find(model)
+    every = architecture.grids((samples.shape[-2], samples.shape[-1]))
+    return {layer: every[layer] for layer in select_layers(named(layers, architecture.kept_layers), every)}
 
 
 def latent_precision(dtype: torch.dtype) -> torch.dtype:
@@ -246,8 +218,11 @@ def free_memory() -> int:
     return comfy.model_management.get_free_memory(torch.device("cpu"))
 
 
-def _budget(storage: str, place: str, estimate: int, conditioning: list[Any]) -> Budget:
-    """`features` while they fit half of the free memory, since two pictures come; else `latents`."""
+def _budget(storage: str, place: str, estimate: int, conditioning: list[Any], flow: bool) -> Budget:
+    """`features` while they fit half of the free memory, since two pictures come; else `latents`.
+
+    And for transformers: a large one's features of a single step are several GB.
+    """
     carried = [name for key, name in UNREPEATABLE.items() if key in conditioning[0][1]]
     if storage == "latents" and carried:
         raise MagicStyleError(
@@ -257,7 +232,7 @@ def _budget(storage: str, place: str, estimate: int, conditioning: list[Any]) ->
     free = free_memory()
     sizes = f"features were estimated at {readable_bytes(estimate)}, {readable_bytes(free)} of memory were free"
     if storage == "auto":
-        fits = place == "disk" or estimate <= free / 2
+        fits = not flow and (place == "disk" or estimate <= free / 2)
         storage = "features" if carried or fits else "latents"
     return Budget(storage, estimate, f"storage {storage}: {sizes}")
 

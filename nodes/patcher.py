@@ -6,7 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..attention_patches.checks import AUTO
 from ..attention_patches.host import install_fusion
+from ..attention_patches.placing import MOST, POSITIONS, Positions
 from ..core.bank import FeatureBank
 from ..core.fusion import FUSIONS, FusionSettings
 from .schema import check_choices, search_aliases
@@ -23,6 +25,31 @@ def methods_tooltip() -> str:
 
 def _percent(name: str, default: float, tooltip: str) -> Any:
     return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.001, tooltip=tooltip)
+
+
+def _position_inputs() -> list[Any]:
+    only = "For transformers with rotary positions, such as Flux"
+    modes = "\n".join(f"{mode}: {meaning}" for mode, meaning in POSITIONS.items())
+    return [
+        io.Combo.Input(
+            "positions", options=list(POSITIONS), default=Positions.mode, optional=True, tooltip=f"{only}.\n{modes}"
+        ),
+        *(
+            io.Float.Input(
+                name,
+                default=getattr(Positions, name),
+                min=0.0,
+                max=MOST,
+                step=0.01,
+                optional=True,
+                tooltip=f"For positions untwist: what remains of {meaning}.",
+            )
+            for name, meaning in (
+                ("high_frequencies", "the exact places, by which a model copies"),
+                ("low_frequencies", "the rough places"),
+            )
+        ),
+    ]
 
 
 class PatchFFA(io.ComfyNode):
@@ -84,26 +111,38 @@ class PatchFFA(io.ComfyNode):
                 ),
                 io.String.Input(
                     "layers",
-                    default="output.6-11",
-                    tooltip="Where features are fused. Later output blocks carry colour and texture, earlier shape. "
+                    default=AUTO,
+                    tooltip="Where features are fused: auto, or some by name. auto chooses for the kind of model: "
+                    "output.6-11 of a Stable Diffusion, whose later blocks carry colour and texture, earlier shape. "
                     "The inversions must have kept these layers.",
                 ),
                 _percent(
                     "start_percent", 0.0, "From which part of the noise schedule on the fusion acts: 0 is the start."
                 ),
                 _percent("end_percent", 1.0, "Up to which part of the noise schedule the fusion acts: 1 is the end."),
+                *_position_inputs(),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="Connect it to a sampler.")],
         )
 
     @classmethod
-    def validate_inputs(cls, method: str | None = None) -> bool | str:
+    def validate_inputs(cls, method: str | None = None, positions: str | None = None) -> bool | str:
         """Name a choice that is gone."""
-        return check_choices(method=(method, FUSIONS))
+        return check_choices(method=(method, FUSIONS), positions=(positions, POSITIONS))
 
     @classmethod
     def execute(
-        cls, model: Any, bank: FeatureBank, layers: str, start_percent: float, end_percent: float, **knobs: Any
+        cls,
+        model: Any,
+        bank: FeatureBank,
+        layers: str,
+        start_percent: float,
+        end_percent: float,
+        positions: str = Positions.mode,
+        high_frequencies: float = Positions.high_frequencies,
+        low_frequencies: float = Positions.low_frequencies,
+        **knobs: Any,
     ) -> io.NodeOutput:
         """Clone, patch, return."""
-        return io.NodeOutput(install_fusion(model, bank, FusionSettings(**knobs), layers, start_percent, end_percent))
+        placed, settings = Positions(positions, high_frequencies, low_frequencies), FusionSettings(**knobs)
+        return io.NodeOutput(install_fusion(model, bank, settings, layers, start_percent, end_percent, placed))

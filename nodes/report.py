@@ -34,6 +34,7 @@ class Walk(NamedTuple):
     sigmas: tuple[float, ...]  # the sampling grid, descending, without the final zero
     seconds: float
     round_trip: RoundTrip | None = None
+    flow: bool = False
 
 
 def inversion_report(role: str, features: ImageFeatures, walk: Walk, notes: list[str]) -> str:
@@ -44,7 +45,7 @@ def inversion_report(role: str, features: ImageFeatures, walk: Walk, notes: list
         f"in {walk.seconds:.1f} s ({walk.seconds / calls:.2f} s each)",
         f"sigma {walk.sigmas[-1]:.4f} to {walk.sigmas[0]:.4f}",
         describe(features),
-        _noise_statistics(walk.clean, walk.inverted.ends.noise, walk.sigmas[0]),
+        _noise_statistics(walk),
     ]
     lines += [] if walk.inverted.ends.companion is None else [_disagreement(walk.inverted.ends)]
     lines += [] if walk.round_trip is None else [_measured(walk)]
@@ -97,15 +98,17 @@ def _describe_style(style: StyleEntry) -> str:
 
 def _pictures(header: FeatureHeader) -> str:
     pictures = "1 picture" if header.batch == 1 else f"{header.batch} pictures"
-    return f"{pictures}, latent {header.latent_shape[3]}x{header.latent_shape[2]}"
+    return f"{pictures}, latent {header.size[1]}x{header.size[0]}"
 
 
 def _grids(header: FeatureHeader) -> str:
     return ", ".join(f"{w}x{h}" for h, w in dict.fromkeys(header.grids.values()))
 
 
-def _noise_statistics(clean: Tensor, noise: Tensor, sigma: float) -> str:
-    eps = (noise - clean) / sigma
+def _noise_statistics(walk: Walk) -> str:
+    sigma = walk.sigmas[0]
+    share = 1.0 - sigma if walk.flow else 1.0
+    eps = (walk.inverted.ends.noise - share * walk.clean) / sigma
     mean, std = float(eps.mean()), float(eps.std())
     text = f"noise: mean {mean:+.3f} (expected 0), standard deviation {std:.3f} (expected 1)"
     if abs(mean) > 0.2 or not 0.8 < std < 1.25:

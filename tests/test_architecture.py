@@ -19,6 +19,7 @@ HOST = {
     "comfy_api",
     "comfy_execution",
     "comfy_extras",
+    "comfyui_version",
     "folder_paths",
     "latent_preview",
     "node_helpers",

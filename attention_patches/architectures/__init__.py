@@ -6,11 +6,16 @@ from typing import Any
 
 from ...core.errors import MagicStyleError
 from .base import Architecture, HostArchitecture, Model
+from .flux import Chroma, Flux
+from .joint import AuraFlow, QwenImage, StableDiffusion3
+from .lumina import NextDiT
 from .unet import Unet
+from .wan import Wan
 
 __all__ = ["KINDS", "Architecture", "Model", "find", "kind_of"]
 
-KINDS: tuple[type[HostArchitecture], ...] = (Unet,)
+KINDS: tuple[type[HostArchitecture], ...] = (Unet, Flux, Chroma, StableDiffusion3, QwenImage, AuraFlow, Wan, NextDiT)
+SUPPORTED = "SD1.5, SD2.1, SDXL, Flux, Chroma, SD3, Qwen-Image, Z-Image, Lumina 2, AuraFlow or Wan"
 
 
 def kind_of(network: Any) -> type[HostArchitecture] | None:
@@ -24,7 +29,6 @@ def find(model: Model) -> HostArchitecture:
     kind = kind_of(network)
     if kind is None:
         raise MagicStyleError(
-            f"model is a {type(network).__name__}, not a Stable Diffusion UNet: "
-            "load an SD1.5, SD2.1 or SDXL checkpoint."
+            f"model is a {type(network).__name__}, whose attention is not known here: load a checkpoint of {SUPPORTED}."
         )
     return kind(type(model.model).__name__, network)

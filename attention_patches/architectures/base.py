@@ -18,6 +18,7 @@ from ...core.attention import Kernel
 from ...core.features import ModelId
 from ...core.layers import LayerId
 from ...core.regions import Grid
+from ...core.rotation import Rotation
 from ..call import Call, ResNetHandler, RowPlan
 from ..entry import Entry, put
 from ..model_call import ModelCall
@@ -61,6 +62,7 @@ class Mark:
     def __init__(self) -> None:
         self.up = False
         self.cross = False  # whether anybody asks for cross-attention
+        self.passed = False  # whether an attention call went by, answered by whomever
 
 
 class RawCall(NamedTuple):
@@ -87,6 +89,11 @@ class RawCall(NamedTuple):
         return len(self.args) > 1 or self.kwargs.get("mask") is not None
 
     @property
+    def mask(self) -> Tensor | None:
+        """The mask that comes with the call, n m with any batch axes before."""
+        return self.args[1] if len(self.args) > 1 else self.kwargs.get("mask")
+
+    @property
     def split(self) -> bool:
         """Whether q, k and v, or the answer, are b h n d."""
         return bool(self.kwargs.get("skip_reshape") or self.kwargs.get("skip_output_reshape"))
@@ -94,9 +101,10 @@ class RawCall(NamedTuple):
     def delegate(self, q: Tensor, k: Tensor, v: Tensor, **changed: Any) -> Tensor:
         """What the host, or the override before ours, answers: b n (h d), or b h n d where the call is split."""
         # q, k, v positionally: the backends do not agree on their names
+        args = self.args[:1] if "mask" in changed else self.args
         if self.previous is None:
-            return self.func(q, k, v, *self.args, **{**self.kwargs, **changed})
-        return self.previous(self.func, q, k, v, *self.args, **{**self.kwargs, **changed})
+            return self.func(q, k, v, *args, **{**self.kwargs, **changed})
+        return self.previous(self.func, q, k, v, *args, **{**self.kwargs, **changed})
 
     def unchanged(self) -> Tensor:
         """The answer to the call as it came, mostly b n (h d)."""
@@ -156,6 +164,30 @@ class Architecture(ABC, Generic[Raw]):
         return {layer: facts.width for layer, facts in self.layers.items()}
 
     @property
+    def kept_layers(self) -> str:
+        """What an inversion keeps where the user does not say, in the language of layers."""
+        return "all"
+
+    @property
+    def fused_layers(self) -> str:
+        """And what a patcher fuses."""
+        return self.kept_layers
+
+    @property
+    def rotation(self) -> Rotation | None:
+        """How queries and keys are turned by their positions, where they are."""
+        return None
+
+    @property
+    def guided(self) -> bool:
+        """Whether the model was distilled to take its guidance as an input."""
+        return False
+
+    def depth(self, text: int) -> float:
+        """Where the picture is on the first axis of the positions, beside a text of so many tokens."""
+        return 0.0
+
+    @property
     def resnet(self) -> ResNetFacts | None:
         """The ResNet that DiffStyler copies, where this kind has it."""
         return None
@@ -163,6 +195,9 @@ class Architecture(ABC, Generic[Raw]):
 
 class HostArchitecture(Architecture[RawCall]):
     """A kind of model in the host's own words, whose `transformer_options` are dressed for one model call."""
+
+    words: bool = False  # whether its cross-attention shows where a word is
+    since: tuple[int, ...] = ()  # the host's version that this kind needs
 
     @abstractmethod
     def marks(self, call: ModelCall) -> AbstractContextManager[Mark]:

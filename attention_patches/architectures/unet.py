@@ -31,6 +31,7 @@ class Unet(HostArchitecture):
     """A UNet of the original implementation: `output.5.0` is transformer block 0 of output block 5."""
 
     parametrization = Parametrization.DIFFUSION
+    words = True
 
     @classmethod
     def fits(cls, network: Any) -> bool:
@@ -53,6 +54,20 @@ class Unet(HostArchitecture):
         # an output block works at the size of the input block whose skip connection it takes
         by_block = {"input": grids, "middle": grids[-1:], "output": grids[::-1]}
         return {layer: by_block[layer.block][layer.number] for layer in self.layers}
+
+    @property
+    def kept_layers(self) -> str:
+        """The decoder; SDXL and its kin have six decoder blocks with attention at most."""
+        return "output.3-11" if self._deep else "output.0-5"
+
+    @property
+    def fused_layers(self) -> str:
+        """The layers of StyleID, where there are as many."""
+        return "output.6-11" if self._deep else "output.0-5"
+
+    @property
+    def _deep(self) -> bool:
+        return any(layer.block == "output" and layer.number > 5 for layer in self.layers)
 
     @property
     def resnet(self) -> ResNetFacts | None:

@@ -6,13 +6,18 @@ The only folder of attention_patches that imports the host.
 from .fusion import install_fusion
 from .models import check_model, plain_model
 from .recording import install_capture, install_word_reader
+from .start import erases, install_start, is_flow, latent_share
 from .walks import ModelSource
 
 __all__ = [
     "ModelSource",
     "check_model",
+    "erases",
     "install_capture",
     "install_fusion",
+    "install_start",
     "install_word_reader",
+    "is_flow",
+    "latent_share",
     "plain_model",
 ]

@@ -25,23 +25,32 @@ from ...core.ranges import check_range
 from ...core.scene import Moment
 from ..architectures import Model, find
 from ..architectures.base import HostArchitecture
-from ..checks import check_bank, check_roles, check_run, stored_layers
+from ..checks import check_areas, check_bank, check_roles, check_run, stored_layers
 from ..entry import Entry, with_entry
 from ..fusion_patch import FusionPatch, SigmaWindow, coverage_warning
 from ..model_call import ModelCall
+from ..placing import Placer, Positions
 from ..prefetch import Lane, lane_to
 from ..seam import hooked
 from ..views import step_views
 from .conds import with_conds_named, with_prompts_named
 from .models import KEY, check_model
 from .reruns import rerun_beside
+from .start import Start, is_flow, started
 from .walks import with_other_weights_recorded
 
+AS_THEY_ARE = Positions()
 logger = logging.getLogger("magicstyle")
 
 
 def install_fusion(
-    model: Model, bank: FeatureBank, settings: FusionSettings, layers: str, start_percent: float, end_percent: float
+    model: Model,
+    bank: FeatureBank,
+    settings: FusionSettings,
+    layers: str,
+    start_percent: float,
+    end_percent: float,
+    positions: Positions = AS_THEY_ARE,
 ) -> Model:
     """A clone of the model whose chosen self-attention layers fuse the bank's features."""
     check_model(model)
@@ -51,7 +60,8 @@ def install_fusion(
     check_range("end_percent", end_percent, 0.0, 1.0)
     sampling = model.get_model_object("model_sampling")
     window = SigmaWindow(sampling.percent_to_sigma(start_percent), sampling.percent_to_sigma(end_percent))
-    patch = FusionPatch(bank, settings, stored_layers(architecture, bank, layers), window)
+    placer = Placer(architecture.name, architecture.rotation, positions)
+    patch = FusionPatch(bank, settings, stored_layers(architecture, bank, layers), window, placer)
     check_roles(bank, patch.roles, settings.method)
     fusion = _Fusion(patch, architecture, sampling)
     patched = model.clone()
@@ -99,15 +109,19 @@ class _Fusion:
     def outer_sample(self, executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """One sampling run, b c h w: checked first."""
         bank, guider = self.patch.bank, executor.class_obj
-        check_run(bank, latent=args[1])
-        if warning := coverage_warning(bank, visited_levels(getattr(args[2], "sampler_function", None), args[3])):
+        noise, latent, sampler, sigmas, *others = args
+        check_run(bank, latent)
+        if self.patch.placer.rotary:
+            check_areas(guider.conds)
+        if warning := coverage_warning(bank, visited_levels(getattr(sampler, "sampler_function", None), sigmas)):
             logger.warning("FFA Model Patcher: %s", warning)
         run = _Run(with_other_weights_recorded(guider, bank, self.patch))
         # the guider's options live for this run alone
         options = guider.model_options["transformer_options"]
         runs = MappingProxyType({**Entry.of(options).runs, self.key: run})
         options.update(with_entry(options, runs=runs))
-        return executor(*args, **kwargs)
+        start = started(guider.model_patcher, sampler, sigmas, Start(noise, latent))
+        return executor(*start, sampler, sigmas, *others, **kwargs)
 
     def calc_cond_batch(
         self,
@@ -173,7 +187,9 @@ class _Run:
 
 
 def _noise_share(sampling: Any, sigma: float) -> float:
-    """The timestep of a noise level as a share of all, from 0 (clean) to 1."""
+    """The timestep of a noise level as a share of all, from 0 (clean) to 1; of a flow model the level itself."""
+    if is_flow(sampling):
+        return sigma
     steps = getattr(sampling, "num_timesteps", None)
     if steps is None:  # a continuous schedule: its spread in log space
         low, high = math.log(float(sampling.sigma_min)), math.log(float(sampling.sigma_max))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import comfy.model_sampling
+import comfyui_version
 
 from ...core.errors import MagicStyleError
-from ..architectures import Model, find, kind_of
+from ..architectures import Model, find
 from ..architectures.base import Parametrization
 
 # every wrapper that the pack adds has a key that begins so
@@ -22,14 +23,24 @@ GUIDANCE = {
 
 def check_model(model: Model) -> None:
     """Refuse models whose kind or parametrisation the method does not know."""
+    architecture, name = find(model), type(model.model).__name__
     flow = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST)
-    kind = kind_of(model.get_model_object("diffusion_model"))
-    if flow and (kind is None or kind.parametrization is not Parametrization.FLOW):
+    if flow != (architecture.parametrization is Parametrization.FLOW):
         raise MagicStyleError(
-            f"model ({type(model.model).__name__}) is a flow-matching model, which has no DDIM inversion: "
-            "load an SD1.5, SD2.1 or SDXL checkpoint."
+            f"model ({name}) samples {'by' if flow else 'without'} flow matching, which its network was not made for: "
+            "take off the node that changes how it samples."
         )
-    find(model)
+    if architecture.since > host_version():
+        needed = ".".join(map(str, architecture.since))
+        raise MagicStyleError(
+            f"model is a {name}, for which ComfyUI {needed} or newer is needed: this one does not say which of the "
+            "model's blocks is running; update ComfyUI."
+        )
+
+
+def host_version() -> tuple[int, ...]:
+    """The host's release, such as (0, 3, 64)."""
+    return tuple(int(part) for part in comfyui_version.__version__.split(".")[:3] if part.isdigit())
 
 
 def weights_id(model: Model) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...core.trajectory import Trajectory
+from ...core.trajectory import Trajectory, mapped_inputs
 from ..architectures.base import HostArchitecture
 from ..call import Handlers
 from ..entry import with_entry
@@ -23,7 +23,7 @@ def rerun_beside(running: ModelCall, architecture: HostArchitecture, apply_model
     def rerun(trajectory: Trajectory, step: int, handlers: Handlers) -> None:
         x = trajectory.latents[step].to(running.x)
         level = x.new_full((x.shape[0],), trajectory.header.sigmas[step])
-        inputs = {name: tensor.to(x.device) for name, tensor in trajectory.inputs.items()}
+        inputs = mapped_inputs(trajectory.inputs, lambda tensor: tensor.to(x.device))
         call = ModelCall(x, level, inputs, None, replay_options(trajectory, running.options, level))
         with hooked(call, architecture, handlers, alone=True):
             call.run(apply_model)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ...core.bank import FeatureBank
 from ...core.layers import LayerId
 from ...core.stored_features import FeatureWriter, StoredFeatures
-from ...core.trajectory import Trajectory
+from ...core.trajectory import Trajectory, mapped_inputs
 from ..architectures import Model
 from ..capture import Recorder
 from ..fusion_patch import FusionPatch
@@ -80,7 +80,7 @@ class _ReplaySampler(comfy.samplers.Sampler):
         **__: Any,
     ) -> Tensor:
         options = extra_args["model_options"]["transformer_options"]
-        inputs = {name: tensor.to(noise.device) for name, tensor in self._trajectory.inputs.items()}
+        inputs = mapped_inputs(self._trajectory.inputs, lambda tensor: tensor.to(noise.device))
         for step, latent in enumerate(self._trajectory.latents):
             x = latent.to(noise)
             level = sigmas[step].expand(x.shape[0])

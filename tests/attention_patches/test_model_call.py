@@ -14,11 +14,16 @@ def test_the_noise_level_is_read_from_the_options_and_else_from_the_call():
     assert call().sigma == 9.0
 
 
-def test_the_other_inputs_that_are_tensors_are_copied_by_name():
-    read = call()
-    assert set(read.inputs) == {"c_concat", "c_crossattn", "y"}
-    assert set(read.tensors) == {"c_crossattn", "y"}
-    assert read.tensors["y"] is not read.inputs["y"]
+def test_the_other_inputs_are_copied_by_name_unless_they_cannot_be_kept():
+    args = torch.zeros(2, 4, 3, 5), torch.ones(2), None, torch.ones(2, 7, 8), None, {}
+    given = {"y": torch.ones(2), "num_tokens": 7, "ref_latents": [torch.ones(1, 4)], "hooks": object(), "none": []}
+    read = ModelCall.read(args, given)
+    assert set(read.inputs) == {"c_concat", "c_crossattn", *given}
+    kept = read.repeatable
+    assert set(kept) == {"c_crossattn", "y", "num_tokens", "ref_latents"}
+    assert kept["num_tokens"] == 7
+    for copy, own in ((kept["y"], given["y"]), (kept["ref_latents"][0], given["ref_latents"][0])):
+        assert copy is not own and torch.equal(copy, own)
 
 
 def test_a_call_is_made_as_it_was_read():

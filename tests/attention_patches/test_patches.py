@@ -47,15 +47,14 @@ def live(rows, n=15):
 def test_recorder_keeps_steps_and_layers_that_it_was_asked_for_and_changes_nothing():
     writer = FeatureWriter((LAYER,), 2, "qkv", torch.float32)
     recorder, (q, k, v) = Recorder(writer), live(1)
-    plain = kernel(HEADS, True).call(q, k, v, None)
     see = recorder.handlers.attention
-    assert torch.equal(see(call(q, k, v)), plain)
+    assert see(call(q, k, v)) is None  # the host's to answer
     for step in (1, 0):
         with recorder.recording((step,), q):
             see(call(q + step, k, v))
             see(call(q, k, v, layer=LayerId("middle", 0, 0)))
     # what comes after the last step, such as a round trip, is not recorded
-    assert torch.equal(see(call(q, k, v)), plain)
+    assert see(call(q, k, v)) is None  # the host's to answer
     see(call(9.0 * q, 9.0 * k, 9.0 * v))
     stored = writer.close(FeatureHeader(ModelId("SD15", "x"), "ddim", SIGMAS, (1, 4, *GRID), {}))
     assert stored.header.layers == (LAYER,)

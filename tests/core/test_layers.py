@@ -69,3 +69,14 @@ def test_a_block_of_another_kind_of_model_is_no_layer_of_this_one(text, availabl
         select_layers(text, available)
     suggested = str(error.value).split("such as ")[1].split(" or all")[0]
     assert select_layers(suggested, available)
+
+
+FLUX = (*(LayerId("double", n, 0) for n in range(19)), *(LayerId("single", n, 0) for n in range(38)))
+
+
+@pytest.mark.parametrize(
+    "text, count", [("single", 38), ("double.0-18, single.0-37", 57), ("single.20-37", 18), ("double.3", 1)]
+)
+def test_the_language_names_a_transformers_stacks(text, count):
+    assert len(select_layers(text, FLUX)) == count
+    assert legal_range(FLUX) == "double.0-18, single.0-37"

@@ -18,7 +18,9 @@ from torch import Tensor
 TEXT = 32  # channels of the text features
 POOLED = 32
 SIZE = (12, 16)  # of a latent; not square
-Calls = tuple[str | None, ...]  # what the attention calls of one forward pass are, in their order: a layer, or another's
+Calls = tuple[
+    str | None, ...
+]  # what the attention calls of one forward pass are, in their order: a layer, or another's
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Family:
     guided: bool = False  # distilled: takes the guidance as an input
     references: bool = False  # takes reference latents
     dit: bool = True  # whether other nodes can replace its blocks
+    deep: bool = False  # whether the picture stands behind the caption on the first axis of the positions
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -52,11 +55,6 @@ class Family:
 def stacks(double: int, single: int = 0) -> Calls:
     """One call a block."""
     return tuple([f"double.{i}.0" for i in range(double)] + [f"single.{i}.0" for i in range(single)])
-
-
-def accepted(config: str, options: dict[str, Any], *, newer: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The options of a network, with those that came later where the host knows them."""
-    return {**options, **(newer or {})} if NEW_HOST else options
 
 
 NEW_HOST = hasattr(supported, "Flux2")
@@ -77,7 +75,9 @@ FLUX = {
     "qkv_bias": True,
     "guidance_embed": True,
 } | ({"txt_ids_dims": []} if NEW_HOST else {})
-CHROMA = {key: value for key, value in FLUX.items() if key != "guidance_embed" and (NEW_HOST or key != "vec_in_dim")} | {
+CHROMA = {
+    key: value for key, value in FLUX.items() if key != "guidance_embed" and (NEW_HOST or key != "vec_in_dim")
+} | {
     "image_model": "chroma",
     "in_channels": 64,
     "out_channels": 64,
@@ -217,8 +217,8 @@ FAMILIES = {
 if NEW_HOST:
     FAMILIES |= {
         "flux2": Family("Flux2", FLUX2, 128, stacks(3, 4), FLUX_SITE, patch=1, guided=True, references=True),
-        "lumina2": Family("Lumina2", LUMINA, 16, REFINERS + stacks(4), LUMINA_SITE, dit=False),
-        "z-image": Family("ZImage", ZIMAGE, 16, REFINERS + stacks(4), LUMINA_SITE, multiple=32, dit=False),
+        "lumina2": Family("Lumina2", LUMINA, 16, REFINERS + stacks(4), LUMINA_SITE, dit=False, deep=True),
+        "z-image": Family("ZImage", ZIMAGE, 16, REFINERS + stacks(4), LUMINA_SITE, multiple=32, dit=False, deep=True),
     }
 
 

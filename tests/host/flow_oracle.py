@@ -101,13 +101,15 @@ def answered(family: Family, answers: Answers) -> Iterator[None]:
 class FlowOracle:
     """A family's network, run by hand."""
 
-    def __init__(self, name: str, layers: tuple[str, ...] | None = None, model: Any = None, control: Any = None) -> None:
+    def __init__(self, name: str, layers: tuple[str, ...] | None = None, control: Any = None) -> None:
         self.family = FAMILIES[name]
-        self.model = (model or family_base(name)).model
+        self.model = family_base(name).model
         self.layers = frozenset(self.family.layers if layers is None else layers)
-        self.control = control
+        self.control = control  # what a ControlNet adds in sampling, in the host's form
 
-    def velocity(self, x: Tensor, sigma: Tensor, prompt: list[Any], fused: Any = None) -> tuple[Tensor, dict]:
+    def velocity(
+        self, x: Tensor, sigma: Tensor, prompt: list[Any], fused: Any = None, control: Any = None
+    ) -> tuple[Tensor, dict]:
         """(v, features by layer): v of x = (1 - sigma) x0 + sigma n."""
         text = prompt[0][0]
         h, w = (-(-side // self.family.patch) for side in x.shape[-2:])
@@ -115,7 +117,8 @@ class FlowOracle:
         answers.fused = fused
         inputs = self._inputs(x, prompt)
         with answered(self.family, answers):
-            denoised = self.model.apply_model(x, sigma.expand(x.shape[0]), **inputs, transformer_options={})
+            levels = sigma.expand(x.shape[0])
+            denoised = self.model.apply_model(x, levels, **inputs, control=control, transformer_options={})
         return (x - denoised) / sigma, answers.kept
 
     def _length(self, text: Tensor) -> int:
@@ -125,7 +128,7 @@ class FlowOracle:
         """What the host makes of a prompt, for the rows of x."""
         text, carried = prompt[0]
         conds = self.model.extra_conds(cross_attn=text, noise=x, device=x.device, **carried)
-        return {"control": self.control, **{name: self._rows(cond.cond, len(x)) for name, cond in conds.items()}}
+        return {name: self._rows(cond.cond, len(x)) for name, cond in conds.items()}
 
     def _rows(self, value: Any, batch: int) -> Any:
         if isinstance(value, list):
@@ -160,18 +163,33 @@ class FlowOracle:
         """The stylized LATENT: both pictures inverted with the empty prompt, the content's noise sampled down."""
         x, of_content = self.invert(content, sigmas, empty)
         _, of_style = self.invert(style, sigmas, empty)
+        deeper = self.family.text_tokens(prompt[0][0].shape[1]) - self.family.text_tokens(empty[0][0].shape[1])
+        if self.family.deep and deeper:
+            of_content, of_style = ([self._deeper(step, deeper) for step in kept] for kept in (of_content, of_style))
         for step in range(len(sigmas) - 1):
 
             def fused(name: str, live: Features, rest: Features, step: int = step) -> Tensor:
                 stored = (spread(kept[step][name], live[0].shape[0]) for kept in (of_content, of_style))
                 return rule(live, *stored, rest)
 
-            v = self.velocity(x, sigmas[step], prompt, fused)[0]
+            v = self.velocity(x, sigmas[step], prompt, fused, self.control)[0]
             if cfg != 1.0:
                 away = self.velocity(x, sigmas[step], negative, fused)[0]
                 v = away + cfg * (v - away)
             x = x + (sigmas[step + 1] - sigmas[step]) * v
         return self.model.process_latent_out(x)
+
+    def _deeper(self, kept: dict[str, Features], steps: int) -> dict[str, Features]:
+        """Queries and keys turned along the first axis of the positions, by the host's own embedder."""
+        from comfy.ldm.flux.math import apply_rope1
+
+        embedder = self.model.diffusion_model.rope_embedder
+        turn = embedder(torch.tensor([[[float(steps), 0.0, 0.0]]])).movedim(1, 2)
+        turn = turn.reshape(1, 1, 1, *turn.shape[-3:])
+        return {
+            name: (*(apply_rope1(x, turn.expand(1, 1, x.shape[2], *turn.shape[-3:])) for x in (q, k)), v)
+            for name, (q, k, v) in kept.items()
+        }
 
 
 def spread(features: Features, rows: int) -> Features:

@@ -10,7 +10,7 @@ from magicstyle.nodes.inversion_order import InversionOrder
 INVERSION = {
     "steps": 50,
     "scheduler": "ddim_uniform",
-    "layers": "output.3-11",
+    "layers": "auto",
     "storage": "auto",
     "precision": "auto",
     "place": "auto",
@@ -31,7 +31,15 @@ DEFAULTS = {
     "MagicStyleInvertStyle": INVERSION,
     "MagicStyleFeatureBank": {},
     "MagicStyleAddStyle": {"weight": 1.0},
-    "MagicStylePatchFFA": {**FUSION, "layers": "output.6-11", "start_percent": 0.0, "end_percent": 1.0},
+    "MagicStylePatchFFA": {
+        **FUSION,
+        "layers": "auto",
+        "start_percent": 0.0,
+        "end_percent": 1.0,
+        "positions": "same",
+        "high_frequencies": 0.5,
+        "low_frequencies": 1.0,
+    },
     "MagicStyleInitialLatent": {"mode": "adain", "strength": 1.0},
     "MagicStyleDemoModel": {},
     "MagicStyleSaveFeatureBank": {"filename_prefix": "magicstyle/style", "keep": "styles"},
@@ -45,6 +53,7 @@ DEFAULTS = {
         "seed": 0,
     },
     "MagicStyleExactSampler": {},
+    "MagicStyleMidpointSampler": {},
 }
 
 

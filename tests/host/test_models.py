@@ -4,8 +4,6 @@ The inversion is compared with DDIM written from the papers' formulas in the var
 timestep, on the host's bare UNet: nothing of the pack, and nothing of the host's sigmas, is used there.
 """
 
-import comfy.model_patcher
-import comfy.supported_models
 import pytest
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete, RescaleCFG
@@ -323,23 +321,3 @@ def test_features_and_latents_of_an_inpainting_inversion_give_the_same_picture()
 
 
 # --- models of another kind ----------------------------------------------------------------------------------------
-
-
-def stable_diffusion_3():
-    """A real SD3 of one narrow block."""
-    unet = {"in_channels": 16, "patch_size": 2, "depth": 1, "input_size": None, "adm_in_channels": 8}
-    unet |= {"pos_embed_scaling_factor": None, "pos_embed_max_size": 8, "num_patches": 64}
-    unet["context_embedder_config"] = {"target": "torch.nn.Linear", "params": {"in_features": 8, "out_features": 64}}
-    config = comfy.supported_models.SD3(unet)
-    config.set_inference_dtype(torch.float32, None)
-    cpu = torch.device("cpu")
-    return comfy.model_patcher.ModelPatcher(config.get_model({}), load_device=cpu, offload_device=cpu)
-
-
-def test_flow_matching_models_are_refused_by_their_name():
-    with pytest.raises(MagicStyleError, match=r"^model \(SD3\) is a flow-matching model.*load an SD1.5") as error:
-        inversion("sd15", torch.ones(1, 16, 8, 8), stable_diffusion_3())
-    assert "\n" not in str(error.value)
-    bank = scene("sd15")[1]
-    with pytest.raises(MagicStyleError, match="flow-matching model"):
-        patch(stable_diffusion_3(), bank, "output.6-11")

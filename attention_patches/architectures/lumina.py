@@ -1,0 +1,50 @@
+"""Lumina 2 and Z-Image: a caption, then the picture, in blocks that the host numbers in its options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ...core.layers import LayerId
+from ..model_call import ModelCall
+from .base import LayerFacts, RawCall
+from .transformer import BlockMark, Stack, Transformer, count
+
+
+class NextDiT(Transformer):
+    """The picture's place on axis 0 of the positions depends on the caption's length.
+
+    The refiners that run before have either the caption alone or the picture alone.
+    """
+
+    network = "comfy.ldm.lumina.model.NextDiT"
+    stacks = (Stack("double", "layers"),)
+    since = (0, 5, 0)
+
+    def _facts(self, block: Any) -> LayerFacts:
+        attention = block.attention
+        return LayerFacts(attention.n_local_heads * attention.head_dim, attention.n_local_heads)
+
+    def _text_tokens(self, length: int) -> int:
+        return self._padded(length)
+
+    def _padded(self, count: int) -> int:
+        multiple = getattr(self._network, "pad_tokens_multiple", None) or 1
+        return -(-count // multiple) * multiple
+
+    @contextmanager
+    def marks(self, call: ModelCall) -> Iterator[BlockMark]:
+        """Nothing to put in place."""
+        yield self._mark(call)
+
+    def _layer(self, raw: RawCall) -> LayerId | None:
+        if raw.options.get("block_type") != "double" or "block_index" not in raw.options:
+            return None
+        h, w = raw.mark.grid
+        joint = raw.mark.text + self._padded(h * w)
+        return LayerId("double", raw.options["block_index"], 0) if count(raw, raw.q) == joint else None
+
+    def depth(self, text: int) -> float:
+        """Behind the caption and its padding."""
+        return self._padded(text) + 1.0

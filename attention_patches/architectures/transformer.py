@@ -1,0 +1,258 @@
+"""Transformers of flow matching, as far as they are alike: text and picture are tokens of one attention.
+
+The host does not say everywhere which block runs. A pass-through entry in its patches_replace["dit"] does, on every
+host, and goes around whatever another node has put there.
+
+Letters: b rows, n tokens of a call, m of them beside the picture, h heads, d head width, c = h d channels.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ...core.attention import LOG_ZERO, Kernel, Source
+from ...core.features import AttentionFeatures
+from ...core.layers import LayerId
+from ...core.regions import Grid
+from ...core.rotation import Rotation
+from ..call import Call, TokenLayout
+from ..entry import put
+from ..model_call import ModelCall
+from .base import MASKING_BACKENDS, HostArchitecture, LayerFacts, Mark, Merged, Parametrization, RawCall, rows_of
+
+
+class Stack(NamedTuple):
+    """Blocks of one kind: the first part of their layers' names, and where the network has them."""
+
+    name: str
+    attribute: str
+
+
+class BlockMark(Mark):
+    """Which block of a model call is running, and what the call's tokens are; one for each model call."""
+
+    def __init__(self, latent: Grid, grid: Grid, text: int) -> None:
+        super().__init__()
+        self.latent = latent  # (h, w) of what the model was called with
+        self.grid = grid
+        self.text = text  # tokens before the picture's
+        self.block: tuple[str, int] | None = None
+
+    @contextmanager
+    def running(self, stack: str, number: int) -> Iterator[None]:
+        """Inside one block."""
+        self.block, self.passed = (stack, number), False
+        try:
+            yield
+        finally:
+            self.block = None
+
+
+class Tokens(NamedTuple):
+    """The tokens of a joint call: text before the picture, what else there is behind it."""
+
+    picture: slice
+
+    def of_picture(self, x: Tensor) -> Tensor:
+        """b n c -> the picture's."""
+        return x[:, self.picture]
+
+    def of_rest(self, x: Tensor) -> Tensor:
+        """b n c -> b m c."""
+        return torch.cat([x[:, : self.picture.start], x[:, self.picture.stop :]], dim=1)
+
+    def joined(self, picture: Tensor, rest: Tensor) -> Tensor:
+        """The inverse of the two: b n c."""
+        return torch.cat([rest[:, : self.picture.start], picture, rest[:, self.picture.start :]], dim=1)
+
+
+class Transformer(HostArchitecture):
+    """A transformer whose blocks form stacks; `double.5.0` is the first attention of block 5 of the double blocks."""
+
+    parametrization = Parametrization.FLOW
+    network: str  # the host's class, module and name
+    stacks: tuple[Stack, ...]
+
+    @classmethod
+    def fits(cls, network: Any) -> bool:
+        """Known by its class: a class derived from it may have other tokens."""
+        return f"{type(network).__module__}.{type(network).__qualname__}" == cls.network
+
+    @cached_property
+    def layers(self) -> Mapping[LayerId, LayerFacts]:
+        """Every attention of picture tokens, block after block."""
+        return {
+            LayerId(stack.name, number, index): self._facts(block)
+            for stack in self.stacks
+            for number, block in enumerate(getattr(self._network, stack.attribute))
+            for index in range(self._attentions(block))
+        }
+
+    def grids(self, size: Grid) -> dict[LayerId, Grid]:
+        """A token for each patch of the latent's (h, w), the last ones padded."""
+        return dict.fromkeys(self.layers, self._grid(size))
+
+    @property
+    def rotation(self) -> Rotation | None:
+        """How queries and keys are turned by their positions, where they are."""
+        embedder = getattr(self._network, "pe_embedder", None) or getattr(self._network, "rope_embedder", None)
+        return None if embedder is None else Rotation(tuple(embedder.axes_dim), float(embedder.theta))
+
+    @contextmanager
+    def marks(self, call: ModelCall) -> Iterator[BlockMark]:
+        """A pass-through around every block."""
+        mark = self._mark(call)
+        replaced = call.options.get("patches_replace") or {}
+        passed = dict(replaced.get("dit", {}))
+        for stack in self.stacks:
+            for number in range(len(getattr(self._network, stack.attribute))):
+                key = (f"{stack.name}_block", number)
+                passed[key] = self._passing(mark, stack.name, number, passed.get(key))
+        with put(call.options, "patches_replace", {**replaced, "dit": passed}):
+            yield mark
+
+    def read(self, raw: RawCall) -> Call | Merged | None:
+        """The picture's tokens of a call of a known block, b n (h d); the others are asked beside the sources."""
+        layer = self._layer(raw)
+        if layer is None:
+            return None
+        tokens, beside = self._tokens(raw), None
+        if tokens is None or count(raw, raw.k) != count(raw, raw.q):
+            return Merged(layer)
+        q, k, v = (_flat(raw, x) for x in (raw.q, raw.k, raw.v))
+        if tokens.of_rest(q).shape[1]:
+            bias = _key_bias(raw, tokens)
+            if bias is _UNEVEN:
+                return Merged(layer)
+            beside = Source(tokens.of_rest(k), tokens.of_rest(v), 0.0, bias)
+        live = AttentionFeatures(*(tokens.of_picture(x) for x in (q, k, v)))
+        return Call(layer, self._layout(raw.mark, tokens), self._rows(raw), live, _kernel(raw, beside))
+
+    def write(self, raw: RawCall, picture: Tensor) -> Tensor:
+        """The other tokens answer as they would have: b n c."""
+        tokens = self._tokens(raw)
+        q, k, v = (_flat(raw, x) for x in (raw.q, raw.k, raw.v))
+        rest = tokens.of_rest(q)
+        if not rest.shape[1]:
+            return picture
+        mask = raw.mask
+        if mask is not None and mask.shape[-2] > 1:
+            mask = torch.cat([mask[..., : tokens.picture.start, :], mask[..., tokens.picture.stop :, :]], dim=-2)
+        return tokens.joined(picture, _asked(raw, rest, k, v, mask))
+
+    def replaced(self, options: Mapping[str, Any], layers: Collection[LayerId]) -> list[LayerId]:
+        """A node that replaces a block still calls the block's own attention, as far as the host's nodes go."""
+        return []
+
+    def untouched(self, options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        """As it is: what other nodes put around blocks is a part of the model that samples."""
+        return dict(options), False
+
+    @abstractmethod
+    def _facts(self, block: Any) -> LayerFacts:
+        """The width and the heads of a block's attention."""
+
+    def _attentions(self, block: Any) -> int:
+        """How many attentions of the picture's tokens a block has."""
+        return 1
+
+    def _text_tokens(self, length: int) -> int:
+        """How many tokens stand before the picture's, for a text of that length."""
+        return length
+
+    def _layout(self, mark: BlockMark, tokens: Tokens) -> TokenLayout:
+        return TokenLayout(mark.grid, tokens.picture, self.depth(mark.text))
+
+    def _grid(self, size: Grid) -> Grid:
+        patch = self._patch
+        return -(-size[0] // patch), -(-size[1] // patch)
+
+    @property
+    def _patch(self) -> int:
+        return self._network.patch_size
+
+    def _mark(self, call: ModelCall) -> BlockMark:
+        size, text = (call.x.shape[-2], call.x.shape[-1]), call.inputs.get("c_crossattn")
+        return BlockMark(size, self._grid(size), 0 if text is None else self._text_tokens(text.shape[1]))
+
+    def _passing(self, mark: BlockMark, stack: str, number: int, previous: Any) -> Callable[..., Any]:
+        """A dit patch that runs its block, or another node's patch of it."""
+
+        @torch.compiler.disable
+        def run(args: dict[str, Any], extra: dict[str, Any]) -> Any:
+            mark.text = self._seen_text(args, mark.text)
+            with mark.running(stack, number):
+                return extra["original_block"](args) if previous is None else previous(args, extra)
+
+        return run
+
+    def _seen_text(self, args: Mapping[str, Any], known: int) -> int:
+        """The text's tokens as a block gets them, where it gets them apart from the picture's."""
+        return args["txt"].shape[1] if "txt" in args else known
+
+    def _layer(self, raw: RawCall) -> LayerId | None:
+        """The layer of a call, None where it is not one of the picture's."""
+        block = raw.mark.block
+        return None if block is None else LayerId(*block, 0)
+
+    def _tokens(self, raw: RawCall) -> Tokens | None:
+        """Where the picture is among the tokens of a call; None where there are fewer than there should be."""
+        h, w = raw.mark.grid
+        start = raw.mark.text
+        return Tokens(slice(start, start + h * w)) if count(raw, raw.q) >= start + h * w else None
+
+    def _rows(self, raw: RawCall) -> Any:
+        return rows_of(raw.options, raw.mark.latent)
+
+
+_UNEVEN = object()
+
+
+def count(raw: RawCall, x: Tensor) -> int:
+    """The tokens of q, k or v as a call has them."""
+    return x.shape[2] if raw.kwargs.get("skip_reshape") else x.shape[1]
+
+
+def _flat(raw: RawCall, x: Tensor) -> Tensor:
+    """q, k or v of a call -> b n (h d); SD3's values come as b n h d though nothing says so."""
+    if raw.kwargs.get("skip_reshape"):
+        return rearrange(x, "b h n d -> b n (h d)")
+    return x if x.ndim == 3 else rearrange(x, "b n h d -> b n (h d)")
+
+
+def _asked(raw: RawCall, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """The host's attention function on b n (h d), called as its own block calls it."""
+    if raw.kwargs.get("skip_reshape"):
+        q, k, v = (rearrange(x, "b n (h d) -> b h n d", h=raw.heads) for x in (q, k, v))
+    return raw.delegate(q, k, v, mask=mask)
+
+
+def _kernel(raw: RawCall, beside: Source | None) -> Kernel:
+    def call(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        return _asked(raw, q, k, v, mask)
+
+    # on an accelerator a mask would trade the flash kernel for a slower one
+    on_cpu = raw.previous is None and raw.q.device.type == "cpu"
+    return Kernel(call, raw.heads, on_cpu and raw.func.__name__ in MASKING_BACKENDS, beside)
+
+
+def _key_bias(raw: RawCall, tokens: Tokens) -> Any:
+    """What a mask adds to the logits of the other tokens when the picture asks: b m, or that it differs by query."""
+    mask = raw.mask
+    if mask is None:
+        return None
+    mask = rearrange(mask, "n m -> 1 1 n m") if mask.ndim == 2 else mask if mask.ndim == 4 else mask.unsqueeze(1)
+    rows = mask if mask.shape[2] == 1 else mask[:, :, tokens.picture]
+    bias = torch.cat([rows[..., : tokens.picture.start], rows[..., tokens.picture.stop :]], dim=-1)
+    if not bool((bias == bias[:, :1, :1]).all()):
+        return _UNEVEN
+    bias = bias[:, 0, 0]
+    return torch.where(bias, 0.0, LOG_ZERO) if bias.dtype == torch.bool else bias.clamp(min=LOG_ZERO)

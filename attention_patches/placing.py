@@ -1,0 +1,79 @@
+"""Placing: stored queries and keys brought to where they shall stand beside the running picture.
+
+Only models with rotary positions have anything to place: there queries and keys carry the place of their token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..core.errors import MagicStyleError
+from ..core.features import AttentionFeatures
+from ..core.rotation import Rotation, moved, untwisted
+from .call import Call
+
+POSITIONS = {
+    "same": "the style's tokens stand where the picture's stand",
+    "shift": "the style stands beside the picture, so that no place of it meets a place of the picture",
+    "untwist": "the style's places are blurred, so that patterns come more freely and copies less",
+}
+MOST = 4.0
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Where a style's keys stand: a row of POSITIONS, and for untwist what remains of the two ends of frequencies."""
+
+    mode: str = "same"
+    high_frequencies: float = 0.5
+    low_frequencies: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.mode not in POSITIONS:
+            raise MagicStyleError(f"positions is '{self.mode}': choose one of {', '.join(POSITIONS)}.")
+        for name in ("high_frequencies", "low_frequencies"):
+            if not 0.0 <= getattr(self, name) <= MOST:
+                raise MagicStyleError(f"{name} is {getattr(self, name)}: choose a value from 0 to {MOST:g}.")
+
+
+class Placer:
+    """Places the features of one kind of model."""
+
+    def __init__(self, name: str, rotation: Rotation | None, positions: Positions) -> None:
+        if rotation is None and positions.mode != "same":
+            raise MagicStyleError(
+                f"positions '{positions.mode}' moves rotary positions, which a {name} does not have: choose same."
+            )
+        self._rotation = rotation
+        self._positions = positions
+
+    @property
+    def rotary(self) -> bool:
+        """Whether queries and keys carry places."""
+        return self._rotation is not None
+
+    def content(self, features: AttentionFeatures, call: Call, depth: float) -> AttentionFeatures:
+        """The content, inverted at a depth, at the depth of the running picture: b n c each."""
+        return self._moved(features, call, call.layout.depth - depth)
+
+    def style(self, features: AttentionFeatures, call: Call, depth: float) -> AttentionFeatures:
+        """A style likewise, and where the user wants it: b m c each."""
+        aside = float(call.layout.grid[1]) if self._positions.mode == "shift" else 0.0
+        placed = self._moved(features, call, call.layout.depth - depth, aside)
+        if self._positions.mode != "untwist" or self._rotation is None or placed.k is None:
+            return placed
+        high, low = self._positions.high_frequencies, self._positions.low_frequencies
+        return placed._replace(k=untwisted(placed.k, call.kernel.heads, self._rotation, high, low))
+
+    def _moved(self, features: AttentionFeatures, call: Call, deeper: float, aside: float = 0.0) -> AttentionFeatures:
+        rotation = self._rotation
+        if rotation is None or not (deeper or aside):
+            return features
+        delta = (deeper, *(0.0,) * (len(rotation.widths) - 2), aside)
+
+        def turn(x: Tensor | None) -> Tensor | None:
+            return None if x is None else moved(x, call.kernel.heads, rotation, delta)
+
+        return features._replace(q=turn(features.q), k=turn(features.k))
