@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from ..core.errors import MagicStyleError
 from ..core.features import AttentionFeatures
 from ..core.rotation import Rotation, moved, untwisted
@@ -62,10 +60,10 @@ class Placer:
         """A style likewise, and where the user wants it: b m c each."""
         aside = float(call.layout.grid[1]) if self._positions.mode == "shift" else 0.0
         placed = self._moved(features, call, call.layout.depth - depth, aside)
-        if self._positions.mode != "untwist" or self._rotation is None or placed.k is None:
+        if self._positions.mode != "untwist" or self._rotation is None or "k" not in placed:
             return placed
         high, low = self._positions.high_frequencies, self._positions.low_frequencies
-        return placed._replace(k=untwisted(placed.k, call.kernel.heads, self._rotation, high, low))
+        return placed.having(k=untwisted(placed.k, call.kernel.heads, self._rotation, high, low))
 
     def _moved(self, features: AttentionFeatures, call: Call, deeper: float, aside: float = 0.0) -> AttentionFeatures:
         rotation = self._rotation
@@ -73,7 +71,5 @@ class Placer:
             return features
         delta = (deeper, *(0.0,) * (len(rotation.widths) - 2), aside)
 
-        def turn(x: Tensor | None) -> Tensor | None:
-            return None if x is None else moved(x, call.kernel.heads, rotation, delta)
-
-        return features._replace(q=turn(features.q), k=turn(features.k))
+        turned = {role: moved(x, call.kernel.heads, rotation, delta) for role, x in features.items() if role in "qk"}
+        return features.having(**turned)

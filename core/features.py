@@ -68,9 +68,17 @@ class AttentionFeatures:
         """The tensors that are held, b n c each, in the order of the roles."""
         return iter(self._held.values())
 
+    def items(self) -> Iterator[tuple[str, Tensor]]:
+        """Roles and tensors that are held, b n c each."""
+        return iter(self._held.items())
+
     def only(self, roles: str) -> AttentionFeatures:
         """Some of the roles, all of which are held."""
         return AttentionFeatures(**{role: self._held[role] for role in roles})
+
+    def having(self, **tensors: Tensor) -> AttentionFeatures:
+        """The same with some roles anew, b n c each."""
+        return AttentionFeatures(**{**self._held, **tensors})
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> AttentionFeatures:
         """Every tensor, b n c, through one change."""
