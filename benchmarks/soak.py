@@ -80,7 +80,7 @@ def variant(run: int) -> dict[str, Any]:
 def computed_again(graph: dict[str, Any], entry: dict[str, Any]) -> bool:
     """Whether the host took nothing but the model, the pictures and their latents from its cache."""
     cached = dict(entry["status"]["messages"])["execution_cached"]["nodes"]
-    prepared = ("MagicStyleDemoModel", "PreviewImage", "VAEEncode", "KSamplerSelect")
+    prepared = ("MagicStyleDemoModel", "PreviewImage", "VAEEncode", "KSamplerSelect", "ImageScaleToMaxDimension")
     return all(graph[node]["class_type"] in prepared for node in cached)
 
 

@@ -16,7 +16,7 @@ SCREENSHOTS = Path(__file__).with_name("screenshots")  # not in git
 FOR_README = PACK / "assets" / "screenshots"
 FOR_HELP = PACK / "web" / "docs" / "pictures"
 SIZE = (512, 512)
-VIEWPORT = {"width": 1600, "height": 950}
+VIEWPORT = {"width": 1600, "height": 900}
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +39,9 @@ def tab(browser, request):
     if STYLE_LIBRARY in graphs.NAMES:
         save_a_style(server)
     for name in graphs.NAMES:
-        provide(server, graphs.api(name), SIZE, saved_style=False)
-    server.upload("portrait.png", photographs.portrait(SIZE))  # without a painted mask: pictures are for looking at
+        provide(server, graphs.with_pictures(name), SIZE, saved_style=False)
+    for name in ("portrait.png", "example.png"):  # without a painted mask: pictures are for looking at
+        server.upload(name, photographs.portrait(SIZE))
     page = browser.new_page(viewport=VIEWPORT)
     frontend = Frontend(page, server.url)
     frontend.open()

@@ -45,6 +45,13 @@ PLACE_ALONE = """types => {
     });
     return boxes;
 }"""
+# with titles, in the canvas' own units; Nodes 2.0 draws elements, the classic canvas what its nodes say of themselves
+BOXES = """() => app.graph.nodes.map(node => {
+    const element = document.querySelector(`[data-node-id="${node.id}"]`), title = LiteGraph.NODE_TITLE_HEIGHT;
+    const drawn = element?.getBoundingClientRect(), scale = app.canvas.ds.scale;
+    const size = drawn ? [drawn.width / scale, drawn.height / scale] : [node.size[0], node.size[1] + title];
+    return [node.title, node.pos[0], node.pos[1] - title, ...size];
+})"""
 NODE_ERRORS = "() => JSON.stringify(app.lastNodeErrors)"
 SELECT = "type => app.canvas.selectNode(app.graph.nodes.find(node => node.type === type))"
 HELP_PICTURES = """() => [...document.querySelectorAll('.node-help-content img')]
@@ -166,6 +173,18 @@ class Frontend:
             "async all => { for (const [k, v] of Object.entries(all)) await app.extensionManager.setting.set(k, v) }"
         )
         self.evaluate(script, settings)
+
+    def has_setting(self, name: str) -> bool:
+        """Whether this frontend knows a setting."""
+        return self.evaluate("name => name in app.extensionManager.setting.settings", name)
+
+    def scale(self) -> float:
+        """How large the canvas shows the graph."""
+        return self.evaluate("() => app.canvas.ds.scale")
+
+    def boxes(self) -> list[tuple[str, float, float, float, float]]:
+        """Title, x, y, width and height of every node as it is drawn, its title bar included."""
+        return self.evaluate(BOXES)
 
     def run(self) -> None:
         """Bring the whole graph into view, for the canvas loads only pictures that it draws; press the Run button."""

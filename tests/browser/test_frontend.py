@@ -3,10 +3,13 @@
 import pytest
 from magicstyle.tests.browser.frontend import PACK_FOLDER
 from magicstyle.tests.workflows import graphs
-from magicstyle.tests.workflows.convert import NOTES
+from magicstyle.tests.workflows.convert import NOTES, subgraphs
 
 DEMO = "demo_no_download"
+NODES_2 = "Comfy.VueNodes.Enabled"
 SMALL = {"width": 128, "height": 128, "steps": 3}
+RENDERERS = {"classic": False, "nodes 2.0": True}
+READABLE = 0.58  # below this scale the classic canvas hides all texts
 every_workflow = pytest.mark.parametrize("name", graphs.NAMES)
 
 
@@ -21,6 +24,12 @@ def check_opened(frontend, saved):
     assert sorted(map(str, graph["links"])) == sorted(str(link[1:]) for link in saved["links"])
     assert frontend.error_panel() == ""
     assert frontend.complaints == []
+
+
+def every_node(saved):
+    """The nodes of the workflow, and of the inside of its blocks."""
+    pages = [saved, *subgraphs(saved).values()]
+    return [node for page in pages for node in page["nodes"] if node["type"] not in subgraphs(saved)]
 
 
 def without_titles(graph):
@@ -40,9 +49,34 @@ def test_workflow_opens_without_complaint_and_queues_its_twin(frontend, name, ke
 
 
 @every_workflow
-def test_workflow_opens_from_the_template_browser(frontend, name):
-    frontend.open_template(name)
-    check_opened(frontend, saved_workflow(name))
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_workflow_opens_readable_from_the_template_browser(frontend, name, renderer):
+    """As a user meets it at 1600x900: texts are drawn, no node lies on another or hangs out of its group."""
+    if RENDERERS[renderer] and not frontend.has_setting(NODES_2):
+        pytest.skip("this frontend has one renderer")
+    frontend.set_settings({NODES_2: RENDERERS[renderer]})
+    try:
+        frontend.open_template(name)
+        check_opened(frontend, saved_workflow(name))
+        assert frontend.scale() >= READABLE
+        boxes = frontend.boxes()
+        groups = [group["bounding"] for group in saved_workflow(name)["groups"]]
+        for i, (title, *box) in enumerate(boxes):
+            covered = [other for other, *second in boxes[i + 1 :] if overlap(box, second)]
+            assert not covered, f"{title} lies on {covered}"
+            assert any(inside(box, group) for group in groups), f"{title} hangs out of its group"
+    finally:
+        frontend.set_settings({NODES_2: False})
+
+
+def overlap(one, other):
+    """Whether two boxes x y width height share more than an edge."""
+    return all(min(one[i] + one[i + 2], other[i] + other[i + 2]) - max(one[i], other[i]) > 1 for i in (0, 1))
+
+
+def inside(box, frame):
+    """Whether a box lies in a frame."""
+    return all(frame[i] - 1 <= box[i] and box[i] + box[i + 2] <= frame[i] + frame[i + 2] + 1 for i in (0, 1))
 
 
 def test_template_browser_shows_a_picture_for_every_workflow(frontend):
@@ -55,16 +89,24 @@ def test_template_browser_shows_a_picture_for_every_workflow(frontend):
 
 def shrink(saved):
     """The same workflow with few steps at a small size."""
-    for node in saved["nodes"]:
+    for node in every_node(saved):
         for value, entry in enumerate(entry for entry in node.get("inputs", ()) if "widget" in entry):
             if entry["name"] in SMALL and node["type"] not in NOTES:
                 node["widgets_values"][value] = SMALL[entry["name"]]
     return saved
 
 
+def with_pictures(saved):
+    """The same workflow after the user has chosen pictures."""
+    for node in saved["nodes"]:
+        if node["type"] == "LoadImage":
+            node["widgets_values"][0] = graphs.CHOSEN[node["title"]]
+    return saved
+
+
 def picture_nodes(saved):
     """The nodes that show pictures once they have run."""
-    return [node["id"] for node in saved["nodes"] if node["type"] in ("SaveImage", "PreviewImage")]
+    return [node["id"] for node in saved["nodes"] if node["type"] in ("SaveImage", "PreviewImage", "MaskPreview")]
 
 
 def run_and_look(frontend, server, saved):
@@ -86,7 +128,7 @@ def test_three_clicks_lead_to_a_picture_without_any_download(frontend, server):
 @pytest.mark.parametrize("name", [name for name in graphs.NAMES if name != DEMO])
 def test_run_button_gives_pictures_with_the_files_that_a_workflow_names(frontend, server, name):
     """Generated ones under those names: the checkpoint, the LoRA, the pictures, the saved style."""
-    saved = shrink(saved_workflow(name))
+    saved = with_pictures(shrink(saved_workflow(name)))
     frontend.load(saved)
     run_and_look(frontend, server, saved)
 
@@ -96,7 +138,7 @@ OLD_WIDGETS = 4  # steps, scheduler, layers, storage
 
 def test_a_workflow_saved_before_the_newest_widgets_opens_with_their_defaults(frontend):
     saved = saved_workflow(DEMO)
-    for node in saved["nodes"]:
+    for node in every_node(saved):
         if node["type"].startswith("MagicStyleInvert"):
             newer = [entry["name"] for entry in node["inputs"] if "widget" in entry][OLD_WIDGETS:]
             assert newer

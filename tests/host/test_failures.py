@@ -55,7 +55,7 @@ def graph(server):
     for name, draw in (("portrait.png", photographs.portrait), ("style.png", photographs.style)):
         server.upload(name, draw((128, 128)))
     return graphs.substituted(
-        graphs.api("portrait_stylization"), width=128, height=128, steps=3, ckpt_name="tiny_full.ckpt"
+        graphs.with_pictures("portrait_stylization"), width=128, height=128, steps=3, ckpt_name="tiny_full.ckpt"
     )
 
 

@@ -22,7 +22,7 @@ def saved(server):
 
 
 def small(name):
-    return graphs.substituted(graphs.api(name), width=128, height=128, steps=4)
+    return graphs.substituted(graphs.with_pictures(name), width=128, height=128, steps=4)
 
 
 def banks(server):

@@ -13,7 +13,7 @@ def graph(server):
     for picture, draw in (("portrait.png", photographs.portrait), ("style.png", photographs.style)):
         server.upload(picture, draw((128, 128)))
     return graphs.substituted(
-        graphs.api("portrait_stylization"), width=128, height=128, steps=4, ckpt_name="tiny_full.ckpt"
+        graphs.with_pictures("portrait_stylization"), width=128, height=128, steps=4, ckpt_name="tiny_full.ckpt"
     )
 
 

@@ -13,7 +13,7 @@ def graph(server, request):
     """The workflow on the two photographs, at the size that the test asks for, as (width, height)."""
     width, height = request.param
     graph = graphs.substituted(
-        graphs.api("portrait_stylization"), width=width, height=height, steps=4, ckpt_name="tiny_full.ckpt"
+        graphs.with_pictures("portrait_stylization"), width=width, height=height, steps=4, ckpt_name="tiny_full.ckpt"
     )
     for picture, draw in (("portrait.png", photographs.portrait), ("style.png", photographs.style)):
         server.upload(picture, draw((width, height)))

@@ -11,6 +11,13 @@ API_FOLDER = Path(__file__).with_name("api")
 UI_FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 NAMES = sorted(path.stem for path in UI_FOLDER.glob("*.json"))
 Graph = dict[str, dict[str, Any]]
+# the files that tests choose in the picture nodes
+CHOSEN = {
+    "Portrait": "portrait.png",
+    "Style picture": "style.png",
+    "Style picture 1": "style.png",
+    "Style picture 2": "style_2.png",
+}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -22,6 +29,15 @@ def api(name: str) -> Graph:
     """A workflow's graph, without what the server ignores."""
     graph = read(API_FOLDER / f"{name}.json")
     return {key: {field: node[field] for field in ("class_type", "inputs")} for key, node in graph.items()}
+
+
+def with_pictures(name: str) -> Graph:
+    """A workflow's graph after the user has chosen pictures: each has a name of its own, such as style_2.png."""
+    graph, titled = api(name), read(API_FOLDER / f"{name}.json")
+    for key, node in graph.items():
+        if node["class_type"] == "LoadImage":
+            node["inputs"]["image"] = CHOSEN[titled[key]["_meta"]["title"]]
+    return graph
 
 
 def substituted(graph: Graph, **values: Any) -> Graph:

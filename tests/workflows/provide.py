@@ -29,7 +29,7 @@ def painted(image: np.ndarray) -> np.ndarray:
 
 def save_a_style(server: Server) -> None:
     """What a user does before loading a style: run the workflow that saves one."""
-    graph = graphs.substituted(graphs.api(STYLE_LIBRARY), width=128, height=128, steps=4)
+    graph = graphs.substituted(graphs.with_pictures(STYLE_LIBRARY), width=128, height=128, steps=4)
     provide(server, graph, (128, 128))
     server.run(graph)
 

@@ -2,139 +2,103 @@
 
 from __future__ import annotations
 
-from .describe import Group, Node, Note, Out, Workflow
-from .portrait_stylization import inversion_below
+from .describe import Block, Group, Node, Out
+from .parts import bank, block, decoded, initial, inversion, page, patch, result, sampler, steps_knob, work
+from .parts import noise as end_of
+from .stock import encoded
 
 NOTE = """## Try it without any download
 
-Press **Run**: the demo model and its two pictures come with the pack. It takes well under a minute on a CPU.
+Press **Run**: the model and the two pictures come with the pack. It takes well under a minute, also
+without a graphics card.
 
-*Load Demo Model* knows **drawn portraits of 256x256 pixels** and nothing else; for photographs open
+*Load Demo Model* knows **drawn portraits of 256x256 pixels** in a dozen techniques and nothing else; for photographs open
 *portrait_stylization* with an SD1.5 checkpoint.
 
-**What to change first** (in *FFA Model Patcher*)
+### What to change first
 
-- The face is lost: raise `query_preservation`, or raise `content_weight` (0.1 is its default).
-- Too little style: lower `query_preservation`.
-- `method`: compare *ffa* with *styleid* and *masactrl*.
+In *FFA Model Patcher*:
 
-*Reconstruction* shows what inversion and sampling alone keep of the portrait, without any style.
+- The face is lost: raise *query_preservation*, or raise *content_weight* (0.1 is its default).
+- Too little style: lower *query_preservation*.
+- *method*: compare *ffa* with *styleid* and *masactrl*.
+
+**Reconstruction** is the portrait sampled back from its noise, without any style.
 """
+MODEL, VAE, PROMPT = (Out("demo", name) for name in ("model", "vae", "conditioning"))
+CONTENT, STYLE = Out("demo", "content"), Out("demo", "style")
+SHOWN = 512  # pixels: the demo model's pictures are small
 
 
-def encoded(kind: str) -> Node:
-    """One of the two shipped pictures as a latent."""
-    return Node(f"{kind}_latent", "VAEEncode", {"pixels": Out("demo", kind), "vae": Out("demo", "vae")})
+def enlarged(key: str, image: Out) -> Node:
+    """A picture at a size to look at."""
+    inputs = {"image": image, "upscale_method": "lanczos", "largest_size": SHOWN}
+    return Node(key, "ImageScaleToMaxDimension", inputs)
 
 
-def shown(kind: str, title: str) -> Node:
-    """One of the two shipped pictures."""
-    return Node(f"{kind}_shown", "PreviewImage", {"images": Out("demo", kind)}, title=title, size=(320, 340))
+def look_block() -> Block:
+    """Both pictures, enlarged."""
+    both = (enlarged("content_large", CONTENT), enlarged("style_large", STYLE))
+    names = {"portrait": CONTENT, "style_picture": STYLE}
+    large = {"large_portrait": Out("content_large", "IMAGE"), "large_style_picture": Out("style_large", "IMAGE")}
+    return block("look", "Enlarge both pictures", both, **names, **large)
 
 
-def inversion(kind: str, title: str) -> Node:
-    """The inversion of one of the two pictures."""
-    inputs = {
-        "model": Out("demo", "model"),
-        "latent": Out(f"{kind}_latent", "LATENT"),
-        "conditioning": Out("demo", "conditioning"),
-    }
-    return Node(f"invert_{kind}", f"MagicStyleInvert{title}", inputs)
+def shown(key: str, image: Out, title: str) -> Node:
+    """A picture on the page."""
+    return Node(key, "PreviewImage", {"images": image}, title=title)
 
 
-def lane(kind: str, name: str, title: str) -> tuple[Group, Group]:
-    """One of the two pictures and its inversion."""
-    pictures = Group(title, ((shown(kind, name), encoded(kind)),))
-    return inversion_below(pictures, inversion(kind, name), f"Phase 1: {kind} inversion")
-
-
-def fusion() -> Group:
-    """Bank, patched model and initial latent."""
-    bank = {"content": Out("invert_content", "features"), "style": Out("invert_style", "features")}
-    # strong: the style's technique, not only its colours
-    patch = {"model": Out("demo", "model"), "bank": Out("bank", "bank"), "content_weight": 0.0}
-    noises = {"content": Out("invert_content", "noise"), "style": Out("invert_style", "noise")}
-    stack = (
-        Node("bank", "MagicStyleFeatureBank", bank),
-        Node("patch", "MagicStylePatchFFA", patch),
-        Node("initial", "MagicStyleInitialLatent", noises),
+def invert_block() -> Block:
+    """From the demo's pictures to a bank and an initial latent."""
+    settings = {"model": MODEL, "conditioning": PROMPT}
+    return block(
+        "invert",
+        "Invert both pictures",
+        (encoded("content_latent", CONTENT, VAE), encoded("style_latent", STYLE, VAE)),
+        (inversion("content", **settings), inversion("style", **settings)),
+        (bank(), initial()),
+        knobs=(steps_knob("invert_content", "invert_style"),),
+        model=MODEL,
+        vae=VAE,
+        conditioning=PROMPT,
+        portrait=CONTENT,
+        style_picture=STYLE,
+        noise=end_of("content"),
     )
-    return Group("Phase 2: feature fusion", (stack,), color="#a1309b")
 
 
-def sampler(key: str, model: Out, latent: Out, title: str) -> Node:
-    """Plain DDIM from inverted noise: nothing added, no guidance, the inversion's own noise levels."""
-    inputs = {
-        "model": model,
-        "add_noise": False,
-        "noise_seed": 0,
-        "cfg": 1.0,
-        "positive": Out("demo", "conditioning"),
-        "negative": Out("demo", "conditioning"),
-        "sampler": Out("ddim", "SAMPLER"),
-        "sigmas": Out("invert_content", "sigmas"),
-        "latent_image": latent,
-    }
-    return Node(key, "SamplerCustom", inputs, title=title)
+def painted(image: str, **inputs: Out) -> tuple[Node, ...]:
+    """From a latent to an enlarged picture; `image` is the end of the nodes' keys."""
+    sample, decode = f"sample{image}", f"decode{image}"
+    usual = {"positive": PROMPT, "negative": PROMPT, **inputs}
+    return sampler(sample, **usual), decoded(decode, sample, VAE), enlarged(f"large{image}", Out(decode, "IMAGE"))
 
 
-def decoded(key: str, samples: str) -> Node:
-    """The picture of a sampled latent."""
-    return Node(key, "VAEDecode", {"samples": Out(samples, "output"), "vae": Out("demo", "vae")})
+def paint_block() -> Block:
+    """The portrait painted in the style, and sampled back without it."""
+    ddim = Node("ddim", "KSamplerSelect", {"sampler_name": "ddim"})
+    plain = {"model": MODEL, "latent_image": end_of("content")}
+    names = {"model": Out("patch", "model"), "latent": Out("initial", "latent"), "conditioning": PROMPT, "vae": VAE}
+    names |= {"plain_model": MODEL, "noise": end_of("content"), "image": RESULT, "reconstruction": BACK}
+    return block("paint", "Paint", (ddim, *painted("")), painted("_plain", **plain), **names)
 
 
-WORKFLOW = Workflow(
+RESULT, BACK = Out("large", "IMAGE"), Out("large_plain", "IMAGE")
+WORKFLOW = page(
     "demo_no_download",
-    (
+    NOTE,
+    (Node("demo", "MagicStyleDemoModel"), look_block()),
+    Group(
+        "The two pictures",
         (
-            Group("Start here", ((Note("note", NOTE),),), color="#b08d45"),
-            Group("Model and pictures", ((Node("demo", "MagicStyleDemoModel"),),)),
-        ),
-        lane("content", "Content", "Content: the portrait"),
-        lane("style", "Style", "Style: the picture to paint like"),
-        (fusion(),),
-        (
-            Group(
-                "Sampling",
-                (
-                    (
-                        Node("ddim", "KSamplerSelect", {"sampler_name": "ddim"}),
-                        sampler("sample", Out("patch", "model"), Out("initial", "latent"), "Sample with fusion"),
-                        sampler("plain", Out("demo", "model"), Out("invert_content", "noise"), "Sample without fusion"),
-                    ),
-                ),
-            ),
-        ),
-        (
-            Group(
-                "Result",
-                (
-                    (
-                        decoded("decode", "sample"),
-                        Node(
-                            "save",
-                            "SaveImage",
-                            {"images": Out("decode", "IMAGE"), "filename_prefix": "magicstyle/demo"},
-                        ),
-                    ),
-                ),
-                color="#8a8",
-            ),
-            Group(
-                "Reconstruction",
-                (
-                    (
-                        decoded("decode_plain", "plain"),
-                        Node(
-                            "preview",
-                            "PreviewImage",
-                            {"images": Out("decode_plain", "IMAGE")},
-                            title="Reconstruction",
-                            size=(320, 340),
-                        ),
-                    ),
-                ),
+            (
+                shown("content_shown", Out("content_large", "IMAGE"), "Portrait"),
+                shown("style_shown", Out("style_large", "IMAGE"), "Style picture"),
             ),
         ),
     ),
+    # strong: the style's technique, not only its colours
+    work(invert_block(), patch(MODEL, content_weight=0.0), paint_block()),
+    result(RESULT, "magicstyle/demo", shown("reconstruction", BACK, "Reconstruction")),
 )

@@ -1,9 +1,9 @@
-"""The vocabulary of a workflow description: nodes in stacks, stacks in groups, groups on a page."""
+"""The vocabulary of a workflow description: nodes and blocks in stacks, stacks in groups, groups on a page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 
@@ -30,6 +30,37 @@ class Node:
         """The connected inputs."""
         return {name: value for name, value in self.inputs.items() if isinstance(value, Out)}
 
+    def having(self, **inputs: Any) -> Node:
+        """The same node with some inputs set."""
+        return replace(self, inputs={**self.inputs, **inputs})
+
+
+class Knob(NamedTuple):
+    """A widget of a block that drives one or more widgets inside: node key and input name each."""
+
+    name: str
+    targets: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Nodes folded into one (a subgraph), which users open by a double click; links cross its border by themselves.
+
+    `names` are those of its sockets, by the output that comes in or goes out; others are called as that output is.
+    """
+
+    key: str
+    title: str
+    stacks: tuple[tuple[Node, ...], ...]
+    knobs: tuple[Knob, ...] = ()
+    names: dict[Out, str] = field(default_factory=dict)
+    width: int = 300
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The nodes inside, in reading order."""
+        return [node for stack in self.stacks for node in stack]
+
 
 @dataclass(frozen=True)
 class Note:
@@ -40,7 +71,7 @@ class Note:
     width: int = 400
 
 
-Item = Node | Note
+Item = Node | Note | Block
 
 
 @dataclass(frozen=True)
@@ -50,7 +81,6 @@ class Group:
     title: str
     stacks: tuple[tuple[Item, ...], ...]
     color: str = "#3f789e"
-    row: str = ""  # groups of one row start at one height, whatever stands above each
 
 
 @dataclass(frozen=True)
@@ -67,13 +97,19 @@ class Workflow:
             yield from column
 
     @property
-    def items(self) -> Iterator[Item]:
-        """All nodes and notes, in reading order."""
-        for group in self.groups:
-            for stack in group.stacks:
-                yield from stack
+    def items(self) -> list[Item]:
+        """What stands on the page, in reading order."""
+        return [item for group in self.groups for stack in group.stacks for item in stack]
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks, in reading order."""
+        return [item for item in self.items if isinstance(item, Block)]
 
     @property
     def nodes(self) -> list[Node]:
-        """The nodes without the notes, in reading order."""
-        return [item for item in self.items if isinstance(item, Node)]
+        """All nodes, those inside blocks among them, in reading order."""
+        found: list[Node] = []
+        for item in self.items:
+            found += item.nodes if isinstance(item, Block) else [item] if isinstance(item, Node) else []
+        return found

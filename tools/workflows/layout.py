@@ -1,24 +1,29 @@
-"""Where everything stands on the canvas: left to right, nothing on top of anything else."""
+"""Where everything stands on the canvas: left to right, nothing on top of anything else, in either renderer."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .definitions import NodeDefinition
-from .describe import Group, Item, Note, Workflow
+from .describe import Block, Group, Item, Note, Workflow
+
+if TYPE_CHECKING:
+    from .pages import Facts
 
 TITLE = 30  # drawn above a node's own position
-SLOT = 20
-WIDGET = 24
-GAP = 50
-MARGIN = 20
+# what Nodes 2.0 takes, which is more than the classic canvas: rows of sockets and widgets, a row with the pack's name,
+# a button for what is folded away
+SLOT, WIDGET, TEXT_ROW, FRAME, PACK_ROW, BUTTON = 20, 28, 8, 16, 22, 40
+GAP, AISLE = 30, 40  # between nodes, and between columns
+MARGIN = 15
 GROUP_TITLE = 65  # the frontend writes a pack's name above its nodes: room for that under the group's own title
 TEXT_AREA = 100
-PREVIEW = {"LoadImage": (320, 340), "SaveImage": (460, 540)}
+PREVIEW = {"LoadImage": (300, 350), "SaveImage": (420, 500), "PreviewImage": (300, 300)}
+FOLDED = {"SamplerCustom"}  # classes of the host with widgets that Nodes 2.0 folds away
 
 
-NOTE_LINE, NOTE_HEADING, NOTE_PARAGRAPH, NOTE_FRAME, NOTE_CHARACTER = 16, 34, 8, 40, 5.0
+NOTE_LINE, NOTE_HEADING, NOTE_PARAGRAPH, NOTE_FRAME, NOTE_CHARACTER = 17, 34, 6, 40, 5.4
 
 
 class Box(NamedTuple):
@@ -43,9 +48,11 @@ def node_size(definition: NodeDefinition) -> tuple[int, int]:
         return PREVIEW[definition.type]
     slots = max(len(definition.sockets), len(definition.outputs))
     texts = sum(bool(widget.options.get("multiline")) for widget in definition.widgets)
+    lines = sum(widget.type == "STRING" for widget in definition.widgets) - texts
     seeds = sum(widget.is_seed for widget in definition.widgets)
-    height = slots * SLOT + (len(definition.widgets) + seeds) * WIDGET + texts * TEXT_AREA + 16
-    return (360 if definition.widgets else 260), height
+    height = slots * SLOT + (len(definition.widgets) + seeds) * WIDGET + lines * TEXT_ROW + texts * TEXT_AREA + FRAME
+    height += PACK_ROW * definition.is_ours + BUTTON * (definition.type in FOLDED)
+    return (300 if definition.widgets else 240), height
 
 
 def note_height(text: str, width: int) -> int:
@@ -59,49 +66,57 @@ def note_height(text: str, width: int) -> int:
     return height
 
 
-def item_size(item: Item, definitions: dict[str, NodeDefinition]) -> tuple[int, int]:
+def block_size(block: Block, facts: Facts) -> tuple[int, int]:
+    """Room for a block's sockets and widgets."""
+    slots = max(len(facts.inputs(block)), len(facts.outputs(block)))
+    return block.width, slots * SLOT + len(block.knobs) * WIDGET + FRAME + PACK_ROW
+
+
+def item_size(item: Item, facts: Facts) -> tuple[int, int]:
     """A note's own width, a node's own size or a fitting one."""
     if isinstance(item, Note):
         return item.width, note_height(item.text, item.width)
-    return item.size or node_size(definitions[item.type])
+    if isinstance(item, Block):
+        return block_size(item, facts)
+    return item.size or node_size(facts.definition(item))
 
 
-def place_group(
-    group: Group, x: int, y: int, definitions: dict[str, NodeDefinition], items: dict[str, Box]
-) -> tuple[Box, int]:
-    """Place a group's stacks side by side, adding to `items`; returns the frame and where the next group may start."""
-    left, bottom = x + MARGIN, y
-    for stack in group.stacks:
-        top, widest = y + GROUP_TITLE + TITLE, 0
+def place_stacks(
+    stacks: tuple[tuple[Item, ...], ...], x: int, y: int, facts: Facts, items: dict[str, Box]
+) -> tuple[int, int]:
+    """Place stacks side by side, adding to `items`; returns where the rightmost and the lowest end."""
+    left, bottom = x, y
+    for stack in stacks:
+        top, widest = y + TITLE, 0
         for item in stack:
-            width, height = item_size(item, definitions)
+            width, height = item_size(item, facts)
             items[item.key] = Box(left, top, width, height)
             top, widest = top + height + TITLE + GAP, max(widest, width)
         left, bottom = left + widest + GAP, max(bottom, top - TITLE - GAP)
-    frame = Box(x, y, left - GAP + MARGIN - x, bottom + MARGIN - y)
-    return frame, frame.y + frame.height + GAP
+    return left - GAP, bottom
 
 
-def row_tops(workflow: Workflow, definitions: dict[str, NodeDefinition]) -> dict[str, int]:
-    """The height at which each row starts: below the tallest of what stands above it."""
-    tops: dict[str, int] = {}
-    for column in workflow.columns:
-        y = 0
-        for group in column:
-            if group.row:
-                y = tops[group.row] = max(y, tops.get(group.row, 0))
-            _, y = place_group(group, 0, y, definitions, {})
-    return tops
+def inside(block: Block, facts: Facts) -> dict[str, Box]:
+    """The places of the nodes inside a block."""
+    items: dict[str, Box] = {}
+    place_stacks(block.stacks, 0, 0, facts, items)
+    return items
 
 
-def place(workflow: Workflow, definitions: dict[str, NodeDefinition]) -> Layout:
+def place_group(group: Group, x: int, y: int, facts: Facts, items: dict[str, Box]) -> Box:
+    """Place a group's stacks side by side, adding to `items`; returns the frame."""
+    right, bottom = place_stacks(group.stacks, x + MARGIN, y + GROUP_TITLE, facts, items)
+    return Box(x, y, right + MARGIN - x, bottom + MARGIN - y)
+
+
+def place(workflow: Workflow, facts: Facts) -> Layout:
     """Columns of groups from left to right."""
-    layout, x, rows = Layout({}, {}), 0, row_tops(workflow, definitions)
+    layout, x = Layout({}, {}), 0
     for column in workflow.columns:
         y, right = 0, x
         for group in column:
-            frame, y = place_group(group, x, rows.get(group.row, y), definitions, layout.items)
+            frame = place_group(group, x, y, facts, layout.items)
             layout.groups[group.title] = frame
-            right = max(right, frame.x + frame.width)
-        x = right + GAP
+            y, right = frame.y + frame.height + GAP, max(right, frame.x + frame.width)
+        x = right + AISLE
     return layout

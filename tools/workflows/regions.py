@@ -2,101 +2,139 @@
 
 from __future__ import annotations
 
-from .describe import Group, Node, Note, Out, Workflow
-from .portrait_stylization import content_lane, inversion, inversion_below, sampling
-from .stock import load_checkpoint, picture, prompt, result
-
-PURPLE, GOLD = "#a1309b", "#b08d45"
-SIZE = {"width": 512, "height": 512}
+from .describe import Block, Group, Knob, Node, Out
+from .parts import (
+    IMAGE,
+    bank,
+    block,
+    features,
+    initial,
+    inversion,
+    latent_of,
+    noise,
+    page,
+    paint_block,
+    patch,
+    portrait_and_styles,
+    result,
+    size_knobs,
+    steps_knob,
+    work,
+)
+from .stock import CLIP, MODEL, load_checkpoint, prompt, sized
 
 TWO_NOTE = """## Two styles by mask
 
-1. Choose an **SD1.5 checkpoint**, your **portrait** and **two style pictures**.
-2. Right-click the portrait's *Load Image*, *Open in MaskEditor*, and paint where the **first style** belongs: the hair,
-   say. Save.
-3. Press **Run**. The first style acts where you painted, the second everywhere else.
+1. Choose an **SD1.5 checkpoint**, your **Portrait** and **two style pictures**.
+2. Right-click *Portrait*, choose *Open in MaskEditor*, and paint where **style 1** belongs: the hair, say. Save.
+3. Press **Run**. Style 1 acts where you painted, style 2 everywhere else.
 
-**What to change first**
+### What to change first
 
-- `weight` in *Feature Bank: Add Style*: where both act, the heavier one shows more.
-- Leave the *region* of either style unconnected to let it act everywhere.
-- Hard edges: put *Feather Mask* behind *Convert Image to Mask*.
+- *weight of style 2* in *Invert all pictures*: where both act, the heavier one shows more.
+- *query_preservation* in *FFA Model Patcher*: higher keeps more of the face.
+- Hard edges: paint the mask with a soft brush.
 """
 KEEP_NOTE = """## Portrait, background kept
 
-1. Choose an **SD1.5 checkpoint**, your **portrait** and a **style picture**.
-2. Right-click the portrait's *Load Image*, *Open in MaskEditor*, and paint the **person**. Save.
+1. Choose an **SD1.5 checkpoint**, your **Portrait** and a **Style picture**.
+2. Right-click *Portrait*, choose *Open in MaskEditor*, and paint the **person**. Save.
 3. Press **Run**. Only what you painted is stylized; elsewhere the portrait's own features answer.
 
-**What to change first**
+### What to change first
 
-- `content_weight` in *FFA Model Patcher*: higher keeps more of the portrait inside the mask too.
-- To keep the person and paint the background, put *Invert Mask* before the Feature Bank.
-- `strength` in *Initial Latent*: lower keeps the person's own colours; the background's stay in any case.
+- *content_weight* in *FFA Model Patcher*: higher keeps more of the portrait inside the mask too.
+- To paint the background and keep the person, paint the background.
+- *strength of colours* in *Invert both pictures*: lower keeps the person's own colours.
 """
 WORDS_NOTE = """## Regions from words
 
-1. Choose an **SD1.5 checkpoint**, your **portrait** and **two style pictures**.
+1. Choose an **SD1.5 checkpoint**, your **Portrait** and **two style pictures**.
 2. In *Regions from Words*, name two things in the picture, separated by a comma.
-3. Press **Run**. The first style paints what the first word names, the second style the second; places that show
-   neither keep the portrait's own look.
+3. Press **Run**. Style 1 paints what the first word names, style 2 the second; places that show neither keep the
+   portrait's own look.
 
-**What to change first** (in *Regions from Words*)
+### What to change first
 
-- The region is too large: raise `background`, or name more of what surrounds it.
-- It is ragged: raise `noise_level`.
-- The model misses the word: describe the picture in `prompt`, with the words in it.
+In *Regions from Words*:
+
+- The region is too large: raise *background*, or name more of what surrounds it.
+- It is ragged: raise *noise_level*.
+- The model misses the word: describe the picture in *prompt*, with the words in it.
 """
+SIDE = 512
+MASK, REST = Out("mask", "MASK"), Out("rest", "MASK")
 
 
-def start(note: str) -> tuple[Group, Group]:
-    """What a user reads and chooses first."""
-    return (
-        Group("Start here", ((Note("note", note),),), color=GOLD),
-        Group("Model", ((load_checkpoint(), prompt()),)),
-    )
-
-
-def styles(*names: str) -> tuple[Group, ...]:
-    """The style pictures, called style, style_2, .."""
-    titles = ["Style: the picture to paint like"] if len(names) == 1 else [f"Style {i + 1}" for i in range(len(names))]
-    return tuple(picture(name, title, f"{name}.png") for name, title in zip(names, titles, strict=True))
-
-
-def lanes(*names: str) -> tuple[tuple[Group, Group], ...]:
-    """The portrait's and the styles' lanes: each picture with its inversion."""
-    titles = ["Phase 1: style inversion", *(f"Phase 1: style {i} inversion" for i in range(2, len(names) + 1))]
-    pictures = zip(styles(*names), names, titles, strict=True)
-    return content_lane(), *(inversion_below(group, inversion(key, "Style"), title) for group, key, title in pictures)
-
-
-def painted_mask() -> Group:
+def painted_mask(side: int = SIDE) -> tuple[Node, Node, Node]:
     """The mask painted on the portrait, brought to the working size just as the portrait is."""
-    sized = {"image": Out("mask_image", "IMAGE"), "upscale_method": "bilinear", **SIZE, "crop": "center"}
-    stack = (
+    return (
         Node("mask_image", "MaskToImage", {"mask": Out("content", "MASK")}),
-        Node("mask_sized", "ImageScale", sized),
+        sized("mask_sized", Out("mask_image", "IMAGE"), side, "bilinear"),
         Node("mask", "ImageToMask", {"image": Out("mask_sized", "IMAGE"), "channel": "red"}),
     )
-    return Group("Region: painted on the portrait", (stack,))
 
 
-def fusion(bank: dict[str, Out], added: dict[str, Out] | None = None) -> Group:
-    """A bank of one style or two, the patched model, and an initial latent with each style's colours in its region."""
-    features = {"content": Out("invert_content", "features"), "style": Out("invert_style", "features")}
-    nodes = [Node("bank", "MagicStyleFeatureBank", {**features, **bank})]
-    noises = {"content": Out("invert_content", "noise"), "style": Out("invert_style", "noise"), **bank}
-    starts = [Node("initial", "MagicStyleInitialLatent", noises)]
-    if added is not None:
-        second = {"bank": Out("bank", "bank"), "style": Out("invert_style_2", "features"), **added}
-        nodes.append(Node("bank_2", "MagicStyleAddStyle", second))
-        noises_2 = {"content": Out("initial_first", "latent"), "style": Out("invert_style_2", "noise"), **added}
-        starts = [
-            Node("initial_first", "MagicStyleInitialLatent", noises),
-            Node("initial", "MagicStyleInitialLatent", noises_2),
-        ]
-    patch = {"model": Out("checkpoint", "MODEL"), "bank": Out(nodes[-1].key, "bank")}
-    return Group("Phase 2: feature fusion", ((*nodes, Node("patch", "MagicStylePatchFFA", patch), *starts),), PURPLE)
+def second_style(region: Out) -> tuple[Node, Node]:
+    """The second style in the bank, and its colours in the initial latent."""
+    added = {"bank": Out("bank", "bank"), "style": features("style_2"), "region": region}
+    return (
+        Node("bank_2", "MagicStyleAddStyle", added),
+        initial("initial", Out("initial_1", "latent"), noise("style_2"), region=region),
+    )
+
+
+def two_styles_block() -> Block:
+    """From three pictures and a mask to a bank and an initial latent."""
+    kinds = ("content", "style", "style_2")
+    latents = tuple(node for kind in kinds for node in latent_of(kind, SIDE))
+    add, start = second_style(REST)
+    return block(
+        "invert",
+        "Invert all pictures",
+        (prompt(), *latents),
+        tuple(inversion(kind) for kind in kinds),
+        (*painted_mask(), Node("rest", "InvertMask", {"mask": MASK})),
+        (bank(region=MASK), add, initial("initial_1", region=MASK), start),
+        knobs=(
+            Knob("weight of style 2", (("bank_2", "weight"),)),
+            steps_knob(*(f"invert_{kind}" for kind in kinds)),
+            *size_knobs(*(f"{kind}_sized" for kind in kinds), "mask_sized"),
+        ),
+        bank=Out("bank_2", "bank"),
+    )
+
+
+def keep_block() -> Block:
+    """From two pictures and a mask to a bank and an initial latent."""
+    return block(
+        "invert",
+        "Invert both pictures",
+        (prompt(), *latent_of("content", SIDE), *latent_of("style", SIDE)),
+        (inversion("content"), inversion("style")),
+        painted_mask(),
+        (bank(region=MASK), initial(region=MASK)),
+        knobs=(
+            Knob("strength of colours", (("initial", "strength"),)),
+            steps_knob("invert_content", "invert_style"),
+            *size_knobs("content_sized", "style_sized", "mask_sized"),
+        ),
+    )
+
+
+def encode_block() -> Block:
+    """Three pictures at the working size, and their latents."""
+    kinds = ("content", "style", "style_2")
+    stack = tuple(node for kind in kinds for node in latent_of(kind, SIDE))
+    names = {f"latent_{i}": Out(f"{kind}_latent", "LATENT") for i, kind in enumerate(kinds)}
+    titles = {
+        "portrait_latent": names["latent_0"],
+        "style_latent": names["latent_1"],
+        "style_2_latent": names["latent_2"],
+    }
+    return block(
+        "encode", "Encode the pictures", stack, knobs=size_knobs(*(f"{kind}_sized" for kind in kinds)), **titles
+    )
 
 
 def phrase(number: int) -> tuple[Node, Node]:
@@ -107,59 +145,59 @@ def phrase(number: int) -> tuple[Node, Node]:
     return image, mask
 
 
-def word_masks() -> Group:
-    """The words' masks, and each alone."""
-    inputs = {
-        "model": Out("checkpoint", "MODEL"),
-        "clip": Out("checkpoint", "CLIP"),
-        "latent": Out("content_latent", "LATENT"),
-        "words": "person, background",
-    }
+def words_block() -> Block:
+    """From latents and the words' masks to a bank and an initial latent, each style in its region."""
+    kinds = ("content", "style", "style_2")
+    add, start = second_style(Out("mask_1", "MASK"))
+    first = {"region": Out("mask_0", "MASK")}
+    return block(
+        "invert",
+        "Invert, each style in its region",
+        (prompt(), Node("masks_image", "MaskToImage", {"mask": Out("regions", "masks")}), *phrase(0), *phrase(1)),
+        tuple(inversion(kind) for kind in kinds),
+        (bank(**first), add, initial("initial_1", **first), start),
+        knobs=(steps_knob(*(f"invert_{kind}" for kind in kinds)),),
+        bank=Out("bank_2", "bank"),
+        portrait_latent=Out("content_latent", "LATENT"),
+        style_latent=Out("style_latent", "LATENT"),
+        style_2_latent=Out("style_2_latent", "LATENT"),
+    )
+
+
+def found_by_words() -> Group:
+    """The encoded pictures, and where the words are seen."""
+    inputs = {"model": MODEL, "clip": CLIP, "latent": Out("content_latent", "LATENT"), "words": "person, background"}
     find = Node("regions", "MagicStyleRegionsFromWords", inputs)
-    batch = Node("masks_image", "MaskToImage", {"mask": Out("regions", "masks")})
-    look = Node("masks_preview", "PreviewImage", {"images": Out("masks_image", "IMAGE")}, size=(360, 300))
-    return Group("Regions: found by words", ((find, batch, look), (*phrase(0), *phrase(1))))
+    look = Node(
+        "masks_preview", "MaskPreview", {"mask": Out("regions", "masks")}, title="What was found", size=(300, 260)
+    )
+    return Group("Regions from words", ((encode_block(), find, look),))
 
 
-def finish(prefix: str) -> tuple[Group, Group]:
-    """Sampling and result."""
-    return sampling(), result(Out("sample", "output"), prefix)
-
-
-PORTRAIT = picture("content", "Content: the portrait", "portrait.png")
-
-TWO_STYLES = Workflow(
+TWO_STYLES = page(
     "two_styles_by_mask",
-    (
-        start(TWO_NOTE),
-        *lanes("style", "style_2"),
-        (
-            painted_mask(),
-            Group("Everywhere else", ((Node("rest", "InvertMask", {"mask": Out("mask", "MASK")}),),)),
-        ),
-        (fusion({"region": Out("mask", "MASK")}, {"region": Out("rest", "MASK")}),),
-        finish("magicstyle/two_styles"),
-    ),
+    TWO_NOTE,
+    (load_checkpoint(),),
+    portrait_and_styles(2),
+    work(two_styles_block(), patch(bank=Out("bank_2", "bank")), paint_block()),
+    result(IMAGE, "magicstyle/two_styles"),
 )
 
-KEEP_BACKGROUND = Workflow(
+KEEP_BACKGROUND = page(
     "portrait_keep_background",
-    (
-        start(KEEP_NOTE),
-        *lanes("style"),
-        (painted_mask(),),
-        (fusion({"region": Out("mask", "MASK")}),),
-        finish("magicstyle/portrait"),
-    ),
+    KEEP_NOTE,
+    (load_checkpoint(),),
+    portrait_and_styles(),
+    work(keep_block(), patch(), paint_block()),
+    result(IMAGE, "magicstyle/portrait"),
 )
 
-WORDS = Workflow(
+WORDS = page(
     "regions_from_words",
-    (
-        start(WORDS_NOTE),
-        *lanes("style", "style_2"),
-        (word_masks(),),
-        (fusion({"region": Out("mask_0", "MASK")}, {"region": Out("mask_1", "MASK")}),),
-        finish("magicstyle/words"),
-    ),
+    WORDS_NOTE,
+    (load_checkpoint(),),
+    portrait_and_styles(2),
+    found_by_words(),
+    work(words_block(), patch(bank=Out("bank_2", "bank")), paint_block()),
+    result(IMAGE, "magicstyle/words"),
 )

@@ -2,93 +2,124 @@
 
 from __future__ import annotations
 
-from .describe import Group, Node, Note, Out, Workflow
-from .portrait_stylization import content_lane, ddim, inversion, inversion_below, sampling
-from .stock import load_checkpoint, picture, prompt, result
+from .describe import Block, Group, Knob, Node, Out
+from .parts import (
+    IMAGE,
+    PURPLE,
+    block,
+    features,
+    initial,
+    inversion,
+    latent_of,
+    noise,
+    page,
+    paint_block,
+    patch,
+    pictures,
+    result,
+    size_knobs,
+    steps_knob,
+    work,
+)
+from .stock import MODEL, load_checkpoint, load_picture, prompt
 
 SAVE_NOTE = """## Save a style
 
-1. Choose an **SD1.5 checkpoint** and a **style picture**.
-2. Press **Run**. The style is inverted and saved to `output/magicstyle`; as `latents` it takes under 2 MB.
-3. Look at the picture on the right: it is the style sampled back from its noise. If it is not your style
-   picture, raise `steps`.
+1. Choose an **SD1.5 checkpoint** and a **Style picture**.
+2. Press **Run**. The style is inverted and saved to *output/magicstyle*; as latents it takes under 2 MB.
+3. Look at **Result**: it is the style sampled back from its noise. If it is not your style picture, raise *steps*.
 
-**What to change first**: `filename_prefix` in *Save Feature Bank*, one name per style.
+### What to change first
+
+*filename_prefix* in *Save Feature Bank*, one name per style.
 
 Then open *style_library_apply*.
 """
 APPLY_NOTE = """## Paint with a saved style
 
-1. Choose the **checkpoint that the style was saved with** and your **portrait**.
+1. Choose the **checkpoint that the style was saved with** and your **Portrait**.
 2. Choose the saved style in *Load Feature Bank*. Not listed? Press *R* to refresh, or run *style_library_save*.
 3. Press **Run**.
 
-**What to change first**: the style in *Load Feature Bank*, then `query_preservation` in *FFA Model Patcher*.
+### What to change first
+
+The style in *Load Feature Bank*, then *query_preservation* in *FFA Model Patcher*.
 
 The portrait needs the same steps and scheduler as the saved style; the summary says when they differ.
 """
 
 
-def save_group() -> Group:
-    """The style alone as a bank, and its file."""
-    features = Out("invert_style", "features")
-    bank = Node("bank", "MagicStyleFeatureBank", {"content": features, "style": features}, title="Bank of the style")
-    save = Node("save_bank", "MagicStyleSaveFeatureBank", {"bank": Out("bank", "bank")})
-    return Group("Save the style", ((bank, save),), color="#a1309b")
+def style_block() -> Block:
+    """The style alone as a bank, its trajectory kept."""
+    alone = Node("bank", "MagicStyleFeatureBank", {"content": features("style"), "style": features("style")})
+    return block(
+        "invert",
+        "Invert the style",
+        (prompt(), *latent_of("style", 512)),
+        (inversion("style", storage="latents"), alone),
+        knobs=(steps_knob("invert_style"), *size_knobs("style_sized")),
+        latent=noise("style"),
+        sigmas=Out("invert_style", "sigmas"),
+    )
 
 
-def reconstruction() -> Group:
+def back_block() -> Block:
     """The style sampled back from its noise, by the plain model."""
-    sigmas, noise = Out("invert_style", "sigmas"), Out("invert_style", "noise")
-    return ddim(Out("checkpoint", "MODEL"), sigmas, noise, "Does it reconstruct?")
+    sigmas, latent = Out("invert_style", "sigmas"), noise("style")
+    plain = paint_block(title="Sample the style back", model=MODEL, sigmas=sigmas, latent_image=latent)
+    return Block(plain.key, plain.title, plain.stacks, plain.knobs, {**plain.names, sigmas: "sigmas", latent: "latent"})
 
 
-def small_inversion(kind: str, title: str) -> Node:
-    """An inversion that keeps the trajectory alone."""
-    node = inversion(kind, title)
-    return Node(node.key, node.type, {**node.inputs, "storage": "latents"})
-
-
-def apply_group() -> Group:
-    """The saved style with a new portrait, and the patched model."""
-    load = {"bank_name": "style_00001_.safetensors", "content": Out("invert_content", "features")}
-    patch = {"model": Out("checkpoint", "MODEL"), "bank": Out("bank", "bank")}
-    noise = {"content": Out("invert_content", "noise"), "style": Out("bank", "noise")}
-    stack = (
-        Node("bank", "MagicStyleLoadFeatureBank", load),
-        Node("patch", "MagicStylePatchFFA", patch),
-        Node("initial", "MagicStyleInitialLatent", noise),
-    )
-    return Group("Feature fusion with the saved style", (stack,), color="#a1309b")
-
-
-def _start(note: str) -> tuple[Group, Group]:
-    return (
-        Group("Start here", ((Note("note", note),),), color="#b08d45"),
-        Group("Model", ((load_checkpoint(), prompt()),)),
+def portrait_block() -> Block:
+    """The portrait inverted for a saved style."""
+    return block(
+        "invert",
+        "Invert the portrait",
+        (prompt(), *latent_of("content", 512)),
+        (inversion("content"),),
+        knobs=(steps_knob("invert_content"), *size_knobs("content_sized")),
+        features=features("content"),
+        noise=noise("content"),
     )
 
 
-SAVE = Workflow(
+def paint_with_saved_style() -> Block:
+    """From the portrait's noise with the saved style's colours to a picture."""
+    plain = paint_block()
+    start = initial(style=Out("bank", "noise"))
+    names = {**plain.names, noise("content"): "noise", Out("bank", "noise"): "style noise"}
+    knobs = (Knob("strength of colours", (("initial", "strength"),)),)
+    return Block(plain.key, plain.title, ((start,), *plain.stacks), knobs, names)
+
+
+SAVE = page(
     "style_library_save",
-    (
-        _start(SAVE_NOTE),
-        inversion_below(
-            picture("style", "Style: the picture to paint like", "style.png"),
-            small_inversion("style", "Style"),
-            "Inversion of the style",
-        ),
-        (save_group(),),
-        (reconstruction(), result(Out("sample", "output"), "magicstyle/reconstruction")),
+    SAVE_NOTE,
+    (load_checkpoint(),),
+    pictures(load_picture("style", "Style picture")),
+    Group(
+        "Invert and save the style",
+        ((style_block(), Node("save_bank", "MagicStyleSaveFeatureBank", {"bank": Out("bank", "bank")}), back_block()),),
+        PURPLE,
     ),
+    result(IMAGE, "magicstyle/reconstruction"),
 )
 
-APPLY = Workflow(
+SAVED_STYLE = {"bank_name": "style_00001_.safetensors", "content": features("content")}
+APPLY = page(
     "style_library_apply",
-    (
-        _start(APPLY_NOTE),
-        content_lane(),
-        (apply_group(),),
-        (sampling(), result(Out("sample", "output"), "magicstyle/portrait")),
+    APPLY_NOTE,
+    (load_checkpoint(),),
+    Group(
+        "Your portrait, a saved style",
+        (
+            (
+                load_picture("content", "Portrait"),
+                portrait_block(),
+                Node("bank", "MagicStyleLoadFeatureBank", SAVED_STYLE),
+            ),
+        ),
     ),
+    work(patch(), paint_with_saved_style()),
+    result(IMAGE, "magicstyle/portrait"),
 )

@@ -1,0 +1,163 @@
+"""The parts that our workflows are made of: a page of columns, and the blocks in which the inner work is folded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from .describe import Block, Group, Item, Knob, Node, Note, Out, Workflow
+from .stock import CLIP, MODEL, VAE, encoded, load_picture, prompt, save, sized
+
+SMALL = (280, 300)  # of a picture, where more than two stand below each other
+GOLD, PURPLE, GREEN = "#b08d45", "#a1309b", "#8a8"
+PATCHED, BANK, START = Out("patch", "model"), Out("bank", "bank"), Out("initial", "latent")
+SIGMAS, EMPTY = Out("invert_content", "sigmas"), Out("prompt", "CONDITIONING")
+IMAGE = Out("decode", "IMAGE")
+# what the sockets of blocks are called
+NAMES = {
+    MODEL: "model",
+    CLIP: "clip",
+    VAE: "vae",
+    Out("content", "IMAGE"): "portrait",
+    Out("style", "IMAGE"): "style picture",
+    Out("style_2", "IMAGE"): "style picture 2",
+    Out("content", "MASK"): "painted mask",
+    Out("content_sized", "IMAGE"): "portrait",
+    PATCHED: "model",
+    BANK: "bank",
+    START: "latent",
+    SIGMAS: "sigmas",
+    EMPTY: "conditioning",
+    IMAGE: "image",
+}
+
+
+def page(name: str, note: str, model: tuple[Item, ...], *columns: Group, width: int = 360) -> Workflow:
+    """What to read and which model on the left, then a group a column."""
+    first = Group("Start here", ((Note("note", note, width),),), GOLD), Group("Model", (model,))
+    return Workflow(name, (first, *((group,) for group in columns)))
+
+
+def pictures(*loaders: Node) -> Group:
+    """The user's pictures."""
+    return Group("Your pictures", (loaders,))
+
+
+def portrait_and_styles(count: int = 1) -> Group:
+    """A portrait and some style pictures, called content, style, style_2, .."""
+    titles = (
+        {"style": "Style picture"} if count == 1 else {style_key(i): f"Style picture {i + 1}" for i in range(count)}
+    )
+    loaders = [load_picture("content", "Portrait"), *(load_picture(*entry) for entry in titles.items())]
+    return pictures(*(replace(node, size=SMALL if count > 1 else None) for node in loaders))
+
+
+def style_key(index: int) -> str:
+    """style, style_2, style_3, .."""
+    return "style" if index == 0 else f"style_{index + 1}"
+
+
+def work(*items: Item) -> Group:
+    """The column in which the picture is painted."""
+    return Group("Paint the portrait like the style", (items,), PURPLE)
+
+
+def result(image: Out, prefix: str, *others: Node) -> Group:
+    """The column with the result."""
+    return Group("Result", ((save(image, prefix), *others),), GREEN)
+
+
+def block(key: str, title: str, *stacks: tuple[Node, ...], knobs: tuple[Knob, ...] = (), **names: Out) -> Block:
+    """A block whose sockets have the usual names, or those given as name=output."""
+    own = {out: name.replace("_", " ") for name, out in names.items()}
+    return Block(key, title, stacks, knobs, {**NAMES, **own})
+
+
+def size_knobs(*keys: str) -> tuple[Knob, ...]:
+    """Width and height of several scaling nodes, together."""
+    return tuple(Knob(name, tuple((key, name) for key in keys)) for name in ("width", "height"))
+
+
+def steps_knob(*keys: str) -> Knob:
+    """The steps of several inversions, together: they belong together."""
+    return Knob("steps", tuple((key, "steps") for key in keys))
+
+
+def latent_of(kind: str, side: int) -> tuple[Node, Node]:
+    """A picture at the working size, and its latent."""
+    picture = sized(f"{kind}_sized", Out(kind, "IMAGE"), side)
+    return picture, encoded(f"{kind}_latent", Out(picture.key, "IMAGE"))
+
+
+def inversion(kind: str, model: Out = MODEL, conditioning: Out = EMPTY, **settings: Any) -> Node:
+    """The inversion of a picture: of the portrait (content), or of a style."""
+    inputs = {"model": model, "latent": Out(f"{kind}_latent", "LATENT"), "conditioning": conditioning, **settings}
+    return Node(f"invert_{kind}", f"MagicStyleInvert{'Content' if kind == 'content' else 'Style'}", inputs)
+
+
+def features(kind: str) -> Out:
+    """What an inversion keeps."""
+    return Out(f"invert_{kind}", "features")
+
+
+def noise(kind: str) -> Out:
+    """Where an inversion ends."""
+    return Out(f"invert_{kind}", "noise")
+
+
+def bank(content: str = "content", style: str = "style", **masks: Out) -> Node:
+    """The features of the portrait and of one style."""
+    return Node("bank", "MagicStyleFeatureBank", {"content": features(content), "style": features(style), **masks})
+
+
+def initial(key: str = "initial", content: Out | None = None, style: Out | None = None, **masks: Out) -> Node:
+    """The portrait's noise with the style's colours."""
+    noises = {"content": content or noise("content"), "style": style or noise("style")}
+    return Node(key, "MagicStyleInitialLatent", {**noises, **masks})
+
+
+def invert_block(
+    side: int = 512, *, content: Mapping[str, Any] | None = None, style: Mapping[str, Any] | None = None
+) -> Block:
+    """From pictures to a bank and an initial latent; `content` and `style` are settings of the two inversions."""
+    return block(
+        "invert",
+        "Invert both pictures",
+        (prompt(), *latent_of("content", side), *latent_of("style", side)),
+        (inversion("content", **(content or {})), inversion("style", **(style or {}))),
+        (bank(), initial()),
+        knobs=(steps_knob("invert_content", "invert_style"), *size_knobs("content_sized", "style_sized")),
+    )
+
+
+def patch(model: Out = MODEL, **settings: Any) -> Node:
+    """The model that looks at the bank while it samples."""
+    return Node("patch", "MagicStylePatchFFA", {"model": model, "bank": BANK, **settings})
+
+
+def sampler(key: str = "sample", **inputs: Any) -> Node:
+    """Plain DDIM from the inverted noise: nothing added, no guidance, the inversion's own noise levels."""
+    usual = {
+        "model": PATCHED,
+        "add_noise": False,
+        "noise_seed": 0,
+        "cfg": 1.0,
+        "positive": EMPTY,
+        "negative": EMPTY,
+        "sampler": Out("ddim", "SAMPLER"),
+        "sigmas": SIGMAS,
+        "latent_image": START,
+    }
+    return Node(key, "SamplerCustom", {**usual, **inputs})
+
+
+def decoded(key: str = "decode", samples: str = "sample", vae: Out = VAE) -> Node:
+    """The picture of a sampled latent."""
+    return Node(key, "VAEDecode", {"samples": Out(samples, "output"), "vae": vae})
+
+
+def paint_block(knobs: tuple[Knob, ...] = (), sampler_name: str = "ddim", title: str = "Paint", **inputs: Any) -> Block:
+    """From an initial latent to a picture; `inputs` are the sampler's where they differ."""
+    ddim = Node("ddim", "KSamplerSelect", {"sampler_name": sampler_name})
+    return block("paint", title, (ddim, sampler(**inputs), decoded()), knobs=knobs)
