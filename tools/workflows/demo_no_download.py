@@ -12,8 +12,8 @@ NOTE = """## Try it without any download
 Press **Run**: the model and the two pictures come with the pack. It takes well under a minute, also
 without a graphics card.
 
-*Load Demo Model* knows **drawn portraits of 256x256 pixels** in a dozen techniques and nothing else; for photographs open
-*portrait_stylization* with an SD1.5 checkpoint.
+*Load Demo Model* knows **drawn portraits of 256x256 pixels** in a dozen techniques and nothing else; for photographs
+open *portrait_stylization* with an SD1.5 checkpoint.
 
 ### What to change first
 
