@@ -9,7 +9,7 @@ from typing import Any
 from .describe import Block, Group, Item, Knob, Node, Note, Out, Workflow
 from .stock import CLIP, MODEL, VAE, encoded, load_picture, prompt, save, sized
 
-SMALL = (280, 300)  # of a picture, where more than two stand below each other
+SMALL = (280, 350)  # of a picture, where more than two stand below each other
 GOLD, PURPLE, GREEN = "#b08d45", "#a1309b", "#8a8"
 PATCHED, BANK, START = Out("patch", "model"), Out("bank", "bank"), Out("initial", "latent")
 SIGMAS, EMPTY = Out("invert_content", "sigmas"), Out("prompt", "CONDITIONING")
