@@ -10,7 +10,7 @@ from magicstyle.tests.workflows.provide import provide
 OUTPUTS = -20  # where links inside a subgraph end that go on outside
 TITLE, HEADING = 30, 65  # heights of a node's title and of a group's heading
 # what the frontend shows at 60 % or more in a window of 1600x900
-WIDEST, HIGHEST = 2000, 1280
+WIDEST, HIGHEST = 2000, 1200
 MOST_NODES = 11
 
 pytestmark = pytest.mark.parametrize("name", graphs.NAMES)

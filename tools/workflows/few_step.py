@@ -13,7 +13,7 @@ from .parts import (
     page,
     paint_block,
     patch,
-    portrait_and_styles,
+    portrait_and_style,
     result,
     size_knobs,
     work,
@@ -81,7 +81,7 @@ WORKFLOW = page(
         ),
         few_step_model(),
     ),
-    portrait_and_styles(),
+    portrait_and_style(),
     work(noising_block(), patch(LCM), paint_block((Knob("noise_seed", (("sample", "noise_seed"),)),), "lcm")),
     result(IMAGE, "magicstyle/few_steps"),
 )

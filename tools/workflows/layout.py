@@ -23,7 +23,7 @@ PREVIEW = {"LoadImage": (300, 350), "SaveImage": (420, 500), "PreviewImage": (30
 FOLDED = {"SamplerCustom"}  # classes of the host with widgets that Nodes 2.0 folds away
 
 
-NOTE_LINE, NOTE_HEADING, NOTE_PARAGRAPH, NOTE_FRAME, NOTE_CHARACTER = 17, 34, 6, 40, 5.4
+NOTE_LINE, NOTE_HEADING, NOTE_PARAGRAPH, NOTE_FRAME, NOTE_CHARACTER = 18, 36, 8, 60, 5.6
 
 
 class Box(NamedTuple):

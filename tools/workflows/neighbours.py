@@ -15,7 +15,7 @@ from .parts import (
     page,
     paint_block,
     patch,
-    portrait_and_styles,
+    portrait_and_style,
     result,
     sampler,
     size_knobs,
@@ -118,7 +118,7 @@ CONTROLNET_AND_LORA = page(
     "controlnet_and_lora",
     CONTROL_NOTE,
     (load_checkpoint(),),
-    portrait_and_styles(),
+    portrait_and_style(),
     Group(
         "LoRA and ControlNet",
         (
@@ -145,7 +145,7 @@ SDXL_PORTRAIT = page(
     "sdxl_portrait",
     SDXL_NOTE,
     (load_checkpoint(SDXL),),
-    portrait_and_styles(),
+    portrait_and_style(),
     work(invert_block(1024, content=SDXL_LAYERS, style=SDXL_LAYERS), patch(**SDXL_LAYERS), paint_block()),
     result(IMAGE, "magicstyle/sdxl"),
 )
@@ -200,7 +200,7 @@ INPAINT_REGION = page(
     "inpaint_region",
     INPAINT_NOTE,
     (load_checkpoint(SD15_INPAINTING),),
-    portrait_and_styles(),
+    portrait_and_style(),
     work(inpainting_block(), patch(), composite_block()),
     result(Out("composite", "IMAGE"), "magicstyle/inpaint"),
 )

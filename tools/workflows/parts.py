@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from .describe import Block, Group, Item, Knob, Node, Note, Out, Workflow
 from .stock import CLIP, MODEL, VAE, encoded, load_picture, prompt, save, sized
 
-SMALL = (280, 350)  # of a picture, where more than two stand below each other
+NOTE_WIDTH = 360
 GOLD, PURPLE, GREEN = "#b08d45", "#a1309b", "#8a8"
 PATCHED, BANK, START = Out("patch", "model"), Out("bank", "bank"), Out("initial", "latent")
 SIGMAS, EMPTY = Out("invert_content", "sigmas"), Out("prompt", "CONDITIONING")
@@ -33,9 +32,9 @@ NAMES = {
 }
 
 
-def page(name: str, note: str, model: tuple[Item, ...], *columns: Group, width: int = 360) -> Workflow:
+def page(name: str, note: str, model: tuple[Item, ...], *columns: Group, title: str = "Model") -> Workflow:
     """What to read and which model on the left, then a group a column."""
-    first = Group("Start here", ((Note("note", note, width),),), GOLD), Group("Model", (model,))
+    first = Group("Start here", ((Note("note", note, NOTE_WIDTH),),), GOLD), Group(title, (model,))
     return Workflow(name, (first, *((group,) for group in columns)))
 
 
@@ -44,18 +43,15 @@ def pictures(*loaders: Node) -> Group:
     return Group("Your pictures", (loaders,))
 
 
-def portrait_and_styles(count: int = 1) -> Group:
-    """A portrait and some style pictures, called content, style, style_2, .."""
-    titles = (
-        {"style": "Style picture"} if count == 1 else {style_key(i): f"Style picture {i + 1}" for i in range(count)}
-    )
-    loaders = [load_picture("content", "Portrait"), *(load_picture(*entry) for entry in titles.items())]
-    return pictures(*(replace(node, size=SMALL if count > 1 else None) for node in loaders))
+def portrait_and_style() -> Group:
+    """A portrait and a style picture, called content and style."""
+    return pictures(load_picture("content", "Portrait"), load_picture("style", "Style picture"))
 
 
-def style_key(index: int) -> str:
-    """style, style_2, style_3, .."""
-    return "style" if index == 0 else f"style_{index + 1}"
+def two_styles() -> Group:
+    """Two style pictures, called style and style_2; the portrait stands with the model then."""
+    loaders = (load_picture("style", "Style picture 1"), load_picture("style_2", "Style picture 2"))
+    return Group("Style pictures", (loaders,))
 
 
 def work(*items: Item) -> Group:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .parts import IMAGE, invert_block, page, paint_block, patch, portrait_and_styles, result, work
+from .parts import IMAGE, invert_block, page, paint_block, patch, portrait_and_style, result, work
 from .stock import load_checkpoint
 
 NOTE = """## Portrait stylization
@@ -28,7 +28,7 @@ WORKFLOW = page(
     "portrait_stylization",
     NOTE,
     (load_checkpoint(),),
-    portrait_and_styles(),
+    portrait_and_style(),
     work(invert_block(), patch(), paint_block()),
     result(IMAGE, "magicstyle/portrait"),
 )

@@ -15,7 +15,7 @@ from .parts import (
     paint_block,
     patch,
     pictures,
-    portrait_and_styles,
+    portrait_and_style,
     result,
     size_knobs,
     steps_knob,
@@ -85,7 +85,7 @@ STYLEID = page(
     "styleid",
     STYLEID_NOTE,
     (load_checkpoint(),),
-    portrait_and_styles(),
+    portrait_and_style(),
     work(
         invert_block(content={"keep": "queries"}, style={"keep": "keys and values"}),
         patch(method="styleid", query_preservation=0.75, temperature=1.5, layers="output.6-11"),

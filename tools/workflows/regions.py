@@ -15,13 +15,14 @@ from .parts import (
     page,
     paint_block,
     patch,
-    portrait_and_styles,
+    portrait_and_style,
     result,
     size_knobs,
     steps_knob,
+    two_styles,
     work,
 )
-from .stock import CLIP, MODEL, load_checkpoint, prompt, sized
+from .stock import CLIP, MODEL, load_checkpoint, load_picture, prompt, sized
 
 TWO_NOTE = """## Two styles by mask
 
@@ -177,17 +178,18 @@ def found_by_words() -> Group:
 TWO_STYLES = page(
     "two_styles_by_mask",
     TWO_NOTE,
-    (load_checkpoint(),),
-    portrait_and_styles(2),
+    (load_checkpoint(), load_picture("content", "Portrait")),
+    two_styles(),
     work(two_styles_block(), patch(bank=Out("bank_2", "bank")), paint_block()),
     result(IMAGE, "magicstyle/two_styles"),
+    title="Model and portrait",
 )
 
 KEEP_BACKGROUND = page(
     "portrait_keep_background",
     KEEP_NOTE,
     (load_checkpoint(),),
-    portrait_and_styles(),
+    portrait_and_style(),
     work(keep_block(), patch(), paint_block()),
     result(IMAGE, "magicstyle/portrait"),
 )
@@ -195,9 +197,10 @@ KEEP_BACKGROUND = page(
 WORDS = page(
     "regions_from_words",
     WORDS_NOTE,
-    (load_checkpoint(),),
-    portrait_and_styles(2),
+    (load_checkpoint(), load_picture("content", "Portrait")),
+    two_styles(),
     found_by_words(),
     work(words_block(), patch(bank=Out("bank_2", "bank")), paint_block()),
     result(IMAGE, "magicstyle/words"),
+    title="Model and portrait",
 )
