@@ -238,6 +238,12 @@ def structure_at(curve: Sequence[Score], style: float) -> float | None:
     return None
 
 
+def reduced(picture: Image.Image, width: int = 1400) -> Image.Image:
+    """A sheet in a size and number of colours that a repository can hold."""
+    height = round(picture.height * width / picture.width)
+    return picture.resize((width, height), Image.Resampling.LANCZOS).quantize(256, kmeans=1)
+
+
 def sheet(pairs: Pairs, results: Sequence[Tensor]) -> Image.Image:
     """Some pairs with every row's result."""
     columns = [to_images(x[:SHOWN]) for x in (pairs.contents, pairs.styles, *results)]
@@ -254,7 +260,7 @@ def compare(model: HeadlessModel, count: int, recipe: Recipe) -> str:
     """All rows: writes the sheet, returns the table."""
     pairs = prepare(count)
     results = sample(model, pairs, ROWS, recipe)
-    sheet(pairs, results).save(SHEET, optimize=True)
+    reduced(sheet(pairs, results)).save(SHEET, optimize=True)
     scores = [measure(row.label, result, pairs) for row, result in zip(ROWS, results, strict=True)]
     own = psnr((model.decode(model.encode(pairs.contents * 2 - 1)) + 1) / 2, pairs.contents).mean()
     best = ", ".join(score.label for score in front(scores))

@@ -8,7 +8,6 @@ from typing import Any
 from .describe import Block, Group, Item, Knob, Node, Note, Out, Workflow
 from .stock import CLIP, MODEL, VAE, encoded, load_picture, prompt, save, sized
 
-NOTE_WIDTH = 360
 GOLD, PURPLE, GREEN = "#b08d45", "#a1309b", "#8a8"
 PATCHED, BANK, START = Out("patch", "model"), Out("bank", "bank"), Out("initial", "latent")
 SIGMAS, EMPTY = Out("invert_content", "sigmas"), Out("prompt", "CONDITIONING")
@@ -32,9 +31,11 @@ NAMES = {
 }
 
 
-def page(name: str, note: str, model: tuple[Item, ...], *columns: Group, title: str = "Model") -> Workflow:
+def page(
+    name: str, note: str, model: tuple[Item, ...], *columns: Group, title: str = "Model", width: int = 360
+) -> Workflow:
     """What to read and which model on the left, then a group a column."""
-    first = Group("Start here", ((Note("note", note, NOTE_WIDTH),),), GOLD), Group(title, (model,))
+    first = Group("Start here", ((Note("note", note, width),),), GOLD), Group(title, (model,))
     return Workflow(name, (first, *((group,) for group in columns)))
 
 

@@ -21,7 +21,7 @@ In *FFA Model Patcher*:
 
 In *Invert both pictures*: the working size, in multiples of 8, and the steps.
 
-A double click on the corner of *Invert both pictures* or *Paint* opens it: inside are the separate nodes.
+The button in the corner of *Invert both pictures* and *Paint* opens them: inside are the separate nodes.
 """
 
 WORKFLOW = page(
