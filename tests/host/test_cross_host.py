@@ -88,7 +88,8 @@ def test_both_invert_to_the_same_noise(demo, in_comfyui, in_headless):
 
 
 def test_both_reconstruct_the_same(demo, headless, in_comfyui, in_headless):
-    (noise, _, sigmas, _), _ = in_comfyui
+    content, _ = in_comfyui
+    noise, _, sigmas, *_ = content
     plain = reconstruct(headless, in_headless[0], Recipe(steps=STEPS))
     assert difference(plain, sampled(demo[0], demo, noise, sigmas)) < TOLERANCE
 
@@ -116,7 +117,7 @@ def painted(demo, bank, start, method):
     patched = PatchFFA.execute(
         model=demo[0], bank=bank, layers="output.6-11", start_percent=0.0, end_percent=1.0, **knobs
     ).args[0]
-    noise, _, sigmas, _ = start
+    noise, _, sigmas, *_ = start
     return sampled(patched, demo, noise, sigmas)
 
 
