@@ -676,8 +676,10 @@ def test_what_a_crop_takes_is_said_and_the_top_is_kept(tmp_path, pictures, capsy
 
 
 def process(*arguments, **more):
+    """A Python of its own that can be interrupted, also where the tests run in the background, which ignores SIGINT."""
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)} if os.name == "posix" else {}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heard, **more)
 
 
 def test_the_folder_itself_can_be_run(tmp_path):
