@@ -18,20 +18,18 @@ method asks besides: the content's features, or the running stream's own in meth
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .adain import ChannelStatistics
-from .attention import LOG_ZERO, Kernel, Source, attend, log_weight
+from .attention import LOG_ZERO, Kernel, Source, attend
 from .bank import FeatureBank
 from .errors import MagicStyleError
-from .features import AttentionFeatures
 from .ranges import check_range, check_temperature, check_weight
-from .scene import Scene, StyleFeatures, coverage, shares
+from .scene import Scene, StyleFeatures
+from .sources import align, content_source, preserve_query, source, style_source, style_sources, styles_or_content
 
 # Portrait Diffusion (2312.02212): 35 of 50 steps ask with the content's queries alone; guidance of the later ones
 SAC_EARLY = 35 / 50
@@ -81,24 +79,24 @@ def fuse(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
 
 def feature_fusion(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """FFA: styles and content in one softmax, asked with preserved queries; with nothing left, the stream itself."""
-    asked = [*style_sources(scene, settings), *content_source(scene, settings.content_weight)]
+    asked = [*style_sources(scene, settings.style_weight), *content_source(scene, settings.content_weight)]
     q = preserve_query(scene, settings.query_preservation)
-    return attend(kernel, q, asked or [_source(scene.live)], settings.temperature)
+    return attend(kernel, q, asked or [source(scene.live)], settings.temperature)
 
 
 def style_injection(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """StyleID (Chung et al., CVPR 2024, eq. 5 and 6): the styles' keys and values alone, preserved queries."""
     q = preserve_query(scene, settings.query_preservation)
-    return attend(kernel, q, _styles_or_content(scene, settings), settings.temperature)
+    return attend(kernel, q, styles_or_content(scene, settings.style_weight), settings.temperature)
 
 
 def style_attention_control(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """Portrait Diffusion's SAC (Liu et al. 2023): early A(Q_c), later A(Q_c) + w (A(Q_t) - A(Q_c)), A asking styles."""
-    asked = _styles_or_content(scene, settings)
+    asked = styles_or_content(scene, settings.style_weight)
     if scene.moment.progress < SAC_EARLY:
         return attend(kernel, scene.content.q, asked)
     # the same keys for both: one call with the queries side by side
-    both = attend(kernel, torch.cat([scene.content.q, scene.live.q], dim=1), [_twice(source) for source in asked])
+    both = attend(kernel, torch.cat([scene.content.q, scene.live.q], dim=1), [_twice(each) for each in asked])
     preserved, free = both.chunk(2, dim=1)
     return torch.lerp(preserved, free, SAC_GUIDANCE)
 
@@ -106,32 +104,31 @@ def style_attention_control(kernel: Kernel, scene: Scene, settings: FusionSettin
 def style_enhanced_control(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """ZePo's SEAC (Liu et al. 2024): softmax([Q~ K_c', lambda Q~ K_s']) [V_c; V_s]."""
     q = preserve_query(scene, settings.query_preservation)
-    return attend(kernel, q, [_source(scene.content), *style_sources(scene, settings, SEAC_SCALE)])
+    return attend(kernel, q, [source(scene.content), *style_sources(scene, settings.style_weight, SEAC_SCALE)])
 
 
 def style_transfer_reweighted(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """Z-STAR (Deng et al., CVPR 2024): softmax([1.2 Q_t K_s', Q_t K_t']) [V_s; V_t]."""
-    return attend(kernel, scene.live.q, [*style_sources(scene, settings, ZSTAR_SCALE), _source(scene.live)])
+    return attend(kernel, scene.live.q, [*style_sources(scene, settings.style_weight, ZSTAR_SCALE), source(scene.live)])
 
 
 def style_aligned(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """StyleAligned (Hertz et al., CVPR 2024): softmax(AdaIN(Q_t, Q_s) [K_s; AdaIN(K_t, K_s)]') [V_s; V_t]."""
     q, k = (align(scene, role) for role in "qk")
-    return attend(kernel, q, [*style_sources(scene, settings), Source(k, scene.live.v)])
+    return attend(kernel, q, [*style_sources(scene, settings.style_weight), Source(k, scene.live.v)])
 
 
 def reference_self_attention(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """MagicFace's RSA (Wang et al. 2024): softmax([Q_t K_t', Q_t K_i' + w M_i]) [V_t; V_i], M_i = 0 leaving out."""
     references = [
-        _style_source(style, settings.style_weight * style.weight, bias=_reference_bias(style))
-        for style in scene.styles
+        style_source(style, settings.style_weight * style.weight, bias=_reference_bias(style)) for style in scene.styles
     ]
-    return attend(kernel, scene.live.q, [_source(scene.live), *references])
+    return attend(kernel, scene.live.q, [source(scene.live), *references])
 
 
 def mutual_self_attention(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """MasaCtrl (Cao et al., ICCV 2023, eq. 3): the running queries ask the content's keys and values."""
-    return attend(kernel, scene.live.q, [_source(scene.content)])
+    return attend(kernel, scene.live.q, [source(scene.content)])
 
 
 def content_injection(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
@@ -141,62 +138,6 @@ def content_injection(kernel: Kernel, scene: Scene, settings: FusionSettings) ->
     return attend(kernel, q, [Source(k, scene.live.v)])
 
 
-def preserve_query(scene: Scene, preservation: float) -> Tensor:
-    """g Q_c + (1 - g) Q_t: b n c."""
-    if preservation == 0.0:
-        return scene.live.q
-    return torch.lerp(scene.live.q, scene.content.q, preservation)
-
-
-def style_sources(scene: Scene, settings: FusionSettings, logit_scale: float = 1.0) -> list[Source]:
-    """Every style as a source; `logit_scale` multiplies its logits."""
-    found = [_style_source(style, settings.style_weight * style.weight) for style in scene.styles]
-    return found if logit_scale == 1.0 else [source._replace(k=source.k * logit_scale) for source in found]
-
-
-def content_source(scene: Scene, weight: float) -> list[Source]:
-    """The content as a source of weight w_c + 1 - coverage: where no style acts its own features do; none for 0."""
-    covered = coverage(scene.styles)
-    if covered is None:
-        return [_source(scene.content, math.log(weight))] if weight > 0.0 else []
-    return [_source(scene.content, log_weight(weight + 1.0 - covered))]
-
-
-def align(scene: Scene, role: str) -> Tensor:
-    """The running features with the styles' mean and deviation per channel, shared out by weight and region: b n c."""
-    x = getattr(scene.live, role)
-    if not scene.styles:
-        return x
-    own = ChannelStatistics.of_tokens(x)
-    theirs = [ChannelStatistics.of_tokens(getattr(style.features, role), style.style_mask) for style in scene.styles]
-    parts = shares(scene.styles, x)
-    rest = 1.0 - sum(parts)
-    mean, std = (
-        sum(part * moment[i] for part, moment in zip(parts, theirs, strict=True)) + rest * own[i] for i in (0, 1)
-    )
-    return (x - own.mean) / own.std * std + mean
-
-
-def _styles_or_content(scene: Scene, settings: FusionSettings) -> list[Source]:
-    """The styles alone, and the content where none acts."""
-    covered = coverage(scene.styles)
-    if not scene.styles:
-        return [_source(scene.content)]
-    rest = [] if covered is None else [_source(scene.content, log_weight(1.0 - covered))]
-    return [*style_sources(scene, settings), *rest]
-
-
-def _source(features: AttentionFeatures, weight: float | Tensor = 0.0) -> Source:
-    return Source(features.k, features.v, weight)
-
-
-def _style_source(style: StyleFeatures, weight: float, bias: Tensor | None = None) -> Source:
-    if bias is None and style.style_mask is not None:
-        bias = log_weight(style.style_mask)
-    region = math.log(weight) if style.region is None else log_weight(weight * style.region)
-    return Source(style.features.k, style.features.v, region, bias)
-
-
 def _reference_bias(style: StyleFeatures) -> Tensor:
     mask = style.style_mask
     if mask is None:
@@ -204,10 +145,10 @@ def _reference_bias(style: StyleFeatures) -> Tensor:
     return torch.where(mask > 0.0, RSA_WEIGHT * mask, LOG_ZERO)
 
 
-def _twice(source: Source) -> Source:
+def _twice(asked: Source) -> Source:
     """The source for two sets of queries side by side."""
-    weight = source.log_weight
-    return source._replace(log_weight=torch.cat([weight, weight], dim=1)) if isinstance(weight, Tensor) else source
+    weight = asked.log_weight
+    return asked._replace(log_weight=torch.cat([weight, weight], dim=1)) if isinstance(weight, Tensor) else asked
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ WITH_HOST = {
     "core/preview": ("test_preview",),
     "core/placement": ("test_storage", "test_inversion_run"),
     "core/fusion": ("test_methods", "test_defaults", "test_storage"),
+    "core/sources": ("test_methods", "test_regions"),
     "core": ("test_storage", "test_regions"),
     "attention_patches/words": ("test_word_regions",),
     "attention_patches/host/conds": ("test_areas", "test_methods"),

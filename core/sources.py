@@ -1,0 +1,74 @@
+"""What a fusion asks, and with which queries: the styles, the content and the running stream as sources.
+
+Letters: b rows, n tokens of the running picture, c channels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .adain import ChannelStatistics
+from .attention import Source, log_weight
+from .features import AttentionFeatures
+from .scene import Scene, StyleFeatures, coverage, shares
+
+
+def preserve_query(scene: Scene, preservation: float) -> Tensor:
+    """g Q_c + (1 - g) Q_t: b n c."""
+    if preservation == 0.0:
+        return scene.live.q
+    return torch.lerp(scene.live.q, scene.content.q, preservation)
+
+
+def style_sources(scene: Scene, weight: float, logit_scale: float = 1.0) -> list[Source]:
+    """Every style as a source; `weight` multiplies its own, `logit_scale` its logits."""
+    found = [style_source(style, weight * style.weight) for style in scene.styles]
+    return found if logit_scale == 1.0 else [asked._replace(k=asked.k * logit_scale) for asked in found]
+
+
+def content_source(scene: Scene, weight: float) -> list[Source]:
+    """The content as a source of weight w_c + 1 - coverage: where no style acts its own features do; none for 0."""
+    covered = coverage(scene.styles)
+    if covered is None:
+        return [source(scene.content, math.log(weight))] if weight > 0.0 else []
+    return [source(scene.content, log_weight(weight + 1.0 - covered))]
+
+
+def styles_or_content(scene: Scene, weight: float) -> list[Source]:
+    """The styles alone, and the content where none acts."""
+    covered = coverage(scene.styles)
+    if not scene.styles:
+        return [source(scene.content)]
+    rest = [] if covered is None else [source(scene.content, log_weight(1.0 - covered))]
+    return [*style_sources(scene, weight), *rest]
+
+
+def source(features: AttentionFeatures, weight: float | Tensor = 0.0) -> Source:
+    """Features as a source of a log weight."""
+    return Source(features.k, features.v, weight)
+
+
+def style_source(style: StyleFeatures, weight: float, bias: Tensor | None = None) -> Source:
+    """A style as a source of a weight inside its region; `bias` replaces what its mask says of each key."""
+    if bias is None and style.style_mask is not None:
+        bias = log_weight(style.style_mask)
+    region = math.log(weight) if style.region is None else log_weight(weight * style.region)
+    return Source(style.features.k, style.features.v, region, bias)
+
+
+def align(scene: Scene, role: str) -> Tensor:
+    """The running features with the styles' mean and deviation per channel, shared out by weight and region: b n c."""
+    x = getattr(scene.live, role)
+    if not scene.styles:
+        return x
+    own = ChannelStatistics.of_tokens(x)
+    theirs = [ChannelStatistics.of_tokens(getattr(style.features, role), style.style_mask) for style in scene.styles]
+    parts = shares(scene.styles, x)
+    rest = 1.0 - sum(parts)
+    mean, std = (
+        sum(part * moment[i] for part, moment in zip(parts, theirs, strict=True)) + rest * own[i] for i in (0, 1)
+    )
+    return (x - own.mean) / own.std * std + mean
