@@ -2,8 +2,8 @@
 
     python -m benchmarks.gallery              assets/examples/*.png
 
-Drawings that the demo model never saw, with the setting `strong` of the README, or StyleID's own. Regions are the
-drawings' own, as a user would paint them.
+Drawings that the demo model never saw, with the setting `strong` of docs/measurements.md, or StyleID's own.
+Regions are the drawings' own, as a user would paint them.
 """
 
 from __future__ import annotations

@@ -98,8 +98,8 @@ def test_the_attention_that_a_flag_chooses_gives_the_same_picture(row, note, tmp
             assert distance(pictures.get_tensor(storage), ours_alone(base, "features", row.layers)) <= small
 
 
-def test_the_readme_lists_the_matrix_row_by_row():
-    text = (PACK / "README.md").read_text(encoding="utf-8")
+def test_the_page_on_other_nodes_lists_the_matrix_row_by_row():
+    text = (PACK / "docs" / "neighbours.md").read_text(encoding="utf-8")
     table = text.split("| beside | tried | what holds |\n| --- | --- | --- |\n")[1].split("\n\n")[0]
     assert table.splitlines() == [f"| {' | '.join(row.summary)} |" for row in ROWS]
 
