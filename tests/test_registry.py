@@ -4,6 +4,8 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -43,9 +45,10 @@ def test_runtime_source_is_free_of_what_scanners_flag(path):
 
 
 def test_comfy_node_validate_passes(tmp_path):
-    if shutil.which("comfy") is None:
+    comfy = shutil.which("comfy", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
+    if comfy is None:
         pytest.skip("no comfy-cli found: pip install -r requirements-dev.txt")
-    command = ["comfy", "--skip-prompt", "--no-enable-telemetry", "node", "validate"]
+    command = [comfy, "--skip-prompt", "--no-enable-telemetry", "node", "validate"]
     home = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "DO_NOT_TRACK": "1"}
     result = subprocess.run(command, cwd=PACK, env=home, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr
