@@ -13,10 +13,6 @@ READABLE = 0.58  # below this scale the classic canvas hides all texts
 every_workflow = pytest.mark.parametrize("name", graphs.NAMES)
 
 
-def saved_workflow(name):
-    return graphs.read(graphs.UI_FOLDER / f"{name}.json")
-
-
 def check_opened(frontend, saved):
     """No class unknown, no node marked faulty, every link there, nothing said in the console."""
     graph = frontend.graph()
@@ -39,7 +35,7 @@ def without_titles(graph):
 
 @every_workflow
 def test_workflow_opens_without_complaint_and_queues_its_twin(frontend, name, keep_picture):
-    saved = saved_workflow(name)
+    saved = graphs.saved(name)
     frontend.load(saved)
     check_opened(frontend, saved)
     assert without_titles(frontend.api()) == graphs.api(name)
@@ -56,11 +52,11 @@ def test_workflow_opens_readable_from_the_template_browser(frontend, name, rende
         pytest.skip("this frontend has one renderer")
     frontend.set_settings({NODES_2: RENDERERS[renderer]})
     try:
-        frontend.open_template(name)
-        check_opened(frontend, saved_workflow(name))
+        frontend.open_template(graphs.title(name))
+        check_opened(frontend, graphs.saved(name))
         assert frontend.scale() >= READABLE
         boxes = frontend.boxes()
-        groups = [group["bounding"] for group in saved_workflow(name)["groups"]]
+        groups = [group["bounding"] for group in graphs.saved(name)["groups"]]
         for i, (title, *box) in enumerate(boxes):
             covered = [other for other, *second in boxes[i + 1 :] if overlap(box, second)]
             assert not covered, f"{title} lies on {covered}"
@@ -82,7 +78,7 @@ def inside(box, frame):
 def test_template_browser_shows_a_picture_for_every_workflow(frontend):
     frontend.open_templates()
     for name in graphs.NAMES:
-        width, height = frontend.thumbnail(name)
+        width, height = frontend.thumbnail(graphs.title(name))
         assert width == height >= 400
     assert frontend.complaints == []
 
@@ -118,17 +114,16 @@ def run_and_look(frontend, server, saved):
     assert frontend.complaints == []
 
 
-@pytest.mark.skipif(DEMO not in graphs.NAMES, reason=f"there is no workflows/{DEMO}.json")
 def test_three_clicks_lead_to_a_picture_without_any_download(frontend, server):
     """Template browser, our template, Run: nothing is prepared, no value is changed."""
-    frontend.open_template(DEMO)
-    run_and_look(frontend, server, saved_workflow(DEMO))
+    frontend.open_template(graphs.title(DEMO))
+    run_and_look(frontend, server, graphs.saved(DEMO))
 
 
 @pytest.mark.parametrize("name", [name for name in graphs.NAMES if name != DEMO])
 def test_run_button_gives_pictures_with_the_files_that_a_workflow_names(frontend, server, name):
     """Generated ones under those names: the checkpoint, the LoRA, the pictures, the saved style."""
-    saved = with_pictures(shrink(saved_workflow(name)))
+    saved = with_pictures(shrink(graphs.saved(name)))
     frontend.load(saved)
     run_and_look(frontend, server, saved)
 
@@ -137,7 +132,7 @@ OLD_WIDGETS = 4  # steps, scheduler, layers, storage
 
 
 def test_a_workflow_saved_before_the_newest_widgets_opens_with_their_defaults(frontend):
-    saved = saved_workflow(DEMO)
+    saved = graphs.saved(DEMO)
     for node in every_node(saved):
         if node["type"].startswith("MagicStyleInvert"):
             newer = [entry["name"] for entry in node["inputs"] if "widget" in entry][OLD_WIDGETS:]
@@ -150,7 +145,7 @@ def test_a_workflow_saved_before_the_newest_widgets_opens_with_their_defaults(fr
 
 
 def test_a_saved_choice_that_is_gone_is_named_when_run_is_pressed(frontend):
-    saved = saved_workflow(DEMO)
+    saved = graphs.saved(DEMO)
     (patcher,) = (node for node in saved["nodes"] if node["type"] == "MagicStylePatchFFA")
     patcher["widgets_values"][0] = "of_the_past"
     frontend.load(saved)
@@ -160,4 +155,4 @@ def test_a_saved_choice_that_is_gone_is_named_when_run_is_pressed(frontend):
 
 
 def test_template_browser_names_the_pack(server):
-    assert sorted(server.get("workflow_templates")[PACK_FOLDER]) == graphs.NAMES
+    assert sorted(server.get("workflow_templates")[PACK_FOLDER]) == sorted(map(graphs.title, graphs.NAMES))

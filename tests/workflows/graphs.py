@@ -9,7 +9,7 @@ from typing import Any
 
 API_FOLDER = Path(__file__).with_name("api")
 UI_FOLDER = Path(__file__).resolve().parents[2] / "workflows"
-NAMES = sorted(path.stem for path in UI_FOLDER.glob("*.json"))
+NAMES = sorted(path.stem for path in API_FOLDER.glob("*.json"))
 Graph = dict[str, dict[str, Any]]
 # the files that tests choose in the picture nodes
 CHOSEN = {
@@ -23,6 +23,21 @@ CHOSEN = {
 def read(path: Path) -> dict[str, Any]:
     """A JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def saved_files() -> dict[str, Path]:
+    """What the frontend opens, by the name under which tests know it; a file's own name is what users read."""
+    return {read(path)["extra"]["magicstyle"]: path for path in UI_FOLDER.glob("*.json")}
+
+
+def title(name: str) -> str:
+    """What the template browser calls a workflow."""
+    return saved_files()[name].stem
+
+
+def saved(name: str) -> dict[str, Any]:
+    """A workflow as the frontend opens it."""
+    return read(saved_files()[name])
 
 
 def api(name: str) -> Graph:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.parametrize("name", graphs.NAMES)
 
 @pytest.fixture
 def saved(name):
-    return graphs.read(graphs.UI_FOLDER / f"{name}.json")
+    return graphs.saved(name)
 
 
 def all_nodes(saved):

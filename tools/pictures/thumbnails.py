@@ -1,4 +1,4 @@
-"""Draw workflows/NAME.jpg, which ComfyUI's template browser shows: the graph, and below it what it is about.
+"""Draw workflows/TITLE.jpg, which ComfyUI's template browser shows: the graph, and below it what it is about.
 
     python -m tools.pictures.thumbnails
 
@@ -81,13 +81,14 @@ def thumbnail(graph: Image.Image, below: Image.Image) -> Image.Image:
 def draw(path: Path, studio: Studio) -> Path:
     """The thumbnail of one workflow."""
     workflow = json.loads(path.read_text(encoding="utf-8"))
-    graph = Image.open(SCREENSHOTS / f"{path.stem}.png").convert("RGB")
+    name = workflow["extra"]["magicstyle"]
+    graph = Image.open(SCREENSHOTS / f"{name}.png").convert("RGB")
     size = (SIDE, SIDE - GRAPH)
-    example = EXAMPLES / f"{path.stem}.png"
+    example = EXAMPLES / f"{name}.png"
     if example.exists():
         below = strip(example, size)
-    elif path.stem in PAINTED:
-        below = demo_row([*studio.pictures, studio.paint(Cell("", PAINTED[path.stem]))], size)
+    elif name in PAINTED:
+        below = demo_row([*studio.pictures, studio.paint(Cell("", PAINTED[name]))], size)
     else:
         below = core_part(graph, workflow, size)
     target = path.with_suffix(".jpg")

@@ -17,10 +17,16 @@ from . import demo_no_download, few_step, neighbours, portrait_stylization, publ
 from .definitions import NodeDefinition, parse_definitions, read_object_info
 from .describe import Workflow
 from .export import Exporter
+from .titles import title
 
 ROOT = Path(__file__).resolve().parents[2]
 UI_FOLDER = ROOT / "workflows"
 API_FOLDER = ROOT / "tests" / "workflows" / "api"
+INDEX = """# Workflows
+
+For who looks for a file: ComfyUI lists these among its templates under the pack's name, each titled by its file's name.
+Before version 0.1.0 the files were called as on the left; tools and tests call them so still.
+"""
 WORKFLOWS: tuple[Workflow, ...] = (
     portrait_stylization.WORKFLOW,
     style_library.SAVE,
@@ -51,12 +57,20 @@ def write(path: Path, content: dict[str, Any]) -> None:
     print(path.relative_to(ROOT))
 
 
+def index() -> str:
+    """The folder's README: each file, and the name under which the tools know it."""
+    names = sorted((workflow.name for workflow in WORKFLOWS), key=title)
+    rows = [f"| `{name}` | [{title(name)}](<{title(name)}.json>) |" for name in names]
+    return "\n".join((INDEX, "| name in tools and tests | file |", "| --- | --- |", *rows, ""))
+
+
 def build(definitions: dict[str, NodeDefinition]) -> None:
     """Write all files."""
     for workflow in WORKFLOWS:
         exporter = Exporter(workflow, definitions, pack_version())
-        write(UI_FOLDER / f"{workflow.name}.json", exporter.ui())
+        write(UI_FOLDER / f"{title(workflow.name)}.json", exporter.ui())
         write(API_FOLDER / f"{workflow.name}.json", exporter.api())
+    (UI_FOLDER / "README.md").write_text(index(), encoding="utf-8")
 
 
 def main() -> None:

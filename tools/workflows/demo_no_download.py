@@ -6,14 +6,15 @@ from .describe import Block, Group, Node, Out
 from .parts import bank, block, decoded, initial, inversion, page, patch, result, sampler, steps_knob, work
 from .parts import noise as end_of
 from .stock import encoded
+from .titles import called
 
-NOTE = """## Try it without any download
+NOTE = f"""## Try it without any download
 
 Press **Run**: the model and the two pictures come with the pack. It takes well under a minute, also
 without a graphics card.
 
 *Load Demo Model* knows **drawn portraits of 256x256 pixels** in a dozen techniques and nothing else; for photographs
-open *portrait_stylization* with an SD1.5 checkpoint.
+open {called("portrait_stylization")} with an SD1.5 checkpoint.
 
 ### What to change first
 

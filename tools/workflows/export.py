@@ -11,6 +11,8 @@ from .pages import JSON, Facts, Inside, Page, stable_id
 
 CORE_VERSION = "0.3.64"  # the oldest ComfyUI that the files are tested with
 FRONTEND_VERSION = "1.27.10"
+VIEW: JSON = {"ds": {"scale": 0.6, "offset": [40, 80]}, "frontendVersion": FRONTEND_VERSION}
+NAME = "magicstyle"  # under which a file says what tools and tests call its workflow
 
 
 class Exporter:
@@ -33,7 +35,7 @@ class Exporter:
             "links": [list(link) for link in page.links],
             "groups": self._groups(),
             "config": {},
-            "extra": {"ds": {"scale": 0.6, "offset": [40, 80]}, "frontendVersion": FRONTEND_VERSION},
+            "extra": {**VIEW, NAME: self.workflow.name},
             "version": 0.4,
         }
         subgraphs = [

@@ -24,6 +24,7 @@ from .parts import (
 )
 from .regions import MASK, painted_mask
 from .stock import HUB, SD15_INPAINTING, SDXL, VAE, download, file_name, load_checkpoint, prompt
+from .titles import called
 
 CANNY = f"{HUB}/comfyanonymous/ControlNet-v1-1_fp16_safetensors/resolve/main/control_v11p_sd15_canny_fp16.safetensors"
 LORA = (
@@ -65,7 +66,7 @@ In *FFA Model Patcher*:
 SDXL has attention in **output.0-5**, 36 layers of it: at 1024x1024 and 50 steps the features of one picture take 16 GB.
 *storage* **auto** keeps them when they fit, and latents otherwise; **output.3-5**, on all three nodes, takes 5 GB.
 """
-INPAINT_NOTE = """## Inpaint a region in a style
+INPAINT_NOTE = f"""## Inpaint a region in a style
 
 An inpainting checkpoint paints the region anew, in the style; the rest of the portrait stays exactly as it is.
 
@@ -77,7 +78,7 @@ An inpainting checkpoint paints the region anew, in the style; the rest of the p
 
 - Too little style: lower *query_preservation* in *FFA Model Patcher*.
 - A seam: paint the mask with a soft brush, or a little larger.
-- No inpainting checkpoint at hand: *portrait_keep_background* does it with any.
+- No inpainting checkpoint at hand: {called("portrait_keep_background")} does it with any.
 
 The portrait is inverted as it is sampled: with the mask and the masked picture that *InpaintModelConditioning* adds to
 the prompt.

@@ -22,8 +22,9 @@ from .parts import (
     work,
 )
 from .stock import MODEL, load_checkpoint, load_picture, prompt
+from .titles import called
 
-SAVE_NOTE = """## Save a style
+SAVE_NOTE = f"""## Save a style
 
 1. Choose an **SD1.5 checkpoint** and a **Style picture**.
 2. Press **Run**. The style is inverted and saved to *output/magicstyle*; as latents it takes under 2 MB.
@@ -33,12 +34,12 @@ SAVE_NOTE = """## Save a style
 
 *filename_prefix* in *Save Feature Bank*, one name per style.
 
-Then open *style_library_apply*.
+Then open {called("style_library_apply")}.
 """
-APPLY_NOTE = """## Paint with a saved style
+APPLY_NOTE = f"""## Paint with a saved style
 
 1. Choose the **checkpoint that the style was saved with** and your **Portrait**.
-2. Choose the saved style in *Load Feature Bank*. Not listed? Press *R* to refresh, or run *style_library_save*.
+2. Choose the saved style in *Load Feature Bank*. Not listed? Press *R*, or run {called("style_library_save")}.
 3. Press **Run**.
 
 ### What to change first

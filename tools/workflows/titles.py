@@ -1,0 +1,37 @@
+"""What the template browser calls every workflow: its file's name, whose number gives the order of the cards.
+
+A template of a node pack has no other title, and the search among *All Templates* finds what this name holds.
+The names on the left, under which tools and tests know a workflow, were the files' names before. A new workflow takes
+the next free number.
+"""
+
+from __future__ import annotations
+
+PACK = "MagicStyle"
+TITLES = {
+    "demo_no_download": "01 Demo, no download",
+    "portrait_stylization": "02 Portrait in a style",
+    "portrait_keep_background": "05 Portrait, background kept",
+    "two_styles_by_mask": "06 Two styles by mask",
+    "regions_from_words": "07 Regions from words",
+    "style_library_save": "08 Save a style",
+    "style_library_apply": "09 Paint with a saved style",
+    "controlnet_and_lora": "10 ControlNet and LoRA",
+    "sdxl_portrait": "11 SDXL portrait",
+    "inpaint_region": "12 Inpaint a region",
+    "few_step_noising": "13 Few steps (LCM, Lightning)",
+    "styleid": "14 StyleID as published",
+    "lora_style_with_content_injection": "15 LoRA style, portrait injected",
+}
+
+
+def title(name: str) -> str:
+    """What users call a workflow: its card's title and its file's name."""
+    if name not in TITLES:
+        raise KeyError(f"{name} has no title: give it one, with a number, in tools/workflows/titles.py.")
+    return f"{TITLES[name]} - {PACK}"
+
+
+def called(name: str) -> str:
+    """A workflow as the notes of others name it."""
+    return f"*{TITLES[name]}*"
