@@ -52,6 +52,7 @@ def test(arguments: list[str]) -> int:
     checks = {
         "ruff check": ("-m", "ruff", "check", "."),
         "ruff format": ("-m", "ruff", "format", "--check", "."),
+        "types": ("-m", "tools.check_types"),
         "pytest": ("-m", "pytest"),
     }
     failed = [name for name, command in checks.items() if announce(name) and call(python, *command)]

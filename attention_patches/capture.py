@@ -67,7 +67,8 @@ class TrajectoryRecorder:
     """Keeps the latent of each step, and the other inputs of the model once."""
 
     def __init__(self, steps: int, dtype: torch.dtype) -> None:
-        self._latents: list[Tensor | None] = [None] * steps
+        self._latents: dict[int, Tensor] = {}
+        self._steps = steps
         self._dtype = dtype
         self._together = 1
         self.inputs: Mapping[str, Input] = {}
@@ -92,6 +93,6 @@ class TrajectoryRecorder:
 
     def close(self, header: FeatureHeader, ends: NoisePair, source: Source | None = None) -> Trajectory:
         """The finished trajectory."""
-        latents = narrowed(torch.stack(self._latents), self._dtype)
+        latents = narrowed(torch.stack([self._latents[step] for step in range(self._steps)]), self._dtype)
         header = replace(header, constants=constants_of(self.inputs))
         return Trajectory(header, latents, self.inputs, ends, source=source)

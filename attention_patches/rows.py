@@ -22,7 +22,7 @@ class Rows(NamedTuple):
     A window shows a part of the content, where an area conditioning does; a style is not cut, it serves every part.
     """
 
-    count: int
+    total: int
     grid: Grid  # of the whole content
     windows: tuple[Window, ...]  # in tokens, one for each chunk
     running: Grid  # at which a window is shown: its own size, or what another node makes of it
@@ -33,12 +33,12 @@ class Rows(NamedTuple):
         grid = content.grids.get(layer)
         if grid is None:
             return None
-        windows = [
-            Window(0, 0, *grid) if window is None else window.on_grid(content.size, grid)
-            for window in plan.windows or [None] * plan.chunks
-        ]
-        if any(window is None for window in windows):
-            return None
+        windows: list[Window] = []
+        for window in plan.windows or [None] * plan.chunks:
+            shown = Window(0, 0, *grid) if window is None else window.on_grid(content.size, grid)
+            if shown is None:
+                return None
+            windows.append(shown)
         # another grid for the whole latent is another node's doing (Deep Shrink), and shows the same places
         whole = plan.latent == content.size
         if not whole and any(window.size != running for window in windows):
@@ -49,13 +49,13 @@ class Rows(NamedTuple):
         """1 or b pictures' tokens -> rows n c, cut to each chunk's window."""
         if len(set(self.windows)) == 1:
             return self.of_style(self._shown(tokens, self.windows[0]))
-        shape = (self.count // len(self.windows), -1, *tokens.shape[2:])
+        shape = (self.total // len(self.windows), -1, *tokens.shape[2:])
         return torch.cat([self._shown(tokens, window).expand(shape) for window in self.windows])
 
     def of_style(self, tokens: Tensor) -> Tensor:
         """1 or b pictures' tokens -> rows m c."""
         if tokens.shape[0] == 1:
-            return tokens.expand(self.count, *tokens.shape[1:])
+            return tokens.expand(self.total, *tokens.shape[1:])
         return tokens.repeat(len(self.windows), *(1 for _ in tokens.shape[1:]))
 
     def content_features(self, features: AttentionFeatures, like: Tensor) -> AttentionFeatures:

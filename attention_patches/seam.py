@@ -64,8 +64,7 @@ def _answer(raw: RawCall, architecture: HostArchitecture, handlers: Handlers) ->
         if handlers.missed is not None:
             handlers.missed(call.layer)
         return None
-    handler = None if call is None else handlers.of(call)
-    if handler is None:
+    if call is None or (handler := handlers.of(call)) is None:
         return None
     with put(raw.options, KEY, entry.silent):
         picture = handler(call)

@@ -93,7 +93,7 @@ def adain_map(
 def _tokens(latent: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """A latent b c h w as tokens b n c, and a mask on its grid b n."""
     tokens = rearrange(latent, "b c h w -> b (h w) c")
-    return tokens, None if mask is None else mask_to_tokens(mask, latent.shape[2:]).to(latent)
+    return tokens, None if mask is None else mask_to_tokens(mask, (latent.shape[2], latent.shape[3])).to(latent)
 
 
 def _moments(x: Tensor, axes: str) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 try:
     import fcntl
 except ImportError:  # Windows, where a file that is open cannot be removed: that is lock enough
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 SUFFIX = ".magicstyle.part"
 MOST_STEM = 40  # characters of a name, so that the longer name of its part stays legal

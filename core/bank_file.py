@@ -96,9 +96,10 @@ def load_bank(path: Path, content: ImageFeatures | None = None) -> FeatureBank:
     except (BadHeaderError, SafetensorError) as error:
         reason = f"bad {error}" if isinstance(error, BadHeaderError) else one_line(error)
         raise MagicStyleError(f"{name} is damaged or no MagicStyle bank ({reason}): save the bank again.") from error
-    if content is None and header.content is None:
-        raise MagicStyleError(f"{name} holds styles alone: connect the features of a content picture to content.")
-    content = pictures[header.content] if content is None else content
+    if content is None:
+        if header.content is None:
+            raise MagicStyleError(f"{name} holds styles alone: connect the features of a content picture to content.")
+        content = pictures[header.content]
     entries = zip(header.styles, masks, strict=True)
     return FeatureBank(content, tuple(_entry(style, pictures, own, content.header.batch) for style, own in entries))
 

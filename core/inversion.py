@@ -109,7 +109,9 @@ def sample_fixed_point_inversion(
     At most corrections + 1 calls a level, one more where the last iterate is not the kept one; fewer where all pictures
     have converged.
     """
-    grid, below, eps = sampling_grid(sigmas), 0.0, None
+    below: float | Tensor = 0.0
+    eps: Tensor | None = None
+    grid = sampling_grid(sigmas)
     last = len(grid) - 1
     for step in range(last, -1, -1):
         sigma, dt = grid[step], grid[step] - below

@@ -26,7 +26,7 @@ class LayerId(NamedTuple):
 
     block: str
     number: int
-    index: int
+    index: int  # type: ignore[assignment]  # in place of tuple.index, which nobody calls
 
     def __str__(self) -> str:
         return f"{self.block}.{self.number}.{self.index}"

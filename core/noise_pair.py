@@ -20,7 +20,7 @@ class NoisePair(NamedTuple):
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> NoisePair:
         """Both ends through one affine map of b c h w: every sampler here is linear in them."""
-        return NoisePair(*(None if end is None else change(end) for end in self))
+        return NoisePair(change(self.noise), None if self.companion is None else change(self.companion))
 
     @property
     def tensors(self) -> dict[str, Tensor]:

@@ -34,13 +34,11 @@ class Window(NamedTuple):
         pixel a on has as many tokens as the model makes of it, ceil(n / stride), and shows the nearest of the
         picture's: from round(a / stride) on, halves up, moved back where that would reach past the edge.
         """
-        sides = [
-            _side(start, length, pixels, tokens)
-            for start, length, pixels, tokens in zip(self[:2], self.size, picture, grid, strict=True)
-        ]
-        if None in sides:
+        rows = _side(self.top, self.height, picture[0], grid[0])
+        columns = _side(self.left, self.width, picture[1], grid[1])
+        if rows is None or columns is None:
             return None
-        (top, height), (left, width) = sides
+        (top, height), (left, width) = rows, columns
         return Window(top, left, height, width)
 
 

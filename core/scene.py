@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -44,13 +45,13 @@ def coverage(styles: Sequence[StyleFeatures]) -> Tensor | None:
 
     Regions of different pictures add up, those of copies of one picture do not.
     """
-    if not styles or any(style.region is None for style in styles):
-        return None
     pictures: dict[int, Tensor] = {}
     for place, style in enumerate(styles):
+        if style.region is None:
+            return None
         key = -1 - place if style.picture is None else style.picture
         pictures[key] = torch.maximum(pictures[key], style.region) if key in pictures else style.region
-    return sum(pictures.values()).clamp(max=1.0)
+    return reduce(torch.add, pictures.values()).clamp(max=1.0) if pictures else None
 
 
 def shares(styles: Sequence[StyleFeatures], like: Tensor) -> list[Tensor]:
@@ -58,5 +59,5 @@ def shares(styles: Sequence[StyleFeatures], like: Tensor) -> list[Tensor]:
     ones = torch.ones(1, like.shape[1])
     masses = [style.weight * (ones if style.region is None else style.region) for style in styles]
     covered = coverage(styles)
-    scale = (ones if covered is None else covered) / sum(masses).clamp(min=math.exp(LOG_ZERO))
+    scale = (ones if covered is None else covered) / reduce(torch.add, masses).clamp(min=math.exp(LOG_ZERO))
     return [(mass * scale).to(like).unsqueeze(2) for mass in masses]

@@ -50,4 +50,4 @@ def write_tensors(file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mappi
 
 def raw_bytes(tensor: Tensor) -> memoryview:
     """What a tensor of any shape is in memory and in a file."""
-    return memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data

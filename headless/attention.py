@@ -44,7 +44,7 @@ class Place(NamedTuple):
 
     name: str  # of its module
     halvings: int  # of the latent's grid
-    module: nn.Module
+    module: Any  # diffusers' attention
 
 
 class DiffusersUnet(Architecture[ProcessorCall]):
@@ -95,8 +95,8 @@ class DiffusersUnet(Architecture[ProcessorCall]):
         return None if module is None else ResNetFacts(RESNET, module.in_channels)
 
     @property
-    def resnet_module(self) -> nn.Module | None:
-        """up_blocks[1].resnets[1] where two layers make a block."""
+    def resnet_module(self) -> Any:
+        """up_blocks[1].resnets[1] where two layers make a block, or None."""
         if RESNET not in self.places:
             return None
         block, place = divmod(RESNET.number, self._network.config.layers_per_block + 1)
@@ -138,7 +138,7 @@ class Hooks:
             return None
         x, *others = inputs
         plan = RowPlan(latent=self.latent_grid)
-        call = ResNetCall(RESNET, tuple(x.shape[2:]), plan, rearrange(x, "b c h w -> b (h w) c"))
+        call = ResNetCall(RESNET, (x.shape[2], x.shape[3]), plan, rearrange(x, "b c h w -> b (h w) c"))
         return rearrange(self.handlers.resnet(call), "b (h w) c -> b c h w", h=x.shape[2]), *others
 
 

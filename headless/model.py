@@ -98,7 +98,7 @@ class HeadlessModel:
     @torch.inference_mode()
     def denoised(self, x: Tensor, sigma: Tensor) -> Tensor:
         """x = x0 + sigma eps -> the estimate of x0; sigma b is rounded to timesteps as ComfyUI does."""
-        self.hooks.latent_grid = tuple(x.shape[2:])
+        self.hooks.latent_grid = (x.shape[2], x.shape[3])
         spread = sigma.view(-1, 1, 1, 1)
         scaled = (x / (spread**2 + 1.0).sqrt()).to(self._unet.dtype)
         prompt = self._prompt.expand(x.shape[0], -1, -1)

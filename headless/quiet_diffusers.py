@@ -11,4 +11,4 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 try:
     import torchvision  # noqa: F401
 except Exception:  # a torchvision built for another torch fails in many ways
-    sys.modules["torchvision"] = None  # as if it were not installed
+    sys.modules["torchvision"] = None  # type: ignore[assignment]  # as if it were not installed

@@ -58,7 +58,7 @@ class _OneLook(comfy.samplers.Sampler):
 
 def look(model: Any, samples: Tensor, conditioning: list[Any], noise_level: float, seed: int) -> WordReader:
     """The attention maps of a picture's latent with some noise on it."""
-    reader = WordReader(tuple(samples.shape[2:]))
+    reader = WordReader((samples.shape[2], samples.shape[3]))
     sigma = model.get_model_object("model_sampling").percent_to_sigma(1.0 - noise_level)
     reading = install_word_reader(plain_model(model)[0], reader)
     noise = comfy.sample.prepare_noise(samples, seed)

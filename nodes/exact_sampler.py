@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..attention_patches.host import erases, latent_share
+from ..attention_patches.protocols import Denoiser
 from ..core.errors import MagicStyleError
 from ..core.inversion import sampling_grid
 from ..core.ranges import check_finite
@@ -57,7 +58,7 @@ def exact_sampler(pair: LatentPair) -> comfy.samplers.KSAMPLER:
     """The host's sampler around `sample_exact`."""
 
     def sample(
-        model: Callable[..., Tensor],
+        model: Denoiser,
         x: Tensor,
         sigmas: Tensor,
         extra_args: dict[str, Any] | None = None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from ..core.bank import FeatureBank
@@ -20,6 +22,7 @@ def ram_usage(value: ImageFeatures | FeatureBank) -> int:
 
 def answer_the_host() -> None:
     """Give the pack's values the methods by which the host's caches ask."""
-    for kind in (ImageFeatures, FeatureBank):
+    kinds: tuple[Any, ...] = (ImageFeatures, FeatureBank)
+    for kind in kinds:
         kind._comfy_cache_tensors = tensors
         kind.get_ram_usage = ram_usage

@@ -10,8 +10,9 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ..attention_patches.architectures import Model, find
+from ..attention_patches.architectures import find
 from ..attention_patches.checks import AUTO
+from ..attention_patches.protocols import Model
 from ..core.errors import MagicStyleError
 from ..core.inversion import sampling_grid
 from ..core.inversion_methods import InversionSettings

@@ -18,11 +18,12 @@ import latent_preview
 import torch
 from torch import Tensor
 
-from ..attention_patches.architectures import Architecture, Model, find
+from ..attention_patches.architectures import Architecture, find
 from ..attention_patches.architectures.base import Parametrization
 from ..attention_patches.capture import Recorder, TrajectoryRecorder
 from ..attention_patches.checks import named
 from ..attention_patches.host import ModelSource, check_model, install_capture, install_start, plain_model
+from ..attention_patches.protocols import Model
 from ..core.errors import MagicStyleError
 from ..core.features import FeatureHeader, ImageFeatures
 from ..core.inversion import sampling_grid, with_zero
@@ -132,10 +133,11 @@ def _walk_up(plan: Plan, recorder: Recorder | TrajectoryRecorder) -> Walked:
     started = time.perf_counter()
     noise = _walk(captured, sampler, plan.samples, plan.prompt, plan.sigmas)
     seconds = time.perf_counter() - started
-    ends = NoisePair(noise, None if sampler.companion is None else sampler.companion.to(noise.device))
+    ended = sampler.ended
+    ends = NoisePair(noise, None if ended.companion is None else ended.companion.to(noise.device))
     for end in ends.tensors.values():
         _check_finite(end)
-    return Walked(ends, sampler.inverted, sampler.clean, seconds, sampler.start)
+    return Walked(ends, ended.inverted, ended.clean, seconds, ended.start)
 
 
 def _close(plan: Plan, recorder: Recorder | TrajectoryRecorder, walked: Walked) -> Inversion:

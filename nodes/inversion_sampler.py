@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import comfy.samplers
 import torch
 from torch import Tensor
 
 from ..attention_patches.host import is_flow, latent_share
+from ..attention_patches.protocols import Denoiser
 from ..core.errors import MagicStyleError
 from ..core.inversion import Record, flowed, noised, sampling_grid
 from ..core.inversion_methods import InversionSettings, Inverted, invert_latent
+
+
+class Ended(NamedTuple):
+    """How a walk ended, in the model's scale unless it says otherwise."""
+
+    clean: Tensor  # b c h w
+    inverted: Inverted
+    companion: Tensor | None  # b c h w, in the host's LATENT convention
+    start: InvertedNoise
 
 
 class InversionSampler(comfy.samplers.Sampler):
@@ -22,14 +32,18 @@ class InversionSampler(comfy.samplers.Sampler):
     def __init__(self, settings: InversionSettings, record: Record) -> None:
         self._settings = settings
         self._record = record
-        self.clean: Tensor | None = None
-        self.inverted: Inverted | None = None
-        self.companion: Tensor | None = None  # in the host's LATENT convention
-        self.start: InvertedNoise | None = None
+        self._ended: Ended | None = None
+
+    @property
+    def ended(self) -> Ended:
+        """How the walk ended, once the host has run it."""
+        if self._ended is None:
+            raise RuntimeError("the host has not run this sampler")
+        return self._ended
 
     def sample(
         self,
-        model_wrap: Callable[..., Tensor],
+        model_wrap: Denoiser,
         sigmas: Tensor,
         extra_args: dict[str, Any],
         callback: Callable[[int, Tensor, Tensor, int], None] | None,
@@ -45,16 +59,17 @@ class InversionSampler(comfy.samplers.Sampler):
             if callback is not None:
                 callback(state["i"], state["denoised"], state["x"], total)
 
-        self.clean, mix = latent_image, flowed if is_flow(sampling) else noised
-        self.inverted = invert_latent(
+        mix = flowed if is_flow(sampling) else noised
+        inverted = invert_latent(
             model_wrap, latent_image, sigmas, self._settings, extra_args, report_step, record=self._record, mix=mix
         )
-        self.start = InvertedNoise.of(sampling, sigmas[0], self.inverted.ends.noise)
+        start = InvertedNoise.of(sampling, sigmas[0], inverted.ends.noise)
         share = latent_share(sampling, float(sigmas[0]))
-        ends = self.inverted.ends if share == 1.0 else self.inverted.ends.mapped(lambda end: end / share)
-        if ends.companion is not None:
-            self.companion = model_wrap.inner_model.process_latent_out(ends.companion.float())
-        return ends.noise
+        noise, companion = inverted.ends if share == 1.0 else inverted.ends.mapped(lambda end: end / share)
+        if companion is not None:
+            companion = model_wrap.inner_model.process_latent_out(companion.float())
+        self._ended = Ended(latent_image, inverted, companion, start)
+        return noise
 
 
 class InvertedNoise:

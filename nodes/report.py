@@ -10,7 +10,6 @@ from ..core.bank import FeatureBank, StyleEntry
 from ..core.features import FeatureHeader, ImageFeatures
 from ..core.inversion_methods import INVERSIONS, Inverted, RoundTrip
 from ..core.layers import legal_range
-from ..core.noise_pair import NoisePair
 
 APART = 0.2
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -47,26 +46,26 @@ def inversion_report(role: str, features: ImageFeatures, walk: Walk, notes: list
         describe(features),
         _noise_statistics(walk),
     ]
-    lines += [] if walk.inverted.ends.companion is None else [_disagreement(walk.inverted.ends)]
-    lines += [] if walk.round_trip is None else [_measured(walk)]
+    noise, companion = walk.inverted.ends
+    lines += [] if companion is None else [_disagreement(noise, companion)]
+    lines += [] if walk.round_trip is None else [_measured(walk.method, walk.round_trip)]
     return "\n".join([*lines, *notes])
 
 
-def _disagreement(ends: NoisePair) -> str:
-    """How far the two ends of a reversible inversion are apart, which grows where steps are too few."""
-    share = float((ends.companion - ends.noise).norm() / ends.noise.norm())
+def _disagreement(noise: Tensor, companion: Tensor) -> str:
+    """How far the two ends of a reversible inversion, b c h w, are apart, which grows where steps are too few."""
+    share = float((companion - noise).norm() / noise.norm())
     text = f"the two end latents differ by {100 * share:.1f} % of the noise"
     return f"{text}; far apart: use more steps" if share > APART else text
 
 
-def _measured(walk: Walk) -> str:
-    trip = walk.round_trip
+def _measured(method: str, trip: RoundTrip) -> str:
     found = f"round trip: relative error {trip.relative:.2g} of the latent, PSNR {trip.psnr:.1f} dB"
     if not trip.poor:
         return (
             f"{found}; where the picture still differs, look for an fp16 VAE, cfg other than 1 or a stochastic sampler"
         )
-    better = "more steps" if walk.method == "exact" else "more steps, or method midpoint, fixed_point or exact"
+    better = "more steps" if method == "exact" else "more steps, or method midpoint, fixed_point or exact"
     return f"{found}; poor: use {better}, an empty prompt and the VAE of this checkpoint"
 
 

@@ -1,11 +1,12 @@
 """Check the types of the runtime packages: python -m tools.check_types [what else mypy takes].
 
-The checkout is the package `magicstyle` whatever its folder is called, so mypy reads it through a link of that name.
+The checkout is the package `magicstyle` whatever its folder is called, so mypy reads a copy under that name.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,10 @@ def main(arguments: list[str]) -> int:
     chosen = [part for name in PACKAGES for part in ("-p", f"magicstyle.{name}")]
     config = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache")]
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "magicstyle").symlink_to(ROOT, target_is_directory=True)
+        package = Path(folder) / "magicstyle"
+        for name in PACKAGES:
+            shutil.copytree(ROOT / name, package / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy2(ROOT / "__init__.py", package)
         command = [sys.executable, "-m", "mypy", *config, *chosen, *arguments]
         return subprocess.call(command, cwd=folder, env={**os.environ, "MYPYPATH": folder})
 

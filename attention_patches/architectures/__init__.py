@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from ...core.errors import MagicStyleError
-from .base import Architecture, HostArchitecture, Model
+from ..protocols import Model
+from .base import Architecture, HostArchitecture
 from .flux import Chroma, Flux
 from .joint import AuraFlow, QwenImage, StableDiffusion3
 from .lumina import NextDiT
 from .unet import Unet
 from .wan import Wan
 
-__all__ = ["KINDS", "Architecture", "Model", "find", "kind_of"]
+__all__ = ["KINDS", "Architecture", "find", "kind_of"]
 
 KINDS: tuple[type[HostArchitecture], ...] = (Unet, Flux, Chroma, StableDiffusion3, QwenImage, AuraFlow, Wan, NextDiT)
 SUPPORTED = "SD1.5, SD2.1, SDXL, Flux, Chroma, SD3, Qwen-Image, Z-Image, Lumina 2, AuraFlow or Wan"

@@ -23,7 +23,6 @@ from ..call import Call, ResNetHandler, RowPlan
 from ..entry import Entry, put
 from ..model_call import ModelCall
 
-Model = Any  # comfy.model_patcher.ModelPatcher
 # backends that broadcast a 1 x m mask instead of spreading it to n x m
 MASKING_BACKENDS = ("attention_pytorch", "attention_sub_quad")
 Raw = TypeVar("Raw")
@@ -74,7 +73,7 @@ class RawCall(NamedTuple):
     v: Tensor
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    options: Mapping[str, Any]  # the live transformer_options
+    options: dict[str, Any]  # the live transformer_options
     mark: Mark
     previous: Callable[..., Tensor] | None  # another node's override
 

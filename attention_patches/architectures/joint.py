@@ -6,7 +6,7 @@ from typing import Any
 
 from ...core.layers import LayerId
 from .base import LayerFacts, RawCall
-from .transformer import Stack, Tokens, Transformer
+from .transformer import Stack, Tokens, Transformer, mark_of
 
 
 class StableDiffusion3(Transformer):
@@ -24,15 +24,15 @@ class StableDiffusion3(Transformer):
 
     def _layer(self, raw: RawCall) -> LayerId | None:
         """There is always a text, so that the number of tokens tells the joint attention."""
-        block = raw.mark.block
+        block = mark_of(raw).block
         return None if block is None else LayerId(*block, 1 if self._alone(raw) else 0)
 
     def _tokens(self, raw: RawCall) -> Tokens | None:
-        h, w = raw.mark.grid
+        h, w = mark_of(raw).grid
         return Tokens(slice(0, h * w)) if self._alone(raw) else super()._tokens(raw)
 
     def _alone(self, raw: RawCall) -> bool:
-        h, w = raw.mark.grid
+        h, w = mark_of(raw).grid
         return raw.q.shape[1] == h * w
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ...core.layers import LayerId
 from ..model_call import ModelCall
 from .base import LayerFacts, RawCall
-from .transformer import BlockMark, Stack, Transformer, count
+from .transformer import BlockMark, Stack, Transformer, count, mark_of
 
 
 class NextDiT(Transformer):
@@ -41,8 +41,9 @@ class NextDiT(Transformer):
     def _layer(self, raw: RawCall) -> LayerId | None:
         if raw.options.get("block_type") != "double" or "block_index" not in raw.options:
             return None
-        h, w = raw.mark.grid
-        joint = raw.mark.text + self._padded(h * w)
+        mark = mark_of(raw)
+        h, w = mark.grid
+        joint = mark.text + self._padded(h * w)
         return LayerId("double", raw.options["block_index"], 0) if count(raw, raw.q) == joint else None
 
     def depth(self, text: int) -> float:

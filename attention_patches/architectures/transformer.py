@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from einops import rearrange
@@ -23,7 +23,7 @@ from ...core.features import AttentionFeatures
 from ...core.layers import LayerId
 from ...core.regions import Grid
 from ...core.rotation import Rotation
-from ..call import Call, TokenLayout
+from ..call import Call, RowPlan, TokenLayout
 from ..entry import put
 from ..model_call import ModelCall
 from .base import MASKING_BACKENDS, HostArchitecture, LayerFacts, Mark, Merged, Parametrization, RawCall, rows_of
@@ -134,11 +134,11 @@ class Transformer(HostArchitecture):
                 return Merged(layer)
             beside = Source(tokens.of_rest(k), tokens.of_rest(v), 0.0, bias)
         live = AttentionFeatures(*(tokens.of_picture(x) for x in (q, k, v)))
-        return Call(layer, self._layout(raw.mark, tokens), self._rows(raw), live, _kernel(raw, beside))
+        return Call(layer, self._layout(mark_of(raw), tokens), self._rows(raw), live, _kernel(raw, beside))
 
     def write(self, raw: RawCall, picture: Tensor) -> Tensor:
         """The other tokens answer as they would have: b n c."""
-        tokens = self._tokens(raw)
+        tokens = cast(Tokens, self._tokens(raw))  # `read` has found them
         q, k, v = (_flat(raw, x) for x in (raw.q, raw.k, raw.v))
         rest = tokens.of_rest(q)
         if not rest.shape[1]:
@@ -200,20 +200,25 @@ class Transformer(HostArchitecture):
 
     def _layer(self, raw: RawCall) -> LayerId | None:
         """The layer of a call, None where it is not one of the picture's."""
-        block = raw.mark.block
+        block = mark_of(raw).block
         return None if block is None else LayerId(*block, 0)
 
     def _tokens(self, raw: RawCall) -> Tokens | None:
         """Where the picture is among the tokens of a call; None where there are fewer than there should be."""
-        h, w = raw.mark.grid
-        start = raw.mark.text
+        mark = mark_of(raw)
+        (h, w), start = mark.grid, mark.text
         return Tokens(slice(start, start + h * w)) if count(raw, raw.q) >= start + h * w else None
 
-    def _rows(self, raw: RawCall) -> Any:
-        return rows_of(raw.options, raw.mark.latent)
+    def _rows(self, raw: RawCall) -> RowPlan:
+        return rows_of(raw.options, mark_of(raw).latent)
 
 
 _UNEVEN = object()
+
+
+def mark_of(raw: RawCall) -> BlockMark:
+    """The mark of a call, which `Transformer.marks` put up."""
+    return cast(BlockMark, raw.mark)
 
 
 def count(raw: RawCall, x: Tensor) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -23,7 +23,7 @@ from ...core.inversion_methods import visited_levels
 from ...core.layers import LayerId
 from ...core.ranges import check_range
 from ...core.scene import Moment
-from ..architectures import Model, find
+from ..architectures import find
 from ..architectures.base import HostArchitecture
 from ..checks import check_areas, check_bank, check_roles, check_run, stored_layers
 from ..entry import Entry, with_entry
@@ -31,6 +31,7 @@ from ..fusion_patch import FusionPatch, SigmaWindow, coverage_warning
 from ..model_call import ModelCall
 from ..placing import Placer, Positions
 from ..prefetch import Lane, lane_to
+from ..protocols import Executor, Model
 from ..seam import hooked
 from ..views import step_views
 from .conds import with_conds_named, with_prompts_named
@@ -88,7 +89,7 @@ class _Fusion:
     def __deepcopy__(self, memo: object) -> _Fusion:
         return self
 
-    def apply_model(self, executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    def apply_model(self, executor: Executor, *args: Any, **kwargs: Any) -> Tensor:
         """One model call, b c h w: with the fusion inside the window, as it is outside and for replays."""
         call = ModelCall.read(args, kwargs)
         entry, sigma = Entry.of(call.options), call.sigma
@@ -106,7 +107,7 @@ class _Fusion:
         run.warn("merges or tiles the tokens of", self.patch.layers.intersection(missed))
         return out
 
-    def outer_sample(self, executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    def outer_sample(self, executor: Executor, *args: Any, **kwargs: Any) -> Tensor:
         """One sampling run, b c h w: checked first."""
         bank, guider = self.patch.bank, executor.class_obj
         noise, latent, sampler, sigmas, *others = args
@@ -125,7 +126,7 @@ class _Fusion:
 
     def calc_cond_batch(
         self,
-        executor: Callable[..., Any],
+        executor: Executor,
         model: Any,
         conds: Sequence[Any],
         x: Tensor,
@@ -139,7 +140,7 @@ class _Fusion:
 
     def predict_noise(
         self,
-        executor: Callable[..., Tensor],
+        executor: Executor,
         x: Tensor,
         timestep: Tensor,
         model_options: Any,
@@ -150,7 +151,7 @@ class _Fusion:
         return executor(x, timestep, with_prompts_named(model_options, executor.class_obj), *args, **kwargs)
 
     def prepare_sampling(
-        self, executor: Callable[..., Any], patcher: Model, shape: Sequence[int], *args: Any, **kwargs: Any
+        self, executor: Executor, patcher: Model, shape: Sequence[int], *args: Any, **kwargs: Any
     ) -> Any:
         """The host's reckoning of what a run needs."""
         return executor(patcher, _with_room(patcher, shape, self.room), *args, **kwargs)

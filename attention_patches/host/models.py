@@ -6,8 +6,9 @@ import comfy.model_sampling
 import comfyui_version
 
 from ...core.errors import MagicStyleError
-from ..architectures import Model, find
+from ..architectures import find
 from ..architectures.base import Parametrization
+from ..protocols import Model
 
 # every wrapper that the pack adds has a key that begins so
 KEY = "magicstyle"

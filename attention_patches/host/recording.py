@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..architectures import Model, find
+from ..architectures import find
 from ..capture import Recorder, TrajectoryRecorder
 from ..model_call import ModelCall
+from ..protocols import Executor, Model
 from ..seam import hooked
 from ..words import WordReader
 from .models import KEY
@@ -21,7 +22,7 @@ def install_capture(model: Model, recorder: Recorder | TrajectoryRecorder, *, to
     """A clone of the model that shows the recorder what passes by, in calls of `together` steps."""
     architecture = find(model)
 
-    def apply_model(executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    def apply_model(executor: Executor, *args: Any, **kwargs: Any) -> Tensor:
         """The host's model call as it is: b c h w."""
         call = ModelCall.read(args, kwargs)
         recorder.see_inputs(call)
@@ -29,9 +30,7 @@ def install_capture(model: Model, recorder: Recorder | TrajectoryRecorder, *, to
         with nullcontext() if handlers is None else hooked(call, architecture, handlers):
             return executor(*args, **kwargs)
 
-    def prepare_sampling(
-        executor: Callable[..., Any], patcher: Model, shape: Sequence[int], *args: Any, **kw: Any
-    ) -> Any:
+    def prepare_sampling(executor: Executor, patcher: Model, shape: Sequence[int], *args: Any, **kw: Any) -> Any:
         return executor(patcher, [shape[0] * together, *shape[1:]], *args, **kw)
 
     captured = model.clone()
@@ -44,7 +43,7 @@ def install_word_reader(model: Model, reader: WordReader) -> Model:
     """A clone of the model that shows the reader its self- and cross-attention."""
     architecture = find(model)
 
-    def apply_model(executor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    def apply_model(executor: Executor, *args: Any, **kwargs: Any) -> Tensor:
         """The host's model call as it is: b c h w."""
         with hooked(ModelCall.read(args, kwargs), architecture, reader.handlers):
             return executor(*args, **kwargs)

@@ -7,7 +7,6 @@ comes without noise: there x itself travels as the LATENT, and a wrapper hands i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import comfy.model_sampling
@@ -16,7 +15,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..architectures import Model
+from ..protocols import Executor, Model
 from .models import KEY
 
 # a share of the latent that is too small to carry it
@@ -60,7 +59,7 @@ def install_start(model: Model) -> Model:
     """A clone of the model that begins sampling runs with inverted noise, as a patched one does."""
 
     def outer_sample(
-        executor: Callable[..., Tensor],
+        executor: Executor,
         noise: Tensor,
         latent: Tensor,
         sampler: Any,

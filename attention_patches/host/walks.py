@@ -15,9 +15,9 @@ from ...core.bank import FeatureBank
 from ...core.layers import LayerId
 from ...core.stored_features import FeatureWriter, StoredFeatures
 from ...core.trajectory import Trajectory, mapped_inputs
-from ..architectures import Model
 from ..capture import Recorder
 from ..fusion_patch import FusionPatch
+from ..protocols import Model
 from .models import weights_id
 from .recording import install_capture
 
