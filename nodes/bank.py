@@ -49,7 +49,7 @@ class FeatureBankNode(io.ComfyNode):
             node_id="MagicStyleFeatureBank",
             display_name="Feature Bank",
             category=CATEGORY,
-            **search_aliases("style transfer", "reference features", "attention bank"),
+            **search_aliases("MagicStyleFeatureBank"),
             description="Puts the features of portrait and style picture together, for the FFA Model Patcher.",
             inputs=[
                 Features.Input("content", tooltip="Features of the portrait, from DDIM Inversion (Content)."),
@@ -87,7 +87,7 @@ class AddStyle(io.ComfyNode):
             node_id="MagicStyleAddStyle",
             display_name="Feature Bank: Add Style",
             category=CATEGORY,
-            **search_aliases("second style", "multiple styles", "mix styles"),
+            **search_aliases("MagicStyleAddStyle"),
             description="Adds one more style to a feature bank. All styles take part in one attention, in no order; "
             "regions say where each of them acts.",
             inputs=[

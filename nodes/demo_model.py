@@ -32,7 +32,7 @@ class DemoModel(io.ComfyNode):
             node_id="MagicStyleDemoModel",
             display_name="Load Demo Model",
             category=CATEGORY,
-            **search_aliases("example model", "try without checkpoint"),
+            **search_aliases("MagicStyleDemoModel"),
             description="A small model that ships with the pack, to try the method without a checkpoint. It knows "
             "drawn portraits of 256x256 pixels in a dozen rendering techniques and one empty prompt, and nothing else.",
             inputs=[],

@@ -35,7 +35,7 @@ class ExactSampler(io.ComfyNode):
             node_id="MagicStyleExactSampler",
             display_name="Exact Sampler (reversible)",
             category=CATEGORY,
-            **search_aliases("bdia", "belm", "reversible sampler", "reconstruct exactly"),
+            **search_aliases("MagicStyleExactSampler"),
             description="A sampler that runs an inversion of method exact backwards: without fusion it returns the "
             "very same picture.",
             inputs=[

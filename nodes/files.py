@@ -74,7 +74,7 @@ class SaveFeatureBank(io.ComfyNode):
             node_id="MagicStyleSaveFeatureBank",
             display_name="Save Feature Bank",
             category=CATEGORY,
-            **search_aliases("save style", "style library"),
+            **search_aliases("MagicStyleSaveFeatureBank"),
             description="Saves a bank to the output folder, as safetensors: invert a style once, use it for every "
             "portrait. Banks of latents are small, banks of features can take gigabytes.",
             inputs=[
@@ -119,7 +119,7 @@ class LoadFeatureBank(io.ComfyNode):
             node_id="MagicStyleLoadFeatureBank",
             display_name="Load Feature Bank",
             category=CATEGORY,
-            **search_aliases("load style", "style library"),
+            **search_aliases("MagicStyleLoadFeatureBank"),
             description="Loads a saved bank from output/magicstyle or models/magicstyle.",
             inputs=[
                 io.Combo.Input(

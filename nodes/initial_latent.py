@@ -27,7 +27,7 @@ class InitialLatent(io.ComfyNode):
             node_id="MagicStyleInitialLatent",
             display_name="Initial Latent (AdaIN)",
             category=CATEGORY,
-            **search_aliases("adain", "color transfer", "colour match"),
+            **search_aliases("MagicStyleInitialLatent"),
             description="The noise to start sampling from: the portrait's own, with the style's mean and spread in "
             "each channel, so that the overall colours follow the style.",
             inputs=[

@@ -11,7 +11,7 @@ from ..core.inversion_methods import INVERSIONS, MOST_CORRECTIONS
 from ..core.placement import PLACES, PRECISIONS
 from .inversion_order import KEEP, InversionOrder
 from .inversion_run import invert
-from .schema import check_choices, search_aliases
+from .schema import check_choices, folded, search_aliases
 from .sockets import CATEGORY, Features
 
 STORAGE = ["auto", "features", "latents"]
@@ -23,6 +23,7 @@ CHOICES = {
     "keep": KEEP,
     "method": INVERSIONS,
 }
+ADVANCED = ("storage", "precision", "place", "keep", "every", "corrections", "measure")
 
 
 def _inputs(picture: str) -> list[Any]:
@@ -145,10 +146,10 @@ class InvertContent(io.ComfyNode):
             node_id="MagicStyleInvertContent",
             display_name="DDIM Inversion (Content)",
             category=CATEGORY,
-            **search_aliases("invert image", "image to noise", "unsampler", "reconstruct"),
+            **search_aliases("MagicStyleInvertContent"),
             description="Turns the portrait into the noise that samples back into it, and keeps the self-attention "
             "features seen on the way.",
-            inputs=_inputs("portrait to be painted"),
+            inputs=folded(_inputs("portrait to be painted"), *ADVANCED),
             outputs=_outputs("portrait"),
         )
 
@@ -181,10 +182,10 @@ class InvertStyle(io.ComfyNode):
             node_id="MagicStyleInvertStyle",
             display_name="DDIM Inversion (Style)",
             category=CATEGORY,
-            **search_aliases("invert image", "image to noise", "unsampler", "style transfer"),
+            **search_aliases("MagicStyleInvertStyle"),
             description="Turns the style picture into noise and keeps the self-attention features seen on the way: "
             "the colours and textures to paint with.",
-            inputs=_inputs("picture to take the style from"),
+            inputs=folded(_inputs("picture to take the style from"), *ADVANCED),
             outputs=_outputs("style picture"),
         )
 

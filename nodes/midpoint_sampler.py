@@ -20,7 +20,7 @@ class MidpointSampler(io.ComfyNode):
             node_id="MagicStyleMidpointSampler",
             display_name="Midpoint Sampler",
             category=CATEGORY,
-            **search_aliases("fireflow", "second order sampler", "reconstruct"),
+            **search_aliases("MagicStyleMidpointSampler"),
             description="A sampler of second order for one model call a step, which goes back the way that an "
             "inversion of method midpoint came: many times nearer than ddim at the same cost.",
             inputs=[],

@@ -11,7 +11,7 @@ from ..attention_patches.host import install_fusion
 from ..attention_patches.placing import MOST, POSITIONS, Positions
 from ..core.bank import FeatureBank
 from ..core.fusion import FUSIONS, FusionSettings
-from .schema import check_choices, search_aliases
+from .schema import check_choices, folded, search_aliases
 from .sockets import CATEGORY, Bank
 
 
@@ -23,14 +23,22 @@ def methods_tooltip() -> str:
     return "\n".join(lines)
 
 
-def _percent(name: str, default: float, tooltip: str) -> Any:
-    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.001, tooltip=tooltip)
+def _percents() -> list[Any]:
+    names = {
+        "start_percent": (0.0, "From which part of the noise schedule on the fusion acts: 0 is the start."),
+        "end_percent": (1.0, "Up to which part of the noise schedule the fusion acts: 1 is the end."),
+    }
+    inputs = [
+        io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.001, tooltip=tooltip)
+        for name, (default, tooltip) in names.items()
+    ]
+    return folded(inputs, *names)
 
 
 def _position_inputs() -> list[Any]:
     only = "For transformers with rotary positions, such as Flux"
     modes = "\n".join(f"{mode}: {meaning}" for mode, meaning in POSITIONS.items())
-    return [
+    inputs = [
         io.Combo.Input(
             "positions", options=list(POSITIONS), default=Positions.mode, optional=True, tooltip=f"{only}.\n{modes}"
         ),
@@ -50,6 +58,7 @@ def _position_inputs() -> list[Any]:
             )
         ),
     ]
+    return folded(inputs, "positions", "high_frequencies", "low_frequencies")
 
 
 class PatchFFA(io.ComfyNode):
@@ -62,9 +71,7 @@ class PatchFFA(io.ComfyNode):
             node_id="MagicStylePatchFFA",
             display_name="FFA Model Patcher",
             category=CATEGORY,
-            **search_aliases(
-                "style transfer", "stylize portrait", "StyleID", "MasaCtrl", "attention injection", "reference image"
-            ),
+            **search_aliases("MagicStylePatchFFA"),
             description="Feature Fusion Attention: while this model samples, its self-attention looks at the stored "
             "features of the portrait (structure) and of the style (colour, texture).",
             inputs=[
@@ -116,10 +123,7 @@ class PatchFFA(io.ComfyNode):
                     "output.6-11 of a Stable Diffusion, whose later blocks carry colour and texture, earlier shape. "
                     "The inversions must have kept these layers.",
                 ),
-                _percent(
-                    "start_percent", 0.0, "From which part of the noise schedule on the fusion acts: 0 is the start."
-                ),
-                _percent("end_percent", 1.0, "Up to which part of the noise schedule the fusion acts: 1 is the end."),
+                *_percents(),
                 *_position_inputs(),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="Connect it to a sampler.")],

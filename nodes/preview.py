@@ -41,7 +41,7 @@ class FeaturePreview(io.ComfyNode):
             node_id="MagicStyleFeaturePreview",
             display_name="Feature Preview",
             category=CATEGORY,
-            **search_aliases("visualize features", "attention map"),
+            **search_aliases("MagicStyleFeaturePreview"),
             description="Left to right: the portrait's features, each style's features (alike colours are alike "
             "features), and how much each pixel of the portrait looks at the style: dark little, yellow much.",
             inputs=[

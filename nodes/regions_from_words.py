@@ -21,7 +21,7 @@ class RegionsFromWords(io.ComfyNode):
             node_id="MagicStyleRegionsFromWords",
             display_name="Regions from Words",
             category=CATEGORY,
-            **search_aliases("segmentation", "mask from text", "attention map"),
+            **search_aliases("MagicStyleRegionsFromWords"),
             description="Masks of what words name in a picture, read off the attention of the checkpoint itself: each "
             "place goes to the phrase that the model sees there most. For the region inputs of the Feature Bank, or "
             "for anything that takes a MASK.",

@@ -1,14 +1,19 @@
-"""Arguments of io.Schema that only newer hosts know; an unknown one would keep the whole pack from loading."""
+"""What only newer hosts know of a node; an unknown argument would keep the whole pack from loading."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Collection
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
 
 KNOWN = {field.name for field in dataclasses.fields(io.Schema)}
+LOCALES = Path(__file__).resolve().parents[1] / "locales"
+EVERY_NODE = "every node"
 
 
 def where_known(**arguments: Any) -> dict[str, Any]:
@@ -16,9 +21,29 @@ def where_known(**arguments: Any) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name in KNOWN}
 
 
-def search_aliases(*names: str) -> dict[str, Any]:
-    """Other words under which the node search finds a node, since ComfyUI 0.11."""
-    return where_known(search_aliases=list(names))
+def search_aliases(node_id: str) -> dict[str, Any]:
+    """Other words, of every language, under which the node search finds a node, since ComfyUI 0.11."""
+    return where_known(search_aliases=list(search_words(node_id)))
+
+
+def search_words(node_id: str) -> tuple[str, ...]:
+    """A node's own words and those of every node; the host translates names for its search, but not these."""
+    words = [word for key in (node_id, EVERY_NODE) for listed in _search_files() for word in listed[key]]
+    return tuple(dict.fromkeys(words))
+
+
+@cache
+def _search_files() -> tuple[dict[str, list[str]], ...]:
+    files = sorted(LOCALES.glob("*/search.json"))
+    return tuple(json.loads(file.read_text(encoding="utf-8")) for file in files)
+
+
+def folded(inputs: list[Any], *names: str) -> list[Any]:
+    """Inputs, those that are named behind *Show advanced inputs*, since ComfyUI 0.10."""
+    for entry in inputs:
+        if entry.id in names and hasattr(entry, "advanced"):
+            entry.advanced = True
+    return inputs
 
 
 def check_choices(**choices: tuple[str | None, Collection[str]]) -> bool | str:

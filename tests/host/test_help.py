@@ -96,3 +96,31 @@ def test_server_merges_the_languages(server):
 def test_search_aliases_are_given_where_the_host_knows_them(nodes):
     known = any("search_aliases" in info for info in nodes.values())
     assert not known or all(info["search_aliases"] for info in nodes.values())
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_node_has_search_words_in_every_language(nodes, language):
+    words = json.loads((PACK / "locales" / language / "search.json").read_text(encoding="utf-8"))
+    assert words.keys() == {"every node", *nodes}
+    assert all(entry.strip() for listed in words.values() for entry in listed)
+    for name, info in nodes.items():
+        assert {*words[name], *words["every node"]} <= set(
+            info.get("search_aliases", [*words[name], *words["every node"]])
+        )
+
+
+INVERSION = {"storage", "precision", "place", "keep", "corrections", "measure"}
+FOLDED = {
+    "MagicStyleInvertContent": INVERSION,
+    "MagicStyleInvertStyle": INVERSION,
+    "MagicStylePatchFFA": {"start_percent", "end_percent", "positions", "high_frequencies", "low_frequencies"},
+}
+
+
+def test_widgets_that_are_rarely_changed_are_folded_where_the_host_can(nodes):
+    """Since ComfyUI 0.10; words for the search came with 0.11."""
+    knows = any("search_aliases" in info for info in nodes.values())
+    for name, info in nodes.items():
+        kinds = (info["input"].get(kind, {}) for kind in ("required", "optional"))
+        folded = {entry for kind in kinds for entry, spec in kind.items() if spec[1].get("advanced")}
+        assert folded == (FOLDED.get(name, set()) if knows else set())
