@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +18,9 @@ except ImportError:  # Windows, where a file that is open cannot be removed: tha
     fcntl = None  # type: ignore[assignment]
 
 SUFFIX = ".magicstyle.part"
+LONG_AGO = 24 * 3600  # seconds
 MOST_STEM = 40  # characters of a name, so that the longer name of its part stays legal
+_EARLIER = re.compile(r"\.[a-z0-9_]{8}\.part")
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -26,6 +31,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_litter(path.parent)
+    _clear_earlier(path)
     part = path.with_name(f".{path.stem[:MOST_STEM]}.{secrets.token_hex(4)}{SUFFIX}")
     try:
         with part.open("xb") as file:
@@ -47,6 +53,15 @@ def clear_litter(folder: Path) -> None:
     for part in folder.glob(f".*{SUFFIX}"):
         with suppress(OSError):
             _remove_if_abandoned(part)
+
+
+def _clear_earlier(path: Path) -> None:
+    """Remove the parts that killed writers of earlier versions left of this file: they held no lock, age tells."""
+    for part in path.parent.glob(f".{escape(path.stem)}.*.part"):
+        with suppress(OSError):
+            ours = _EARLIER.fullmatch(part.name.removeprefix(f".{path.stem}")) is not None
+            if ours and time.time() - part.stat().st_mtime > LONG_AGO:
+                part.unlink()
 
 
 def _remove_if_abandoned(part: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,20 @@ def test_the_part_of_a_killed_writer_is_cleared_by_the_next_one_and_that_of_a_li
 def test_a_folder_without_litter_and_one_that_is_gone_are_no_trouble(tmp_path):
     clear_litter(tmp_path)
     clear_litter(tmp_path / "gone")
+
+
+def test_what_earlier_versions_left_of_the_same_file_goes_once_it_is_old_and_nothing_else(tmp_path):
+    old, young = ".a[1].k3x_9abz.part", ".a[1].00000000.part"
+    others = [
+        ".b.k3x_9abz.part",
+        ".a[1].download.part2",
+        ".a[1].K3X-9abz.part",
+        ".a[1].k3x_9ab.part",
+        ".a1.k3x_9abz.part",
+    ]
+    for name in (old, young, *others):
+        (tmp_path / name).write_bytes(b"half")
+        seconds = time.time() - (24 * 3600 + (-60 if name == young else 60))
+        os.utime(tmp_path / name, (seconds, seconds))
+    write_whole(tmp_path / "a[1].bin", lambda file: file.write(b"whole"))
+    assert {path.name for path in tmp_path.iterdir()} == {"a[1].bin", young, *others}

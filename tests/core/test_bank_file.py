@@ -366,6 +366,12 @@ def test_other_peoples_safetensors_and_missing_files_are_named(path):
         load_bank(path)
 
 
+def test_a_file_that_the_system_does_not_let_us_read_is_told_with_the_systems_reason(path):
+    path.mkdir(parents=True)
+    with pytest.raises(MagicStyleError, match=r"style.safetensors cannot be read \(.+\): choose another bank"):
+        load_bank(path)
+
+
 def reversible(companion):
     plain = trajectory()
     header = replace(plain.header, method="exact")

@@ -24,6 +24,14 @@ def test_features_with_fewer_than_three_channels_still_have_colours():
     assert picture.shape == (3, 5, 3) and torch.isfinite(picture).all()
 
 
+def test_colours_run_from_the_second_to_the_ninety_eighth_hundredth():
+    """One channel that counts from 0 to 100: two places at each end are cut off, the rest is spread evenly."""
+    (picture,) = pca_colours([torch.arange(101.0).unsqueeze(1)], [(101, 1)])
+    expected = ((torch.arange(101.0) - 2.0) / 96.0).clamp(0.0, 1.0)
+    torch.testing.assert_close(picture[:, 0, 0], expected, atol=1e-5, rtol=0)
+    assert bool((picture[:, 0, 1:] == 0.0).all())
+
+
 @pytest.mark.parametrize("n", [15, 1100])
 def test_the_share_is_the_softmax_mass_on_style_tokens(n):
     q, content, styles = randn(0, n, 8), randn(1, 9, 8), [randn(2, 7, 8), randn(3, 5, 8)]
