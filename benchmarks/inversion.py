@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 
 from . import quality
+from .gammas import bdia, o_belm
 from .measures import psnr
 
 # isort: split
 # the line above made the checkout a package
 from magicstyle.core.inversion import Denoiser, predicted_noise, sample_ddim, sample_ddim_inversion, sampling_grid
 from magicstyle.core.inversion_methods import InversionSettings, RoundTrip, invert_latent, sample_back
-from magicstyle.core.reversible import Gamma, bdia, damped, o_belm, sample_exact, sample_exact_inversion
+from magicstyle.core.reversible import Gamma, damped, sample_exact, sample_exact_inversion
 from magicstyle.core.schedule import LEVELS, ddim_uniform, noise_levels
 from magicstyle.headless.model import HeadlessModel, load_demo_model
 from magicstyle.headless.stylize import Recipe

@@ -31,18 +31,6 @@ def damped(levels: Tensor, step: int) -> float:
     return GROWTH ** (-1.0 / (len(levels) - 1))
 
 
-def bdia(levels: Tensor, step: int) -> float:
-    """BDIA as published, with gamma 1, on variance-preserving latents."""
-    signal = (1.0 + levels.double() ** 2).rsqrt()
-    return float(signal[step - 1] / signal[step + 1])
-
-
-def o_belm(levels: Tensor, step: int) -> float:
-    """O-BELM as published: the choice with the smallest local error."""
-    above, here, below = levels[step - 1 : step + 2].double()
-    return float(((here - below) / (above - here)) ** 2)
-
-
 def sample_exact_inversion(
     model: Denoiser,
     x: Tensor,

@@ -9,10 +9,15 @@ LEVELS = 1000
 BETA_START, BETA_END = 0.00085, 0.012
 
 
+def signal_shares() -> Tensor:
+    """The share of a picture's variance that is left at every training timestep, in double precision -> 1000."""
+    betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, LEVELS, dtype=torch.float64) ** 2
+    return torch.cumprod(1.0 - betas, dim=0)
+
+
 def noise_levels() -> Tensor:
     """The sigma of every training timestep, ascending, for betas whose roots are evenly spaced -> 1000."""
-    betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, LEVELS, dtype=torch.float64) ** 2
-    signal = torch.cumprod(1.0 - betas, dim=0)
+    signal = signal_shares()
     return ((1.0 - signal) / signal).sqrt().float()
 
 

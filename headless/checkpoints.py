@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 
 from ..core.errors import MagicStyleError
 from ..core.layers import LayerId
-from ..core.weights import AUTOENCODER, DEMO_FORMAT, DEMO_MODEL, TEXT_ENCODER, UNET, check_sd15
+from ..model_files.checkpoint import AUTOENCODER, TEXT_ENCODER, UNET, check_sd15
+from ..model_files.demo import DEMO_FORMAT, DEMO_MODEL
 from .pictures import missing_hint
 from .sizes import Frame
 

@@ -13,7 +13,7 @@ import torch
 
 from ..core.atomic import clear_litter
 from ..core.errors import MagicStyleError
-from ..core.weights import DEMO_CONTENT, DEMO_STYLE
+from ..model_files.demo import DEMO_CONTENT, DEMO_STYLE
 from .cli import OK, SOME_FAILED, UNUSABLE, ending_at_once
 from .console import Console, one_line
 from .options import Request, parse, request

@@ -13,11 +13,14 @@ from ..core.errors import MagicStyleError
 from ..core.features import ModelId
 from ..core.layers import LayerId
 from ..core.schedule import noise_levels, timesteps
-from ..core.weights import AUTOENCODER, DEMO_MODEL, TEXT_ENCODER, read_demo_file, read_sd15_checkpoint, under
+from ..model_files.checkpoint import AUTOENCODER, TEXT_ENCODER, read_sd15_checkpoint, under
+from ..model_files.demo import DEMO_MODEL, read_demo_file
 from . import quiet_diffusers  # noqa: F401 (before diffusers)
 
 # isort: split
 from diffusers import AutoencoderKL, UNet2DConditionModel
+
+# not from_single_file: it reads its configuration from a folder, and leaves weights that a file lacks at random
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from transformers import CLIPTextConfig, CLIPTextModel
 

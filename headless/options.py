@@ -12,7 +12,7 @@ from ..core.fusion import FUSIONS, FusionSettings
 from ..core.inversion_methods import INVERSIONS, InversionSettings
 from ..core.layers import select_layers
 from ..core.presets import PRESETS
-from ..core.weights import DEMO_CONTENT, DEMO_STYLE
+from ..model_files.demo import DEMO_CONTENT, DEMO_STYLE
 from .checkpoints import ModelFile, model_file
 from .pictures import SUFFIXES, pictures_in
 from .plan import Order

@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..core.errors import MagicStyleError
-from ..core.weights import AUTOENCODER, DEMO_CONTENT, DEMO_STYLE, UNET, DemoFile, DemoHeader, read_demo_file, under
+from ..model_files.checkpoint import AUTOENCODER, UNET, under
+from ..model_files.demo import DEMO_CONTENT, DEMO_STYLE, DemoFile, DemoHeader, read_demo_file
 from .schema import search_aliases
 from .sockets import CATEGORY
 

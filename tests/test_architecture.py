@@ -11,8 +11,9 @@ PACK = Path(__file__).resolve().parents[1]
 LAYERS = {
     "core": {"core"},
     "attention_patches": {"core", "attention_patches"},
-    "nodes": {"core", "attention_patches", "nodes"},
-    "headless": {"core", "attention_patches", "headless"},
+    "model_files": {"core", "model_files"},
+    "nodes": {"core", "attention_patches", "model_files", "nodes"},
+    "headless": {"core", "attention_patches", "model_files", "headless"},
 }
 HOST = {
     "comfy",
@@ -30,6 +31,7 @@ MAY_IMPORT = {
     "core": RUNTIME,
     "attention_patches": RUNTIME,
     "attention_patches/host": RUNTIME | HOST,
+    "model_files": RUNTIME,
     "nodes": RUNTIME | HOST | {"tqdm", "PIL"},
     "headless": RUNTIME | {"diffusers", "transformers", "torchvision", "PIL", "tqdm"},
 }
@@ -100,7 +102,7 @@ KNOWERS = ("attention_patches/architectures", "attention_patches/host", "attenti
     "path",
     [
         path
-        for layer in ("core", "attention_patches", "headless")
+        for layer in ("core", "attention_patches", "model_files", "headless")
         for path in sorted((PACK / layer).rglob("*.py"))
         if not path.relative_to(PACK).as_posix().startswith(KNOWERS)
     ],

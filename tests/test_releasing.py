@@ -38,6 +38,6 @@ def test_publishing_starts_when_the_version_changes():
 def test_archive_leaves_out_what_only_developers_need_and_keeps_what_users_need():
     ignored = (PACK / ".comfyignore").read_text(encoding="utf-8").splitlines()
     assert {"tests/", "tools/", "benchmarks/", "run.py", "requirements-dev.txt"} <= set(ignored)
-    assert not {f"{name}/" for name in ("core", "attention_patches", "nodes", "workflows", "web", "locales")} & set(
-        ignored
-    )
+    assert not {
+        f"{name}/" for name in ("core", "attention_patches", "model_files", "nodes", "workflows", "web", "locales")
+    } & set(ignored)

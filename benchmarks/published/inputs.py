@@ -140,7 +140,7 @@ def pixel_hash(paths: tuple[Path, ...]) -> str:
 
 def read_checkpoint(name: str) -> Checkpoint:
     """The file behind --checkpoint; `demo` is the demo model."""
-    from magicstyle.core.weights import DEMO_MODEL
+    from magicstyle.model_files.demo import DEMO_MODEL
 
     if name == "demo":
         return Checkpoint(None, file_hash(DEMO_MODEL), False)

@@ -24,7 +24,6 @@ from magicstyle.core.layers import select_layers
 from magicstyle.core.noise_pair import NoisePair
 from magicstyle.core.schedule import LEVELS, noise_levels
 from magicstyle.core.stored_features import FeatureWriter
-from magicstyle.core.weights import read_demo_file, read_sd15_checkpoint
 from magicstyle.headless.model import (
     SD15_AUTOENCODER,
     SD15_SCALE,
@@ -39,6 +38,8 @@ from magicstyle.headless.model import (
 from magicstyle.headless.pictures import to_images
 from magicstyle.headless.recipe import Recipe
 from magicstyle.headless.stylize import Inversion, fused, invert, stylize
+from magicstyle.model_files.checkpoint import read_sd15_checkpoint
+from magicstyle.model_files.demo import read_demo_file
 from PIL import Image
 from torch import Tensor
 

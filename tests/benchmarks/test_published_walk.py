@@ -9,10 +9,10 @@ from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.layers import select_layers
-from magicstyle.core.weights import DEMO_CONTENT, DEMO_STYLE
 from magicstyle.headless.pictures import read_picture, to_tensor
 from magicstyle.headless.recipe import Recipe
 from magicstyle.headless.stylize import fused
+from magicstyle.model_files.demo import DEMO_CONTENT, DEMO_STYLE
 from magicstyle.tests.core.oracle import dense_attention
 
 SETTINGS = FusionSettings("styleid", query_preservation=0.75, temperature=1.5)

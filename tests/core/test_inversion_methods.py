@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from magicstyle.benchmarks.gammas import bdia, o_belm
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.inversion import (
     CONVERGED,
@@ -16,7 +17,7 @@ from magicstyle.core.inversion import (
 )
 from magicstyle.core.inversion_methods import INVERSIONS, InversionSettings, RoundTrip, invert_latent, sample_back
 from magicstyle.core.noise_pair import NoisePair
-from magicstyle.core.reversible import GROWTH, bdia, damped, o_belm, sample_exact, sample_exact_inversion
+from magicstyle.core.reversible import GROWTH, damped, sample_exact, sample_exact_inversion
 from magicstyle.tests.core.test_inversion import clean, ddim_uniform, gaussian_denoiser
 from torch.testing import assert_close
 

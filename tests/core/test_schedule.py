@@ -5,6 +5,7 @@ import pytest
 import torch
 from magicstyle.core.inversion import sample_ddim, sample_ddim_inversion
 from magicstyle.core.schedule import ddim_uniform, noise_levels, timesteps
+from magicstyle.tools.demo_model import schedule as demo
 from torch.testing import assert_close
 
 
@@ -39,3 +40,31 @@ def test_sampling_undoes_inversion_for_a_gaussian():
     back = sample_ddim(denoiser, sample_ddim_inversion(denoiser, x, sigmas), sigmas, callback=seen.append)
     assert float((back - x).norm() / x.norm()) < 0.03
     assert [state["i"] for state in seen] == list(range(250))
+
+
+def test_the_demo_models_are_trained_on_the_same_schedule_and_judged_by_the_same_walks():
+    """The walks by hand, with a noise predictor that is asked by timestep."""
+    sigma = demo.sigmas()
+    assert_close(sigma, noise_levels(), rtol=1e-4, atol=0)
+    asked = []
+
+    def eps(x, t):
+        asked.append(t)
+        return x * sigma[t] / (0.49 + sigma[t] ** 2)
+
+    x = torch.randn(3, 2, 5, 7, generator=torch.Generator().manual_seed(0))
+    top = demo.ddim_inversion(eps, x, 4)
+    assert asked == [1, 1, 251, 501, 751]
+    expected = x + sigma[1] * eps(x, 1)
+    for here, above in ((1, 251), (251, 501), (501, 751)):
+        expected = expected + (sigma[above] - sigma[here]) * eps(expected, here)
+    assert_close(top, expected, rtol=1e-5, atol=1e-5)
+    asked.clear()
+    back = demo.ddim_sample(eps, top, 4)
+    assert asked == [751, 501, 251, 1]
+    for here, below in ((751, sigma[501]), (501, sigma[251]), (251, sigma[1]), (1, 0.0)):
+        top = top + (below - sigma[here]) * eps(top, here)
+    assert_close(back, top, rtol=1e-5, atol=1e-5)
+    assert float(demo.pure_noise((64, 4, 16, 16), 4, torch.Generator().manual_seed(1)).std()) == pytest.approx(
+        float((1 + sigma[751] ** 2).sqrt()), rel=0.01
+    )

@@ -6,9 +6,10 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.weights import DEMO_MODEL, SD15_SIGNATURE
 from magicstyle.headless.checkpoints import SD15_DEPTHS, layers_of, model_file
 from magicstyle.headless.model import SD15_UNET, unet_config
+from magicstyle.model_files.checkpoint import SD15_SIGNATURE
+from magicstyle.model_files.demo import DEMO_MODEL
 from safetensors.torch import save_file
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."

@@ -12,7 +12,6 @@ from magicstyle.core.fusion import FUSIONS, FusionSettings
 from magicstyle.core.inversion_methods import INVERSIONS, InversionSettings, invert_latent, sample_back
 from magicstyle.core.layers import LayerId, legal_range, select_layers
 from magicstyle.core.schedule import noise_levels
-from magicstyle.core.weights import DEMO_CONTENT, DEMO_MODEL, read_demo_file, under
 from magicstyle.headless.attention import PLAIN, Hooks, halved
 from magicstyle.headless.model import (
     SD15_AUTOENCODER,
@@ -27,6 +26,8 @@ from magicstyle.headless.model import (
 )
 from magicstyle.headless.pictures import read_picture, to_tensor
 from magicstyle.headless.stylize import Recipe, fused, invert, paint, reconstruct, stylize
+from magicstyle.model_files.checkpoint import under
+from magicstyle.model_files.demo import DEMO_CONTENT, DEMO_MODEL, read_demo_file
 from magicstyle.tests.core.oracle import dense_attention
 from magicstyle.tests.tiny_checkpoint import VARIANTS, Pool, fill, prefixed, save_tiny_checkpoint, text_encoder, unet
 from magicstyle.tools.demo_model.model_file import load_model as load_trained

@@ -12,7 +12,7 @@ import torch
 from magicstyle.attention_patches.host import install_fusion
 from magicstyle.core.bank_file import load_bank
 from magicstyle.core.fusion import FusionSettings
-from magicstyle.core.weights import DEMO_MODEL
+from magicstyle.model_files.demo import DEMO_MODEL
 from magicstyle.nodes.demo_model import host_model, read_demo_file
 from magicstyle.nodes.report import bank_summary
 from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning, tiny_model

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from magicstyle.core.schedule import BETA_END, BETA_START
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .networks import Autoencoder, AutoencoderConfig, UNet, UNetConfig
-from .schedule import BETA_END, BETA_START, TRAINING_STEPS, sigmas
+from .schedule import TRAINING_STEPS, sigmas
 from .transformer import Transformer, TransformerConfig
 
 FORMAT, TRANSFORMER_FORMAT = "magicstyle-demo-model-1", "magicstyle-demo-transformer-1"

@@ -1,6 +1,5 @@
-"""Stable Diffusion's noise schedule, and DDIM in sigma space for judging the trained model.
+"""The demo models' noise schedule, and the walks that judge a trained model: the pack's own for the UNet.
 
-In sigma space a noisy latent is x = x0 + sigma eps, and DDIM (Song et al. 2021) is an Euler step dx = eps dsigma.
 A rectified flow (Liu et al. 2022) goes from latents at t = 0 to noise at t = 1 and steps dx = velocity dt.
 """
 
@@ -9,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from magicstyle.core.inversion import Denoiser, per_row, sample_ddim, sample_ddim_inversion
+from magicstyle.core.schedule import LEVELS, ddim_uniform, signal_shares, timesteps
 from torch import Tensor
 
-TRAINING_STEPS = 1000
-BETA_START, BETA_END = 0.00085, 0.012
+TRAINING_STEPS = LEVELS
 Eps = Callable[[Tensor, int], Tensor]
 Velocity = Callable[[Tensor, float], Tensor]
 
 
 def alphas_cumprod() -> Tensor:
-    """Share of signal variance left at every timestep -> 1000."""
-    betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TRAINING_STEPS, dtype=torch.float64) ** 2
-    return torch.cumprod(1 - betas, dim=0).float()
+    """Share of signal variance left at every timestep, as models are trained with it -> 1000."""
+    return signal_shares().float()
 
 
 def sigmas() -> Tensor:
@@ -29,32 +28,30 @@ def sigmas() -> Tensor:
     return ((1 - alphas) / alphas).sqrt()
 
 
-def sampling_timesteps(steps: int) -> list[int]:
-    """The timesteps of ComfyUI's `ddim_uniform`, descending; the final sigma 0 is not among them."""
-    return list(range(1, TRAINING_STEPS, max(TRAINING_STEPS // steps, 1)))[::-1]
+def denoiser(eps: Eps) -> Denoiser:
+    """A noise predictor of timesteps as core's walks ask it: x b c h w at levels b -> the denoised latents."""
+    levels = sigmas()
+
+    def denoised(x: Tensor, sigma: Tensor) -> Tensor:
+        """x b c h w, all rows at one of the table's levels -> b c h w."""
+        return x - per_row(sigma, x) * eps(x, int(timesteps(sigma[:1], levels)))
+
+    return denoised
 
 
 def ddim_inversion(eps: Eps, x: Tensor, steps: int) -> Tensor:
     """Clean latents b c h w -> the noisy latents from which DDIM sampling returns to them."""
-    times, sigma = sampling_timesteps(steps), sigmas()
-    x = x + sigma[times[-1]] * eps(x, times[-1])
-    for above, here in zip(times[-2::-1], times[:0:-1], strict=True):
-        x = x + (sigma[above] - sigma[here]) * eps(x, here)
-    return x
+    return sample_ddim_inversion(denoiser(eps), x, ddim_uniform(sigmas(), steps))
 
 
 def ddim_sample(eps: Eps, x: Tensor, steps: int) -> Tensor:
     """Latents b c h w at the highest noise level -> clean latents."""
-    times, sigma = sampling_timesteps(steps), sigmas()
-    levels = [*sigma[times].tolist(), 0.0]
-    for t, here, below in zip(times, levels, levels[1:], strict=False):
-        x = x + (below - here) * eps(x, t)
-    return x
+    return sample_ddim(denoiser(eps), x, ddim_uniform(sigmas(), steps))
 
 
 def pure_noise(shape: tuple[int, ...], steps: int, generator: torch.Generator) -> Tensor:
-    """Noise at the highest sampling level, as a fresh generation starts from it."""
-    top = sigmas()[sampling_timesteps(steps)[0]]
+    """Noise at the highest sampling level, as a fresh generation starts from it: b c h w."""
+    top = ddim_uniform(sigmas(), steps)[0]
     return torch.randn(shape, generator=generator) * (1 + top**2).sqrt()
 
 

@@ -28,10 +28,10 @@ from magicstyle.core.bank import FeatureBank, StyleEntry  # noqa: E402
 from magicstyle.core.fusion import FusionSettings  # noqa: E402
 from magicstyle.core.inversion import Denoiser, sample_ddim  # noqa: E402
 from magicstyle.core.schedule import noise_levels  # noqa: E402
-from magicstyle.core.weights import DEMO_CONTENT, DEMO_STYLE  # noqa: E402
 from magicstyle.headless.model import HeadlessModel, load_demo_model  # noqa: E402
 from magicstyle.headless.pictures import read_picture, to_images, to_tensor  # noqa: E402
 from magicstyle.headless.stylize import Inversion, Recipe, fused, invert, reconstruct  # noqa: E402
+from magicstyle.model_files.demo import DEMO_CONTENT, DEMO_STYLE  # noqa: E402
 
 PICTURE = ROOT / "assets" / "parameters.png"
 TILE, GAP, LABEL, MARGIN = 144, 8, 22, 172

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.weights import DEMO_FORMAT, PROMPT, SD15_SIGNATURE, read_demo_file, read_sd15_checkpoint, under
+from magicstyle.model_files.checkpoint import SD15_SIGNATURE, read_sd15_checkpoint, under
+from magicstyle.model_files.demo import DEMO_FORMAT, PROMPT, read_demo_file
 from safetensors.torch import save_file
 
 HEADER = {

@@ -1,25 +1,16 @@
-"""Model files: the demo model with the configuration in its header, and single-file SD1.5 checkpoints."""
+"""Single-file checkpoints of Stable Diffusion 1.5, and what all model files here have in common."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .errors import MagicStyleError
-
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
-DEMO_MODEL = ASSETS / "magicstyle_demo.safetensors"
-DEMO_CONTENT, DEMO_STYLE = ASSETS / "demo_content.png", ASSETS / "demo_style.png"
-DEMO_FORMAT = "magicstyle-demo-model-1"
+from ..core.errors import MagicStyleError
 
 UNET, AUTOENCODER, TEXT_ENCODER = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
-PROMPT = "cond_stage_model.empty_prompt"
 # tensors by which a single-file SD1.5 checkpoint is known, and their shapes
 SD15_SIGNATURE = {
     f"{UNET}input_blocks.0.0.weight": (320, 4, 3, 3),
@@ -31,42 +22,9 @@ SD15_SIGNATURE = {
 PARTS = (UNET, AUTOENCODER, TEXT_ENCODER)
 
 
-@dataclass(frozen=True)
-class DemoHeader:
-    """What the demo model's file says about itself, in the words of the original configuration files."""
-
-    unet_config: dict[str, Any]
-    ddconfig: dict[str, Any]
-    embed_dim: int
-    latent_channels: int
-    downscale_ratio: int
-    scale_factor: float
-    latent_rgb_factors: list[list[float]]
-    latent_rgb_factors_bias: list[float]
-
-
-@dataclass(frozen=True)
-class DemoFile:
-    """The demo model: its configuration and weights, and the one prompt that it knows."""
-
-    header: DemoHeader
-    tensors: Mapping[str, Tensor]
-
-    @property
-    def prompt(self) -> Tensor:
-        """The text features of the empty prompt: 1 m c."""
-        return self.tensors[PROMPT]
-
-
-def read_demo_file(path: Path = DEMO_MODEL) -> DemoFile:
-    """The demo model's file, its weights in single precision."""
-    facts, tensors = _read(path)
-    return DemoFile(_demo_header(path, facts), {name: tensor.float() for name, tensor in tensors.items()})
-
-
 def read_sd15_checkpoint(path: Path) -> dict[str, Tensor]:
     """The tensors of UNet, autoencoder and text encoder of a single-file SD1.5 checkpoint, as they are stored."""
-    _, tensors = _read(path, PARTS)
+    _, tensors = read_tensors(path, PARTS)
     check_sd15(path, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     return {_full_name(name): tensor for name, tensor in tensors.items()}
 
@@ -88,22 +46,7 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _demo_header(path: Path, facts: Mapping[str, str]) -> DemoHeader:
-    try:
-        if json.loads(facts["format"]) != DEMO_FORMAT:
-            raise MagicStyleError(
-                f"{path.name} has the format {facts['format']}, not {DEMO_FORMAT}: "
-                "take the file that came with this version of the pack."
-            )
-        return DemoHeader(**{field.name: json.loads(facts[field.name]) for field in fields(DemoHeader)})
-    except (KeyError, json.JSONDecodeError) as error:
-        raise MagicStyleError(
-            f"{path.name} is not the demo model (its header has no readable entry {error}): "
-            "take the file that came with the pack."
-        ) from None
-
-
-def _read(path: Path, prefixes: tuple[str, ...] = ("",)) -> tuple[dict[str, str], dict[str, Tensor]]:
+def read_tensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Header and tensors of a .safetensors file, only those whose names begin with one of `prefixes`."""
     if not path.is_file():
         raise MagicStyleError(f"{path} does not exist: check the name, or fetch the file again.")
