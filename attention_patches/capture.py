@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ..core.features import AttentionFeatures, FeatureHeader
 from ..core.inversion import Steps
+from ..core.level_groups import EVERY_STEP
 from ..core.noise_pair import NoisePair
 from ..core.placement import narrowed
 from ..core.stored_features import FeatureWriter, StoredFeatures
@@ -18,12 +20,18 @@ from ..core.trajectory import Input, Source, Trajectory, constants_of, mapped_in
 from .call import Call, Handlers, ResNetCall
 from .model_call import ModelCall
 
+_T = TypeVar("_T")
+
 
 class Recorder:
-    """Writes the features of the chosen layers while `recording` a step, and lets every call through unchanged."""
+    """Writes the features of the chosen layers while `recording` a step, and lets every call through unchanged.
 
-    def __init__(self, writer: FeatureWriter) -> None:
+    Of a walk only the steps `kept` are written, at their place among them.
+    """
+
+    def __init__(self, writer: FeatureWriter, kept: Sequence[int] = EVERY_STEP) -> None:
         self._writer = writer
+        self._kept = kept
         self._steps: tuple[int, ...] = ()
 
     @contextmanager
@@ -52,23 +60,30 @@ class Recorder:
     def _see(self, call: Call) -> None:
         """Keep a copy of q, k and v, b n c each, and leave the answer to the host."""
         if self._steps and call.layer in self._writer:
-            rows = (tensor.chunk(len(self._steps)) for tensor in call.live)
-            for step, own in zip(self._steps, zip(*rows, strict=True), strict=True):
-                self._writer.write(call.layer, call.layout.grid, step, AttentionFeatures(*own))
+            rows = zip(*(tensor.chunk(len(self._steps)) for tensor in call.live), strict=True)
+            for place, own in _placed(self._steps, rows, self._kept):
+                self._writer.write(call.layer, call.layout.grid, place, AttentionFeatures(*own))
 
     def _see_resnet(self, call: ResNetCall) -> Tensor:
         """Keep a copy of what enters: (steps b) n c."""
-        for step, own in zip(self._steps, call.x.chunk(max(len(self._steps), 1)), strict=False):
-            self._writer.write_resnet(call.layer, step, own)
+        if self._steps:
+            for place, own in _placed(self._steps, call.x.chunk(len(self._steps)), self._kept):
+                self._writer.write_resnet(call.layer, place, own)
         return call.x
 
 
-class TrajectoryRecorder:
-    """Keeps the latent of each step, and the other inputs of the model once."""
+def _placed(steps: Steps, rows: Iterable[_T], kept: Sequence[int]) -> Iterator[tuple[int, _T]]:
+    """What belongs to each step that is kept, with its place among those."""
+    return ((kept.index(step), own) for step, own in zip(steps, rows, strict=True) if step in kept)
 
-    def __init__(self, steps: int, dtype: torch.dtype) -> None:
+
+class TrajectoryRecorder:
+    """Keeps the latent of each step, of a walk those of the steps `kept`, and the other inputs of the model once."""
+
+    def __init__(self, steps: int, dtype: torch.dtype, kept: Sequence[int] = EVERY_STEP) -> None:
         self._latents: dict[int, Tensor] = {}
         self._steps = steps
+        self._kept = kept
         self._dtype = dtype
         self._together = 1
         self.inputs: Mapping[str, Input] = {}
@@ -76,7 +91,7 @@ class TrajectoryRecorder:
     @contextmanager
     def recording(self, steps: Steps, x: Tensor) -> Iterator[None]:
         """The `record` of core.inversion."""
-        for place, own in zip(steps, x.chunk(len(steps)), strict=True):
+        for place, own in _placed(steps, x.chunk(len(steps)), self._kept):
             self._latents[place] = own.detach().to("cpu", torch.float32, copy=True)
         self._together = len(steps)
         yield

@@ -132,7 +132,7 @@ class FusionPatch:
 
 
 def coverage_warning(bank: FeatureBank, sigmas: Tensor, tolerance: float = 0.01) -> str | None:
-    """One sentence when sampling visits noise levels that no step was recorded at (1 % is rounding), else None."""
+    """One sentence when sampling visits noise levels that no step of the inversion had (1 % is rounding), else None."""
     visited = [float(sigma) for sigma in sigmas if float(sigma) > 0.0]
     if not visited:
         return None
@@ -140,8 +140,10 @@ def coverage_warning(bank: FeatureBank, sigmas: Tensor, tolerance: float = 0.01)
     gap, sigma, features = max(misses, key=lambda miss: miss[0])
     if gap <= tolerance:
         return None
+    every = features.header.every
+    serving = "the nearest features serve" if every == 1 else f"the features of the nearest group of {every} serve"
     return (
         f"sampling visits sigma {sigma:.3f}, {100 * math.expm1(gap):.0f} % away from the nearest of the "
-        f"{len(features.header.sigmas)} stored noise levels; the nearest features serve. For exact features connect "
+        f"{len(features.header.sigmas)} inverted noise levels; {serving}. For exact features connect "
         f"the inversion's sigmas output to the sampler that belongs to its method, {features.header.method}."
     )

@@ -1,7 +1,7 @@
 """Replay: the features of a stored trajectory, made anew by the running model beside the step that needs them.
 
 A model pass of its own comes before the step's: nothing of it can reach the user's rows, ControlNet, masks, previews or
-guidance, and its features are let go when the step is done.
+guidance. Its features are held as long as sampling stays in one group of the inversion's noise levels.
 """
 
 from __future__ import annotations
@@ -10,14 +10,30 @@ from collections.abc import Callable, Collection, Mapping
 
 from torch import Tensor
 
-from ..core.features import AttentionFeatures
+from ..core.features import AttentionFeatures, View
 from ..core.layers import LayerId
 from ..core.regions import Grid, resample_tokens
 from ..core.trajectory import Trajectory
 from .call import Call, Handlers, ResNetCall
 
-# runs the stored latent of one step through the model, shown to the handlers alone
+# runs the latent that is kept of one group through the model, shown to the handlers alone
 Rerun = Callable[[Trajectory, int, Handlers], None]
+
+
+class Held:
+    """The replayed features of each picture, until sampling comes to another group of levels."""
+
+    def __init__(self) -> None:
+        self._groups: dict[int, int] = {}  # by the picture's number
+        self._views: dict[int, View] = {}
+
+    def view(self, picture: int, group: int, make: Callable[[], View]) -> View:
+        """The features of one picture at one group; what it had at another is let go before they are made."""
+        if self._groups.get(picture) != group or picture not in self._views:
+            self._views.pop(picture, None)
+            self._views[picture] = make()
+            self._groups[picture] = group
+        return self._views[picture]
 
 
 class Catcher:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from .features import FeatureHeader, ModelId
 from .inventory import MOST_WIDTH, WIDE, BadHeaderError, Inventory, TensorKind, require, require_kind
 from .layers import LayerId
+from .level_groups import MOST_EVERY
 from .ranges import MOST_WEIGHT
 from .regions import Grid
 from .representations import REPRESENTATIONS
@@ -97,6 +98,7 @@ def describe(picture: PictureFacts) -> dict[str, Any]:
         "heads": {str(layer): header.heads[layer] for layer in header.grids if layer in header.heads},
         "inputs": dict(header.constants),
         "depth": header.depth,
+        "every": header.every,
     }
 
 
@@ -119,7 +121,8 @@ def _picture(facts: Any) -> PictureFacts:
     method = _text(facts.get("method"), _METHOD, "method")
     # files of before transformers lack both
     constants, depth = _constants(facts.get("inputs", {})), _number(facts.get("depth", 0.0), 0.0, MOST_SIDE, "depth")
-    header = FeatureHeader(model, method, tuple(sigmas), shape, grids, heads, depth, constants)
+    every = _integer(facts.get("every", 1), 1, MOST_EVERY, "every")  # files of before it lack it
+    header = FeatureHeader(model, method, tuple(sigmas), shape, grids, heads, depth, constants, every)
     return PictureFacts(representation, header)
 
 

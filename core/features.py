@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .layers import LayerId
+from .level_groups import LevelGroups
 from .noise_pair import NoisePair
 from .regions import Grid
 
@@ -110,11 +111,22 @@ class FeatureHeader:
     heads: Mapping[LayerId, int] = field(default_factory=dict)  # attention heads per layer
     depth: float = 0.0  # of the picture among the rotary positions, where a model puts it behind its caption
     constants: Mapping[str, Any] = field(default_factory=dict)  # the model's inputs that are no tensors, for a replay
+    every: int = 1  # how many levels share what is kept
 
     @property
     def layers(self) -> tuple[LayerId, ...]:
         """The layers whose features are kept, in the model's order."""
         return tuple(self.grids)
+
+    @property
+    def groups(self) -> LevelGroups:
+        """Which steps are kept, and which of them serves each step."""
+        return LevelGroups(len(self.sigmas), self.every)
+
+    @property
+    def kept_sigmas(self) -> tuple[float, ...]:
+        """The noise levels that are kept, one for each group."""
+        return tuple(self.sigmas[step] for step in self.groups.kept)
 
     @property
     def batch(self) -> int:
@@ -129,12 +141,12 @@ class FeatureHeader:
 
 # the features of one picture at one noise level: (layer, roles) -> b n c each
 View = Callable[[LayerId, str], AttentionFeatures]
-# shows a trajectory's features at one of its steps, which the running model makes anew
+# shows a trajectory's features at the level kept of one of its groups, which the running model makes anew
 Replay = Callable[["Trajectory", int], View]
 
 
 class Nearest(NamedTuple):
-    """The stored step that serves a noise level, and how far off it is, as |ln(sigma / stored)|."""
+    """The step of the inversion nearest to a noise level, and how far off it is, as |ln(sigma / inverted)|."""
 
     step: int
     distance: float
@@ -178,11 +190,11 @@ class ImageFeatures(ABC):
 
     @abstractmethod
     def view(self, sigma: float, replay: Replay) -> View:
-        """The features at the stored noise level nearest to `sigma`."""
+        """The features kept for the group of the inversion's noise level nearest to `sigma`."""
 
     @abstractmethod
     def at(self, layer: LayerId, step: int, roles: str = ROLES) -> AttentionFeatures:
-        """The features of one layer at one stored step, without a running model: b n c each."""
+        """The features of one layer that serve one of the inversion's steps, without a running model: b n c each."""
 
     @abstractmethod
     def held_bytes(self, widths: Mapping[LayerId, int], roles: str) -> int:
@@ -221,7 +233,7 @@ class ImageFeatures(ABC):
         return {} if self.ends is None else self.ends.tensors
 
     def nearest(self, sigma: float) -> Nearest:
-        """The stored noise level nearest to `sigma` in log space."""
+        """The inversion's noise level nearest to `sigma` in log space."""
         distances = [abs(math.log(max(sigma, 1e-9) / stored)) for stored in self.header.sigmas]
         step = min(range(len(distances)), key=distances.__getitem__)
         return Nearest(step, distances[step])

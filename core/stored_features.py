@@ -20,7 +20,7 @@ from .regions import Grid, resample_tokens
 
 
 class StoredFeatures(ImageFeatures):
-    """Representation `features`: the queries, keys and values themselves, one tensor of steps per layer and role."""
+    """Representation `features`: the queries, keys and values themselves, one tensor of groups per layer and role."""
 
     representation = "features"
 
@@ -35,7 +35,7 @@ class StoredFeatures(ImageFeatures):
         super().__init__(header, ends)
         self.device = next((stack.device for stack in stacks.values()), torch.device("cpu"))
         self.disk = disk  # the files behind the stacks live as long as this
-        self._stacks = MappingProxyType(dict(stacks))  # (layer, role) -> steps b n c
+        self._stacks = MappingProxyType(dict(stacks))  # (layer, role) -> groups b n c
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
@@ -72,13 +72,14 @@ class StoredFeatures(ImageFeatures):
         return {layer: stack.shape[-1] for (layer, role), stack in self._stacks.items() if role != "x"}
 
     def at(self, layer: LayerId, step: int, roles: str = ROLES) -> AttentionFeatures:
-        """The features of one layer at one step: b n c each, views that must not be written to."""
-        kept = {role: self._stacks[layer, role][step] for role in roles if (layer, role) in self._stacks}
+        """The features of one layer that serve a step: b n c each, views that must not be written to."""
+        group = self.header.groups.of(step)
+        kept = {role: self._stacks[layer, role][group] for role in roles if (layer, role) in self._stacks}
         return AttentionFeatures(**kept)
 
     @classmethod
     def check_tensors(cls, own: Inventory, header: FeatureHeader) -> dict[str, int]:
-        """Stacks of steps b n c: the same roles in every layer, of one type and, in a layer, of one width."""
+        """Stacks of groups b n c: the same roles in every layer, of one type and, in a layer, of one width."""
         roles = {role for role in "qkv" if any(name.endswith(f".{role}") for name in own)}
         require(bool(roles) and len({kind.dtype for kind in own.values()}) == 1, "queries, keys and values")
         stacks = [(layer, role) for layer in header.layers for role in ROLES if role in roles]
@@ -88,7 +89,7 @@ class StoredFeatures(ImageFeatures):
         for layer, role in [*stacks, *resnet]:
             (h, w), name = header.grids[layer], f"{layer}.{role}"
             width = (own[name].shape or (0,))[-1]
-            require_kind(own, name, NARROW, (len(header.sigmas), header.batch, h * w, width))
+            require_kind(own, name, NARROW, (header.groups.count, header.batch, h * w, width))
             require(1 <= width <= MOST_WIDTH, name)
             if role != "x":
                 require(widths.setdefault(str(layer), width) == width and width % header.heads[layer] == 0, name)

@@ -67,11 +67,11 @@ class Source(Protocol):
         """The same for models with the same weights."""
 
     def record(self, trajectory: Trajectory, layers: Collection[LayerId], roles: str) -> StoredFeatures:
-        """The features of all its steps, in the live precision."""
+        """The features of every latent that is kept, in the live precision."""
 
 
 class Trajectory(ImageFeatures):
-    """Representation `latents`: only the inverted trajectory; its features are made anew at each sampling step.
+    """Representation `latents`: only the inverted trajectory; its features are made anew when sampling comes to another group.
 
     `inputs` are the model's other inputs (cross-attention, pooled vectors, ..), the same at every step. `source` is the
     model that made the trajectory, or None after loading from a file.
@@ -82,7 +82,7 @@ class Trajectory(ImageFeatures):
     def __init__(
         self,
         header: FeatureHeader,
-        latents: Tensor,  # steps b c h w
+        latents: Tensor,  # groups b c h w
         inputs: Mapping[str, Input],
         ends: NoisePair | None = None,
         *,
@@ -110,7 +110,7 @@ class Trajectory(ImageFeatures):
         return "latents"
 
     def view(self, sigma: float, replay: Replay) -> View:
-        return replay(self, self.nearest(sigma).step)
+        return replay(self, self.header.groups.of(self.nearest(sigma).step))
 
     def at(self, layer: LayerId, step: int, roles: str = ROLES) -> AttentionFeatures:
         if self.source is None:
@@ -118,8 +118,9 @@ class Trajectory(ImageFeatures):
                 "bank holds latents from a file, which need a model to become features: "
                 "preview the bank before saving it, or invert with storage features."
             )
-        header = replace(self.header, sigmas=self.header.sigmas[step : step + 1])
-        moment = Trajectory(header, self.latents[step : step + 1], self.inputs, source=self.source)
+        group = self.header.groups.of(step)
+        header = replace(self.header, sigmas=self.header.kept_sigmas[group : group + 1], every=1)
+        moment = Trajectory(header, self.latents[group : group + 1], self.inputs, source=self.source)
         return self.source.record(moment, (layer,), roles).at(layer, 0)
 
     def held_bytes(self, widths: Mapping[LayerId, int], roles: str) -> int:
@@ -132,8 +133,8 @@ class Trajectory(ImageFeatures):
 
     @classmethod
     def check_tensors(cls, own: Inventory, header: FeatureHeader) -> dict[str, int]:
-        """Latents steps b c h w, and the model's other inputs, a row for each picture."""
-        require_kind(own, "latents", WIDE, (len(header.sigmas), *header.latent_shape))
+        """Latents groups b c h w, and the model's other inputs, a row for each picture."""
+        require_kind(own, "latents", WIDE, (header.groups.count, *header.latent_shape))
         inputs = {name.removeprefix("inputs."): kind for name, kind in own.items() if name.startswith("inputs.")}
         require(own.keys() - {"latents"} == {f"inputs.{name}" for name in inputs}, "latents")
         require("c_crossattn" in inputs, "inputs")

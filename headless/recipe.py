@@ -20,6 +20,7 @@ class Recipe:
     layers: str = "output.6-11"
     adain: float = 1.0  # strength of the initial latent's AdaIN
     inversion: InversionSettings = field(default_factory=InversionSettings)
+    every: int = 1  # how many noise levels share what is kept of a picture
 
     @property
     def content_roles(self) -> str:

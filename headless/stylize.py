@@ -16,7 +16,7 @@ from ..attention_patches.capture import Recorder, TrajectoryRecorder
 from ..attention_patches.checks import check_roles, check_run, stored_layers
 from ..attention_patches.fusion_patch import FusionPatch, SigmaWindow
 from ..attention_patches.prefetch import lane_to
-from ..attention_patches.replay import Rerun
+from ..attention_patches.replay import Held, Rerun
 from ..attention_patches.views import step_views
 from ..core.adain import adain_map
 from ..core.bank import FeatureBank, StyleEntry
@@ -24,6 +24,7 @@ from ..core.features import FeatureHeader, ImageFeatures
 from ..core.inversion import Denoiser
 from ..core.inversion_methods import invert_latent, sample_back
 from ..core.layers import LayerId, select_layers
+from ..core.level_groups import LevelGroups
 from ..core.noise_pair import NoisePair
 from ..core.regions import Grid
 from ..core.scene import Moment
@@ -67,15 +68,16 @@ def invert(
     roles = recipe.content_roles if roles is None else roles
     sigmas = recipe.sigmas.to(latent.device)
     levels, grids = recipe.inversion.way.levels(sigmas).tolist(), _kept_grids(model, latent, recipe, roles)
-    recorder: Recorder | TrajectoryRecorder = TrajectoryRecorder(len(levels), dtype)
+    groups = LevelGroups(len(levels), recipe.every)
+    recorder: Recorder | TrajectoryRecorder = TrajectoryRecorder(groups.count, dtype, groups.kept)
     if storage == "features":
-        recorder = Recorder(FeatureWriter(tuple(grids), len(levels), roles, dtype))
+        recorder = Recorder(FeatureWriter(tuple(grids), groups.count, roles, dtype), groups.kept)
     with model.hooks.answered_by(recorder.handlers):
         found = invert_latent(
             model.denoised, latent, sigmas, recipe.inversion, callback=callback, record=recorder.recording
         )
     heads = {layer: facts.heads for layer, facts in model.architecture.layers.items() if layer in grids}
-    header = FeatureHeader(model.id, recipe.inversion.method, tuple(levels), tuple(latent.shape), grids, heads)
+    header = FeatureHeader(model.id, recipe.inversion.method, tuple(levels), tuple(latent.shape), grids, heads, every=groups.every)
     return Inversion(found.ends, recorder.close(header, found.ends))
 
 
@@ -113,13 +115,13 @@ def fused(model: HeadlessModel, bank: FeatureBank, recipe: Recipe) -> Denoiser:
     """The model's denoiser with the bank's features in the recipe's layers."""
     patch = FusionPatch(bank, recipe.settings, stored_layers(model.architecture, bank, recipe.layers), EVERYWHERE)
     check_roles(bank, patch.roles, recipe.settings.method)
-    lane = lane_to(model.device)
+    lane, held = lane_to(model.device), Held()
 
     def denoised(x: Tensor, sigma: Tensor) -> Tensor:
         """b c h w, sigma b -> b c h w."""
         check_run(bank, latent=x)
         level, noise = float(sigma[0]), float(model.timesteps(sigma[:1])) / LEVELS
-        views = step_views(patch, bank, level, rerun_like(model, x), lane)
+        views = step_views(patch, bank, level, rerun_like(model, x), lane, held)
         with model.hooks.answered_by(patch.handlers(views, Moment(patch.progress(level), noise))):
             return model.denoised(x, sigma)
 
@@ -129,10 +131,10 @@ def fused(model: HeadlessModel, bank: FeatureBank, recipe: Recipe) -> Denoiser:
 def rerun_like(model: HeadlessModel, like: Tensor) -> Rerun:
     """Runs stored latents through the model, on the device and in the precision of `like`, b c h w."""
 
-    def rerun(trajectory: Trajectory, step: int, handlers: Handlers) -> None:
-        x = trajectory.latents[step].to(like)
+    def rerun(trajectory: Trajectory, group: int, handlers: Handlers) -> None:
+        x = trajectory.latents[group].to(like)
         with model.hooks.answered_by(handlers):
-            model.denoised(x, x.new_full((x.shape[0],), trajectory.header.sigmas[step]))
+            model.denoised(x, x.new_full((x.shape[0],), trajectory.header.kept_sigmas[group]))
 
     return rerun
 

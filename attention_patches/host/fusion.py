@@ -32,13 +32,14 @@ from ..model_call import ModelCall
 from ..placing import Placer, Positions
 from ..prefetch import Lane, lane_to
 from ..protocols import Executor, Model
+from ..replay import Held
 from ..seam import hooked
 from ..views import step_views
 from .conds import with_conds_named, with_prompts_named
 from .models import KEY, check_model
 from .reruns import rerun_beside
 from .start import Start, is_flow, started
-from .walks import with_other_weights_recorded
+from .walks import weights_change, with_other_weights_recorded
 
 AS_THEY_ARE = Positions()
 logger = logging.getLogger("magicstyle")
@@ -97,7 +98,7 @@ class _Fusion:
             return executor(*args, **kwargs)
         run = entry.runs.get(self.key) or _Run(self.patch.bank)
         rerun = rerun_beside(call, self.architecture, executor)
-        views = step_views(self.patch, run.bank, sigma, rerun, run.lane(call.x.device))
+        views = step_views(self.patch, run.bank, sigma, rerun, run.lane(call.x.device), run.held(call.x))
         moment = Moment(self.patch.progress(sigma), _noise_share(self.sampling, sigma))
         missed: list[LayerId] = []
         handlers = self.patch.handlers(views, moment)._replace(missed=missed.append)
@@ -116,7 +117,7 @@ class _Fusion:
             check_areas(guider.conds)
         if warning := coverage_warning(bank, visited_levels(getattr(sampler, "sampler_function", None), sigmas)):
             logger.warning("FFA Model Patcher: %s", warning)
-        run = _Run(with_other_weights_recorded(guider, bank, self.patch))
+        run = _Run(with_other_weights_recorded(guider, bank, self.patch), steady=not weights_change(guider))
         # the guider's options live for this run alone
         options = guider.model_options["transformer_options"]
         runs = MappingProxyType({**Entry.of(options).runs, self.key: run})
@@ -160,9 +161,11 @@ class _Fusion:
 class _Run:
     """What one sampling run of a patcher holds: its features, their way to a device, and what it has warned of."""
 
-    def __init__(self, bank: FeatureBank) -> None:
+    def __init__(self, bank: FeatureBank, *, steady: bool = True) -> None:
         self.bank = bank
+        self._steady = steady  # the weights stay the same for all model calls
         self._lanes: dict[torch.device, Lane | None] = {}
+        self._held: dict[tuple[torch.device, torch.dtype], Held] = {}
         self._warned: set[str] = set()
 
     def __deepcopy__(self, memo: object) -> _Run:
@@ -173,6 +176,10 @@ class _Run:
         if device not in self._lanes:
             self._lanes[device] = lane_to(device)
         return self._lanes[device]
+
+    def held(self, x: Tensor) -> Held:
+        """What was replayed on the device and in the precision of a running latent b c h w."""
+        return self._held.setdefault((x.device, x.dtype), Held()) if self._steady else Held()
 
     def warn(self, deed: str, layers: Collection[LayerId]) -> None:
         """Say once a run in which layers another node leaves us nothing to fuse."""

@@ -20,9 +20,9 @@ from .walks import ModelSource
 def rerun_beside(running: ModelCall, architecture: HostArchitecture, apply_model: Callable[..., Tensor]) -> Rerun:
     """Runs stored latents through `apply_model`, on the device and in the precision of the running latent b c h w."""
 
-    def rerun(trajectory: Trajectory, step: int, handlers: Handlers) -> None:
-        x = trajectory.latents[step].to(running.x)
-        level = x.new_full((x.shape[0],), trajectory.header.sigmas[step])
+    def rerun(trajectory: Trajectory, group: int, handlers: Handlers) -> None:
+        x = trajectory.latents[group].to(running.x)
+        level = x.new_full((x.shape[0],), trajectory.header.kept_sigmas[group])
         inputs = mapped_inputs(trajectory.inputs, lambda tensor: tensor.to(x.device))
         call = ModelCall(x, level, inputs, None, replay_options(trajectory, running.options, level))
         with hooked(call, architecture, handlers, alone=True):

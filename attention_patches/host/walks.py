@@ -27,15 +27,18 @@ logger = logging.getLogger("magicstyle")
 def with_other_weights_recorded(guider: Any, bank: FeatureBank, patch: FusionPatch) -> FeatureBank:
     """Trajectories of a model with other weights (a LoRA came later): their features, from that model, for this run."""
     running = weights_id(guider.model_patcher)
-    # weights that hooks schedule are in place for some model calls, those of a replay included
-    hooked_weights = any(cond.get("hooks") for conds in guider.conds.values() for cond in conds or ())
-    weights = None if hooked_weights else running
+    weights = None if weights_change(guider) else running
     read = zip(bank.pictures, patch.roles, strict=True)
     pictures = [features.settled(weights, patch.layers, roles) for features, roles in read]
     if all(new is old for new, old in zip(pictures, bank.pictures, strict=True)):
         return bank
     logger.info("FFA Model Patcher: the sampling model has other weights than the inversion's; recorded first")
     return bank.with_pictures(pictures)
+
+
+def weights_change(guider: Any) -> bool:
+    """Whether hooks schedule weights, which are in place for some model calls, those of a replay included."""
+    return any(cond.get("hooks") for conds in guider.conds.values() for cond in conds or ())
 
 
 class ModelSource:
@@ -46,17 +49,18 @@ class ModelSource:
         self.weights = weights_id(model)
 
     def record(self, trajectory: Trajectory, layers: Collection[LayerId], roles: str) -> StoredFeatures:
-        """The features of all its steps, in the live precision."""
+        """The features of every latent that is kept, in the live precision."""
         return record_trajectory(self.model, trajectory, layers, roles)
 
 
 def record_trajectory(model: Model, trajectory: Trajectory, chosen: Collection[LayerId], roles: str) -> StoredFeatures:
-    """Run a whole trajectory through the model that made it: its features at every step, in the live precision."""
+    """Run a whole trajectory through the model that made it: the features of every latent, in the live precision."""
     layers = tuple(layer for layer in trajectory.header.layers if layer in chosen)
-    recorder = Recorder(FeatureWriter(layers, len(trajectory.header.sigmas), roles, torch.float32))
+    levels = trajectory.header.kept_sigmas
+    recorder = Recorder(FeatureWriter(layers, len(levels), roles, torch.float32))
     sampler = _ReplaySampler(trajectory, recorder)
     zeros = torch.zeros(trajectory.header.latent_shape)
-    sigmas = torch.tensor([*trajectory.header.sigmas, 0.0])
+    sigmas = torch.tensor([*levels, 0.0])
     model = install_capture(model, recorder)
     comfy.sample.sample_custom(model, zeros, 1.0, sampler, sigmas, [], [], zeros, disable_pbar=True, seed=0)
     return recorder.close(trajectory.header)

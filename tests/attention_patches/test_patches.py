@@ -1,16 +1,20 @@
 """Capture and fusion on the rows of a running batch, without a host."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from magicstyle.attention_patches.call import Call, RowPlan, TokenLayout
-from magicstyle.attention_patches.capture import Recorder
+from magicstyle.attention_patches.capture import Recorder, TrajectoryRecorder
 from magicstyle.attention_patches.fusion_patch import FusionPatch, SigmaWindow, coverage_warning
+from magicstyle.attention_patches.replay import Held
 from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.features import AttentionFeatures, FeatureHeader, ModelId
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.layers import LayerId
+from magicstyle.core.level_groups import LevelGroups
 from magicstyle.core.regions import Window
-from magicstyle.core.stored_features import FeatureWriter
+from magicstyle.core.stored_features import FeatureWriter, StoredFeatures
 from magicstyle.tests.core.oracle import dense_attention, kernel, randn
 from torch.testing import assert_close
 
@@ -59,6 +63,35 @@ def test_recorder_keeps_steps_and_layers_that_it_was_asked_for_and_changes_nothi
     stored = writer.close(FeatureHeader(ModelId("SD15", "x"), "ddim", SIGMAS, (1, 4, *GRID), {}))
     assert stored.header.layers == (LAYER,)
     assert torch.equal(stored.at(LAYER, 1).q, q + 1) and torch.equal(stored.at(LAYER, 0).q, q)
+
+
+def test_recorders_keep_the_middle_of_each_group_alone():
+    """Also where several steps share a model call, and where a step is evaluated twice: the last one counts."""
+    groups, sigmas = LevelGroups(5, 3), (9.0, 5.0, 3.0, 2.0, 1.0)
+    header = FeatureHeader(ModelId("SD15", "x"), "ddim", sigmas, (1, 4, *GRID), {}, every=3)
+    recorder = Recorder(FeatureWriter((LAYER,), groups.count, "qkv", torch.float32), groups.kept)
+    latents = TrajectoryRecorder(groups.count, torch.float32, groups.kept)
+    (q, k, v), x = live(1), randn(7, 1, 4, *GRID)
+    for steps in ((3, 4), (1, 2), (0,), (1,)):
+        rows = [torch.cat([t + step for step in steps]) for t in (q, k, v)]
+        with recorder.recording(steps, x):
+            recorder.handlers.attention(call(*rows))
+        with latents.recording(steps, torch.cat([x + step for step in steps])):
+            pass
+    stored, trajectory = recorder.close(header), latents.close(header, None)
+    assert [float((stored.at(LAYER, step).k - k).mean().round()) for step in range(5)] == [1, 1, 1, 3, 3]
+    assert_close(trajectory.latents, torch.stack([x + 1, x + 3]))
+
+
+def test_replayed_features_are_held_while_sampling_stays_in_a_group():
+    held, made = Held(), []
+
+    def make(picture, group):
+        return held.view(picture, group, lambda: made.append((picture, group)) or (lambda layer, roles: group))
+
+    for group in (0, 0, 1, 1, 0):
+        assert [make(picture, group)(LAYER, "k") for picture in (0, 1)] == [group, group]
+    assert made == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 0), (1, 0)]
 
 
 @pytest.mark.parametrize("content_batch, style_batch, chunks", [(1, 1, 1), (1, 1, 2), (3, 1, 2), (3, 3, 1), (3, 3, 3)])
@@ -121,6 +154,17 @@ def test_a_schedule_that_was_not_stored_is_warned_of_once_and_with_the_cure(sigm
     warning = coverage_warning(bank, torch.tensor(sigmas))
     assert (warning is not None) == warns
     assert not warns or "sigma 3.000" in warning and "sigmas output" in warning
+
+
+def test_levels_of_a_group_are_covered_and_beyond_them_the_warning_speaks_of_groups():
+    sigmas = (8.0, 4.0, 2.0, 1.0)
+    whole = picture(1, GRID, sigmas=sigmas)
+    stacks = {(LAYER, role): whole.tensors[f"{LAYER}.{role}"][[0, 2]] for role in "qkv"}
+    bank = FeatureBank(StoredFeatures(replace(whole.header, every=2), stacks), (StyleEntry(whole),))
+    assert coverage_warning(bank, torch.tensor(sigmas)) is None
+    warning = coverage_warning(bank, torch.tensor([8.0, 6.0]))
+    assert "sigma 6.000" in warning and "nearest of the 4 inverted noise levels" in warning
+    assert "the features of the nearest group of 2 serve" in warning
 
 
 def test_chunks_of_several_windows_have_each_their_part_of_the_content():

@@ -210,7 +210,7 @@ def use(bank):
         assert all(header.heads[layer] >= 1 for layer in header.layers)
         assert header.method.isidentifier() and header.model.name.isprintable()
         if not isinstance(picture, StoredFeatures):
-            assert picture.latents.shape == (len(header.sigmas), *header.latent_shape)
+            assert picture.latents.shape == (header.groups.count, *header.latent_shape)
             assert set(picture.inputs) <= {"c_crossattn", "c_concat", "y", "crossattn_controlnet"}
             assert picture.inputs["c_crossattn"].shape[0] == header.batch
     for style in bank.styles:

@@ -55,6 +55,32 @@ def test_a_bank_round_trips_with_its_masks_and_weights(path):
     assert loaded.styles[1].region is None
 
 
+def grouped(picture, every):
+    """The same picture, keeping one level of every group."""
+    header = replace(picture.header, every=every)
+    whole = {name: t for name, t in picture.tensors.items() if name.startswith(("noise", "inputs."))}
+    kept = {name: t[list(header.groups.kept)] for name, t in picture.tensors.items() if name not in whole}
+    return type(picture).of_tensors(header, kept | whole, picture.ends)
+
+
+def test_a_bank_of_every_third_level_says_so_in_its_header(path):
+    content, style = grouped(features(), 3), grouped(trajectory(), 2)
+    save_bank(FeatureBank(content, (StyleEntry(style),)), path)
+    loaded = load_bank(path)
+    same(loaded.content, content)
+    same(loaded.styles[0].features, style)
+    assert [picture.header.groups.count for picture in loaded] == [2, 3]
+    said = []
+    rewritten(path, lambda header, tensors: said.extend(facts.pop("every") for facts in header["pictures"]))
+    assert said == [3, 2]
+
+
+def test_a_file_that_says_nothing_of_groups_keeps_every_level(path):
+    save_bank(bank(), path)
+    rewritten(path, lambda header, tensors: [facts.pop("every") for facts in header["pictures"]])
+    same(load_bank(path).content, features())
+
+
 def test_every_input_of_a_model_comes_back(path):
     """Inpainting has a picture beside the latent, SDXL a pooled vector, some ControlNets a prompt of their own."""
     plain = trajectory()
@@ -228,6 +254,12 @@ CHANGES = {
     "name over lines": (set_in("pictures", 0, "model", 0, value="SD15\n\nrun this"), "bad model"),
     "method of lines": (set_in("pictures", 0, "method", value="ddim\n"), "bad method"),
     "representation in a list": (set_in("pictures", 0, "representation", value=["features"]), "bad representation"),
+    "every none of them": (set_in("pictures", 0, "every", value=0), "bad every"),
+    "every half of them": (set_in("pictures", 0, "every", value=2.0), "bad every"),
+    "every truth": (set_in("pictures", 0, "every", value=True), "bad every"),
+    "every beyond use": (set_in("pictures", 1, "every", value=10**9), "bad every"),
+    "fewer levels than there are": (set_in("pictures", 0, "every", value=2), "bad shape of output.6.0.q"),
+    "fewer latents than there are": (set_in("pictures", 1, "every", value=2), "bad shape of latents"),
     "no queries in one layer": (lambda h, t: t.pop("0.output.6.0.q"), "bad queries, keys and values"),
     "keys narrower": (lambda h, t: t.update({"0.output.6.0.k": t["0.output.6.0.k"][..., :4]}), "bad output.6.0.k"),
     "keys of another type": (

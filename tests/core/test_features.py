@@ -75,6 +75,18 @@ def test_steps_at_a_smaller_grid_are_brought_to_the_first_ones():
     assert torch.equal(stored.at(LAYERS[0], 1).k, torch.full((1, 24, 8), 3.0, dtype=torch.float16))
 
 
+def test_each_step_of_a_group_has_the_features_of_its_middle():
+    writer = FeatureWriter(LAYERS[:1], 2, "k")
+    for place, value in enumerate((1.0, 3.0)):  # of steps 1 and 3, the noisier middle of 3 and 4
+        writer.write(LAYERS[0], (3, 5), place, AttentionFeatures(k=torch.full((1, 15, 8), value)))
+    stored = writer.close(replace(header(), every=3))
+    assert stored.header.kept_sigmas == (5.0, 0.5) and stored.nbytes == 2 * 15 * 8 * 2
+    assert [float(stored.at(LAYERS[0], step).k[0, 0, 0]) for step in range(5)] == [1.0, 1.0, 1.0, 3.0, 3.0]
+    for sigma, value in [(14.0, 1.0), (5.0, 1.0), (1.5, 1.0), (0.9, 3.0), (0.01, 3.0)]:
+        assert float(stored.view(sigma, None)(LAYERS[0], "k").k[0, 0, 0]) == value
+    assert stored.nearest(0.05).step == 4
+
+
 @pytest.mark.parametrize("sigma, step", [(14.0, 0), (100.0, 0), (3.3, 1), (3.0, 2), (0.05, 4), (1e-6, 4), (0.0, 4)])
 def test_the_nearest_level_in_log_space_serves(sigma, step):
     assert features().nearest(sigma).step == step

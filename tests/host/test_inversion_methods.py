@@ -93,7 +93,7 @@ def test_midpoint_sampler_finds_what_its_inversion_recorded_and_ddim_is_told_tha
         counting.remove()
         assert not caplog.records and len(calls) == 6
         sample(fused, found, sampler="ddim")
-    assert "away from the nearest of the 5 stored noise levels" in caplog.text
+    assert "away from the nearest of the 5 inverted noise levels" in caplog.text
 
 
 def test_every_inversion_method_has_a_sampler_in_core_and_in_the_host():
