@@ -71,7 +71,7 @@ class Source(Protocol):
 
 
 class Trajectory(ImageFeatures):
-    """Representation `latents`: only the inverted trajectory; its features are made anew when sampling comes to another group.
+    """Representation `latents`: the inverted trajectory alone; sampling makes its features anew in each group.
 
     `inputs` are the model's other inputs (cross-attention, pooled vectors, ..), the same at every step. `source` is the
     model that made the trajectory, or None after loading from a file.

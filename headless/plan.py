@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -232,7 +232,7 @@ def describe(content: Picture, style: Picture, order: Order) -> str:
         "checkpoint": order.checkpoint,
         "size": list(content.size),
         "style_size": list(style.size),
-        **asdict(order.recipe),
+        **order.recipe.facts,
     }
     return json.dumps(facts, sort_keys=True)
 

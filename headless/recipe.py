@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -21,6 +22,11 @@ class Recipe:
     adain: float = 1.0  # strength of the initial latent's AdaIN
     inversion: InversionSettings = field(default_factory=InversionSettings)
     every: int = 1  # how many noise levels share what is kept of a picture
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What tells one recipe from another, as plain values; every level is what pictures of before had."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("every", 1)}
 
     @property
     def content_roles(self) -> str:

@@ -77,7 +77,9 @@ def invert(
             model.denoised, latent, sigmas, recipe.inversion, callback=callback, record=recorder.recording
         )
     heads = {layer: facts.heads for layer, facts in model.architecture.layers.items() if layer in grids}
-    header = FeatureHeader(model.id, recipe.inversion.method, tuple(levels), tuple(latent.shape), grids, heads, every=groups.every)
+    header = FeatureHeader(
+        model.id, recipe.inversion.method, tuple(levels), tuple(latent.shape), grids, heads, every=groups.every
+    )
     return Inversion(found.ends, recorder.close(header, found.ends))
 
 

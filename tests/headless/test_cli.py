@@ -458,6 +458,7 @@ UNUSABLE = {
     "a.png x.png --content-weight -1": "content_weight is -1.0",
     "a.png x.png --query-preservation 2": "query_preservation is 2.0",
     "a.png x.png --query-preservation nan": "query_preservation is nan",
+    "a.png x.png --every 0": "--every is 0: choose a number from 1",
     "a.png x.png --adain 2": "--adain is 2.0",
     "a.png x.png --adain nan": "--adain is nan",
     "a.png x.png --layers outer.3": "'outer.3' is not a layer",

@@ -26,6 +26,7 @@ CHANGES = {
     "layers": {"recipe": Recipe(layers="output.7")},
     "adain": {"recipe": Recipe(adain=0.5)},
     "inversion": {"recipe": Recipe(inversion=InversionSettings("exact"))},
+    "every": {"recipe": Recipe(every=5)},
     "corrections": {"recipe": Recipe(inversion=InversionSettings(corrections=3))},
     "checkpoint": {"checkpoint": "model 1"},
 }
