@@ -42,11 +42,13 @@ class FusionPatch:
         layers: Sequence[LayerId],
         window: SigmaWindow,
         placer: Placer | None = None,
+        keep: Tensor | None = None,
     ) -> None:
         self.bank = bank
         self.settings = settings
         self.layers = frozenset(layers)
         self.window = window
+        self.keep = keep  # b h w in [0, 1]: how far the content stays as it is
         self.placer = placer or Placer(bank.content.header.model.name, None, Positions())
         weighed = any(settings.style_weight * style.weight > 0.0 for style in bank.styles)
         self._neutral = settings.neutral and not weighed  # the model's own attention, to the last bit
@@ -55,7 +57,7 @@ class FusionPatch:
                 f"method {settings.method} draws from a style, and the bank has none: connect one to the Feature Bank, "
                 "or choose masactrl or diffstyler."
             )
-        self._content_roles = content_roles(settings, bank)
+        self._content_roles = content_roles(settings, bank, keeps=keep is not None)
         self._copies_resnet = FUSIONS[settings.method].resnet and "x" in bank.content.roles
         self._style_roles = style_roles(settings)
         self.roles = self._roles()
@@ -85,7 +87,8 @@ class FusionPatch:
             content = rows.content_features(views[0](call.layer, self._content_roles), call.live.q)
             content = self.placer.content(content, call, self.bank.content.header.depth)
             styles = self._styles(views, call, rows)
-            return fuse(call.kernel, Scene(call.live, content, styles, moment), self.settings)
+            keep = None if self.keep is None else rows.of_region(self.keep)
+            return fuse(call.kernel, Scene(call.live, content, styles, moment, keep), self.settings)
 
         return handle
 

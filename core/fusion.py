@@ -29,7 +29,17 @@ from .bank import FeatureBank
 from .errors import MagicStyleError
 from .ranges import check_range, check_temperature, check_weight
 from .scene import Scene, StyleFeatures
-from .sources import align, content_source, preserve_query, source, style_source, style_sources, styles_or_content
+from .sources import (
+    align,
+    content_source,
+    kept,
+    preserve,
+    preserve_query,
+    source,
+    style_source,
+    style_sources,
+    styles_or_content,
+)
 
 # Portrait Diffusion (2312.02212): 35 of 50 steps ask with the content's queries alone; guidance of the later ones
 SAC_EARLY = 35 / 50
@@ -95,10 +105,11 @@ def style_attention_control(kernel: Kernel, scene: Scene, settings: FusionSettin
     asked = styles_or_content(scene, settings.style_weight)
     if scene.moment.progress < SAC_EARLY:
         return attend(kernel, scene.content.q, asked)
+    guidance = SAC_GUIDANCE * (1.0 - kept(scene, 0.0, scene.live.q))
     # the same keys for both: one call with the queries side by side
     both = attend(kernel, torch.cat([scene.content.q, scene.live.q], dim=1), [_twice(each) for each in asked])
     preserved, free = both.chunk(2, dim=1)
-    return torch.lerp(preserved, free, SAC_GUIDANCE)
+    return torch.lerp(preserved, free, guidance)
 
 
 def style_enhanced_control(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
@@ -109,11 +120,13 @@ def style_enhanced_control(kernel: Kernel, scene: Scene, settings: FusionSetting
 
 def style_transfer_reweighted(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """Z-STAR (Deng et al., CVPR 2024): softmax([1.2 Q_t K_s', Q_t K_t']) [V_s; V_t]."""
-    return attend(kernel, scene.live.q, [*style_sources(scene, settings.style_weight, ZSTAR_SCALE), source(scene.live)])
+    styles = style_sources(scene.yielding, settings.style_weight, ZSTAR_SCALE)
+    return attend(kernel, scene.live.q, [*styles, source(scene.live)])
 
 
 def style_aligned(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """StyleAligned (Hertz et al., CVPR 2024): softmax(AdaIN(Q_t, Q_s) [K_s; AdaIN(K_t, K_s)]') [V_s; V_t]."""
+    scene = scene.yielding
     q, k = (align(scene, role) for role in "qk")
     return attend(kernel, q, [*style_sources(scene, settings.style_weight), Source(k, scene.live.v)])
 
@@ -121,20 +134,21 @@ def style_aligned(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Ten
 def reference_self_attention(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """MagicFace's RSA (Wang et al. 2024): softmax([Q_t K_t', Q_t K_i' + w M_i]) [V_t; V_i], M_i = 0 leaving out."""
     references = [
-        style_source(style, settings.style_weight * style.weight, bias=_reference_bias(style)) for style in scene.styles
+        style_source(style, settings.style_weight * style.weight, bias=_reference_bias(style))
+        for style in scene.yielding.styles
     ]
     return attend(kernel, scene.live.q, [source(scene.live), *references])
 
 
 def mutual_self_attention(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """MasaCtrl (Cao et al., ICCV 2023, eq. 3): the running queries ask the content's keys and values."""
-    return attend(kernel, scene.live.q, [source(scene.content)])
+    return attend(kernel, preserve_query(scene, 0.0), [source(scene.content)])
 
 
 def content_injection(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """DiffStyler (Li et al. 2024): r Q_c + (1 - r) Q_t and K likewise, r = clamp(2 t / T, 0, 1); V as it runs."""
     share = min(max(2.0 * scene.moment.noise, 0.0), 1.0)
-    q, k = (torch.lerp(getattr(scene.live, role), getattr(scene.content, role), share) for role in "qk")
+    q, k = (preserve(scene, role, share) for role in "qk")
     return attend(kernel, q, [Source(k, scene.live.v)])
 
 
@@ -227,12 +241,16 @@ FUSIONS = {
 }
 
 
-def content_roles(settings: FusionSettings, bank: FeatureBank) -> str:
-    """The stored roles of the content that a run reads: its keys and values fill what no style covers."""
+def content_roles(settings: FusionSettings, bank: FeatureBank, *, keeps: bool = False) -> str:
+    """The stored roles of the content that a run reads: its keys and values fill what no style covers.
+
+    Where a mask keeps the content, the methods that draw from it ask with its queries.
+    """
     method = FUSIONS[settings.method]
     everywhere = [style for style in bank.styles if style.region is None and style.weight * settings.style_weight > 0.0]
     fills = method.fuse in (style_injection, style_attention_control) and not everywhere
-    return method.content + "kv" if fills else method.content
+    asks = keeps and method.content == "kv"
+    return ("q" if asks else "") + method.content + ("kv" if fills else "")
 
 
 def style_roles(settings: FusionSettings) -> str:

@@ -10,8 +10,10 @@ from einops import rearrange
 from torch import Tensor
 
 from .errors import MagicStyleError
+from .ranges import check_range
 
 Grid = tuple[int, int]
+KEEP_STRENGTH = 1.0  # of a mask that keeps the content
 
 
 class Window(NamedTuple):
@@ -89,6 +91,13 @@ def style_mask(mask: Tensor, pictures: int) -> Tensor:
             "white, or give the style a weight of 0."
         )
     return mask
+
+
+def keep_mask(mask: Tensor, strength: float, pictures: int) -> Tensor | None:
+    """How far a content is to stay as it is, checked: b h w in [0, 1], as for a region; None where nowhere."""
+    check_range("keep_strength", strength, 0.0, 1.0)
+    kept = strength * _for_pictures(clean_mask(mask, "keep"), "keep", pictures)
+    return kept if bool((kept > 0.0).any()) else None
 
 
 def _for_pictures(mask: Tensor, name: str, pictures: int) -> Tensor:

@@ -38,6 +38,16 @@ class Scene(NamedTuple):
     content: AttentionFeatures
     styles: tuple[StyleFeatures, ...]
     moment: Moment = Moment()
+    keep: Tensor | None = None  # b n, in [0, 1]: how far the content shall stay as it is there
+
+    @property
+    def yielding(self) -> Scene:
+        """This scene, its styles acting only as far as nothing is to be kept."""
+        if self.keep is None:
+            return self
+        left = 1.0 - self.keep
+        styles = (style._replace(region=left if style.region is None else style.region * left) for style in self.styles)
+        return self._replace(styles=tuple(styles))
 
 
 def coverage(styles: Sequence[StyleFeatures]) -> Tensor | None:

@@ -15,12 +15,28 @@ from .attention import Source, log_weight
 from .features import AttentionFeatures
 from .scene import Scene, StyleFeatures, coverage, shares
 
+# what the content weighs beside styles of weight 1 where it is to be kept: a higher weight of the settings stays
+KEPT_WEIGHT = 0.03
+
+
+def preserve(scene: Scene, role: str, preservation: float) -> Tensor:
+    """g X_c + (1 - g) X_t, where the scene keeps k of the content with g + (1 - g) k in the place of g: b n c."""
+    live = getattr(scene.live, role)
+    if preservation == 0.0 and scene.keep is None:
+        return live
+    return torch.lerp(live, getattr(scene.content, role), kept(scene, preservation, live))
+
 
 def preserve_query(scene: Scene, preservation: float) -> Tensor:
     """g Q_c + (1 - g) Q_t: b n c."""
-    if preservation == 0.0:
-        return scene.live.q
-    return torch.lerp(scene.live.q, scene.content.q, preservation)
+    return preserve(scene, "q", preservation)
+
+
+def kept(scene: Scene, share: float, like: Tensor) -> float | Tensor:
+    """A share of the content that rises to 1 where the scene keeps it: a number, or b n 1."""
+    if scene.keep is None:
+        return share
+    return (share + (1.0 - share) * scene.keep).to(like).unsqueeze(2)
 
 
 def style_sources(scene: Scene, weight: float, logit_scale: float = 1.0) -> list[Source]:
@@ -30,11 +46,16 @@ def style_sources(scene: Scene, weight: float, logit_scale: float = 1.0) -> list
 
 
 def content_source(scene: Scene, weight: float) -> list[Source]:
-    """The content as a source of weight w_c + 1 - coverage: where no style acts its own features do; none for 0."""
+    """The content as a source of weight w_c + 1 - coverage: where no style acts its own features do; none for 0.
+
+    Where it is to be kept, w_c rises to KEPT_WEIGHT; without styles there is nothing to keep it from.
+    """
     covered = coverage(scene.styles)
-    if covered is None:
-        return [source(scene.content, math.log(weight))] if weight > 0.0 else []
-    return [source(scene.content, log_weight(weight + 1.0 - covered))]
+    rising = scene.keep is not None and scene.styles and weight < KEPT_WEIGHT
+    raised = weight + (KEPT_WEIGHT - weight) * scene.keep if rising else weight
+    if isinstance(raised, Tensor) or covered is not None:
+        return [source(scene.content, log_weight(raised + (0.0 if covered is None else 1.0 - covered)))]
+    return [source(scene.content, math.log(raised))] if raised > 0.0 else []
 
 
 def styles_or_content(scene: Scene, weight: float) -> list[Source]:

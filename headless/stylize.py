@@ -85,12 +85,17 @@ def invert(
 
 @torch.inference_mode()
 def stylize(
-    model: HeadlessModel, content: Inversion, style: Inversion, recipe: Recipe, callback: Callback | None = None
+    model: HeadlessModel,
+    content: Inversion,
+    style: Inversion,
+    recipe: Recipe,
+    callback: Callback | None = None,
+    keep: Tensor | None = None,
 ) -> Tensor:
-    """The content latent painted with the style's features: b c h w."""
+    """The content latent painted with the style's features: b c h w; `keep`, b h w, says how far it stays as it is."""
     bank = FeatureBank(content.features, (StyleEntry(style.features),))
     moved = adain_map(content.noise, style.noise, recipe.adain)
-    return paint(model, bank, content.ends.mapped(moved), recipe, callback)
+    return paint(model, bank, content.ends.mapped(moved), recipe, callback, keep)
 
 
 @torch.inference_mode()
@@ -100,10 +105,11 @@ def paint(
     start: NoisePair,
     recipe: Recipe,
     callback: Callback | None = None,
+    keep: Tensor | None = None,
 ) -> Tensor:
     """An initial latent sampled with a bank's features -> b c h w: any number of styles, with regions and masks."""
     sigmas = recipe.sigmas.to(start.noise.device)
-    return sample_back(fused(model, bank, recipe), start, sigmas, recipe.inversion.method, callback)
+    return sample_back(fused(model, bank, recipe, keep), start, sigmas, recipe.inversion.method, callback)
 
 
 @torch.inference_mode()
@@ -113,9 +119,10 @@ def reconstruct(model: HeadlessModel, content: Inversion, recipe: Recipe, callba
     return sample_back(model.denoised, content.ends, sigmas, recipe.inversion.method, callback)
 
 
-def fused(model: HeadlessModel, bank: FeatureBank, recipe: Recipe) -> Denoiser:
+def fused(model: HeadlessModel, bank: FeatureBank, recipe: Recipe, keep: Tensor | None = None) -> Denoiser:
     """The model's denoiser with the bank's features in the recipe's layers."""
-    patch = FusionPatch(bank, recipe.settings, stored_layers(model.architecture, bank, recipe.layers), EVERYWHERE)
+    layers = stored_layers(model.architecture, bank, recipe.layers)
+    patch = FusionPatch(bank, recipe.settings, layers, EVERYWHERE, keep=keep)
     check_roles(bank, patch.roles, recipe.settings.method)
     lane, held = lane_to(model.device), Held()
 

@@ -11,6 +11,7 @@ from ..attention_patches.host import install_fusion
 from ..attention_patches.placing import MOST, POSITIONS, Positions
 from ..core.bank import FeatureBank
 from ..core.fusion import FUSIONS, FusionSettings
+from ..core.regions import KEEP_STRENGTH, keep_mask
 from .schema import check_choices, folded, search_aliases
 from .sockets import CATEGORY, Bank
 
@@ -59,6 +60,26 @@ def _position_inputs() -> list[Any]:
         ),
     ]
     return folded(inputs, "positions", "high_frequencies", "low_frequencies")
+
+
+def _keep_inputs() -> list[Any]:
+    return [
+        io.Mask.Input(
+            "keep",
+            optional=True,
+            tooltip="Where the portrait stays like itself, such as the face: white keeps its outlines and more of its "
+            "own look, black is styled as ever. Soft masks act softly.",
+        ),
+        io.Float.Input(
+            "keep_strength",
+            default=KEEP_STRENGTH,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            optional=True,
+            tooltip="How far the white of keep is kept; 0 is as without a mask.",
+        ),
+    ]
 
 
 class PatchFFA(io.ComfyNode):
@@ -125,6 +146,7 @@ class PatchFFA(io.ComfyNode):
                 ),
                 *_percents(),
                 *_position_inputs(),
+                *_keep_inputs(),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="Connect it to a sampler.")],
         )
@@ -145,8 +167,11 @@ class PatchFFA(io.ComfyNode):
         positions: str = Positions.mode,
         high_frequencies: float = Positions.high_frequencies,
         low_frequencies: float = Positions.low_frequencies,
+        keep: Any = None,
+        keep_strength: float = KEEP_STRENGTH,
         **knobs: Any,
     ) -> io.NodeOutput:
         """Clone, patch, return."""
         placed, settings = Positions(positions, high_frequencies, low_frequencies), FusionSettings(**knobs)
-        return io.NodeOutput(install_fusion(model, bank, settings, layers, start_percent, end_percent, placed))
+        kept = None if keep is None else keep_mask(keep, keep_strength, bank.content.header.batch)
+        return io.NodeOutput(install_fusion(model, bank, settings, layers, start_percent, end_percent, placed, kept))

@@ -53,8 +53,9 @@ def install_fusion(
     start_percent: float,
     end_percent: float,
     positions: Positions = AS_THEY_ARE,
+    keep: Tensor | None = None,
 ) -> Model:
-    """A clone of the model whose chosen self-attention layers fuse the bank's features."""
+    """A clone of the model whose chosen self-attention layers fuse the bank's features; `keep` is b h w in [0, 1]."""
     check_model(model)
     architecture = find(model)
     check_bank(architecture, bank)
@@ -63,7 +64,7 @@ def install_fusion(
     sampling = model.get_model_object("model_sampling")
     window = SigmaWindow(sampling.percent_to_sigma(start_percent), sampling.percent_to_sigma(end_percent))
     placer = Placer(architecture.name, architecture.rotation, positions)
-    patch = FusionPatch(bank, settings, stored_layers(architecture, bank, layers), window, placer)
+    patch = FusionPatch(bank, settings, stored_layers(architecture, bank, layers), window, placer, keep)
     check_roles(bank, patch.roles, settings.method)
     fusion = _Fusion(patch, architecture, sampling)
     patched = model.clone()

@@ -39,6 +39,7 @@ DEFAULTS = {
         "positions": "same",
         "high_frequencies": 0.5,
         "low_frequencies": 1.0,
+        "keep_strength": 1.0,
     },
     "MagicStyleInitialLatent": {"mode": "adain", "strength": 1.0},
     "MagicStyleDemoModel": {},
