@@ -15,11 +15,12 @@ from tqdm import tqdm
 
 from ..core.errors import MagicStyleError
 from ..core.ranges import check_finite
+from ..core.regions import keep_mask
 from .console import Console, one_line
 from .memory import free_bytes
 from .model import HeadlessModel
 from .outcome import Failure, Outcome
-from .pictures import read_picture, to_images, to_tensor
+from .pictures import read_mask, read_picture, to_images, to_tensor
 from .plan import Job, Order, Picture, Places, Plan, file_record
 from .png import write_png
 from .sheet import contact_sheet
@@ -73,7 +74,9 @@ class Studio:
         content = self._content_of(job.content)
         recipe = self._order.recipe
         with self._progress(f"paint {job.result.stem}") as callback:
-            result = self._picture(stylize(self._model, content, style, recipe, callback), "the result")
+            result = self._picture(
+                stylize(self._model, content, style, recipe, callback, kept(job.content)), "the result"
+            )
         sheet = self._sheet(job, content, result) if self._order.sheet else None
         job = self._placed(job)
         if sheet is not None:
@@ -145,6 +148,13 @@ class Studio:
         total = len(self._order.recipe.sigmas) - 1
         with tqdm(total=total, desc=phase, unit="step", disable=self._order.quiet or None) as bar:
             yield lambda state: bar.update()
+
+
+def kept(content: Picture) -> Tensor | None:
+    """Where a content stays like itself, 1 h w in 0..1."""
+    if content.keep is None:
+        return None
+    return keep_mask(read_mask(content.keep.path, content.size), content.keep.strength, 1)
 
 
 def reason(error: Exception) -> str:

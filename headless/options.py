@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from ..core.errors import MagicStyleError
 from ..core.fusion import FUSIONS, FusionSettings
@@ -15,6 +15,7 @@ from ..core.level_groups import MOST_EVERY
 from ..core.presets import PRESETS
 from ..model_files.demo import DEMO_CONTENT, DEMO_STYLE
 from .checkpoints import ModelFile, model_file
+from .masks import chosen_masks
 from .pictures import SUFFIXES, pictures_in
 from .plan import Order
 from .recipe import Recipe
@@ -38,6 +39,7 @@ replaces those of the same pair with other settings; an input or a picture of ot
 Exit code: 0 all pictures made, 1 some failed, 2 nothing could be begun, 130 interrupted.
 """
 COMMANDS = ("stylize",)
+MOST_CONTENT = 0.1  # the portrait's weight at the full likeness of a whole picture
 KNOBS = {
     "style_weight": "how strongly the style's features weigh; 0 leaves the style out",
     "content_weight": "how strongly the portrait's own features weigh; 0 paints with the style alone",
@@ -45,7 +47,7 @@ KNOBS = {
     "temperature": "higher picks fewer, better matching style patches and looks sharper",
 }
 # options whose value names something, so that an empty one is a slip, such as a variable that is not set
-NAMES = ("content", "style", "out", "checkpoint", "size", "layers", "device")
+NAMES = ("content", "style", "out", "checkpoint", "size", "layers", "device", "keep")
 
 
 class Parser(argparse.ArgumentParser):
@@ -112,17 +114,32 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     found = parser()
     try:
         given = found.parse_intermixed_args(arguments)
-        if given.preset is None:
+        chosen = {**_of_preset(given.preset), **_of_likeness(given.likeness, given.keep)}
+        if not chosen:
             return given
-        preset = PRESETS[given.preset]
-        found.set_defaults(
-            steps=preset.steps, inversion=preset.inversion.method, corrections=preset.inversion.corrections
-        )
+        found.set_defaults(**chosen)
         return found.parse_intermixed_args(arguments)
     except MagicStyleError as error:
         dashed = next((a for a in arguments if a.startswith("-") and Path(a).suffix.lower() in SUFFIXES), None)
         hint = "" if dashed is None else f" a name that begins with a dash is written ./{dashed};"
         raise MagicStyleError(str(error).replace("; magicstyle", f";{hint} magicstyle")) from None
+
+
+def _of_preset(name: str | None) -> dict[str, Any]:
+    """What a preset sets."""
+    if name is None:
+        return {}
+    steps, inversion = PRESETS[name].steps, PRESETS[name].inversion
+    return {"steps": steps, "inversion": inversion.method, "corrections": inversion.corrections}
+
+
+def _of_likeness(likeness: float | None, keep: str | None) -> dict[str, Any]:
+    """What a likeness sets for the whole picture; a mask has it for a strength instead."""
+    if likeness is None or keep is not None:
+        return {}
+    if not 0.0 <= likeness <= 1.0:
+        raise MagicStyleError(f"--likeness is {likeness}: choose a value from 0 to 1.")
+    return {"query_preservation": likeness, "content_weight": MOST_CONTENT * likeness}
 
 
 def request(given: argparse.Namespace) -> Request:
@@ -142,7 +159,8 @@ def request(given: argparse.Namespace) -> Request:
     select_layers(given.layers, dict.fromkeys(model.layers, 0))
     frame = model.frame if size is None else Frame(size, fixed=True)
     recipe = Recipe(settings, given.steps, given.layers, given.adain, inversion, given.every)
-    order = Order(recipe, frame, model.identity, given.sheet, given.overwrite, given.quiet)
+    masks = chosen_masks(given.keep, given.likeness)
+    order = Order(recipe, frame, model.identity, given.sheet, given.overwrite, given.quiet, masks)
     return Request(contents, styles, out, one_file, order, model, given.device)
 
 
@@ -213,6 +231,18 @@ def _add_knobs(group: argparse._ArgumentGroup) -> None:
     for name, text in KNOBS.items():
         flag = f"--{name.replace('_', '-')}"
         group.add_argument(flag, type=float, default=getattr(default, name), help=f"{text} (default: %(default)s)")
+    group.add_argument(
+        "--likeness",
+        type=float,
+        help="one knob from 0, the style's, to 1, the portrait's: how far the white of --keep is kept (default: 1), or "
+        "without a mask query preservation at this value and content weight at a tenth of it",
+    )
+    group.add_argument(
+        "--keep",
+        metavar="MASK",
+        help="where portraits stay like themselves, such as the face: a picture whose white is kept and whose black is "
+        "styled as ever, or a folder with one for each portrait, by the same name",
+    )
     group.add_argument(
         "--adain", type=float, default=1.0, help="from 0 to 1: how far overall colours move (default: %(default)s)"
     )

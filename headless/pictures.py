@@ -53,6 +53,14 @@ def read_picture(path: Path, size: Size) -> Image.Image:
         return ImageOps.fit(upright, size, Image.Resampling.LANCZOS, centering=TOWARDS_FACES)
 
 
+def read_mask(path: Path, size: Size) -> Tensor:
+    """A mask b h w in 0..1, upright, cropped and resized as a picture of its shape is; transparent parts are black."""
+    with _opened(path) as image:
+        upright = _rgb(ImageOps.exif_transpose(image), "black").convert("L")
+        fitted = ImageOps.fit(upright, size, Image.Resampling.BILINEAR, centering=TOWARDS_FACES)
+        return torch.from_numpy(np.array(fitted, dtype=np.float32))[None] / 255.0
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """An open picture; whatever is wrong with it becomes one sentence."""
@@ -112,13 +120,13 @@ def _too_large(path: Path, amount: str) -> MagicStyleError:
     return MagicStyleError(f"{path} is {amount} than {MAX_PIXELS // 10**6} million pixels: make it smaller first.")
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Any mode -> RGB; transparent parts become white."""
+def _rgb(image: Image.Image, ground: str = "white") -> Image.Image:
+    """Any mode -> RGB; transparent parts show the ground."""
     if image.mode.startswith(("I", "F")):
         return _eight_bits(image).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", image.size, ground), image).convert("RGB")
     return image.convert("RGB")
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core.errors import MagicStyleError
+from .masks import Mask, Masks
 from .pictures import SUFFIXES, picture_size
 from .png import inspect
 from .recipe import Recipe
@@ -37,6 +38,7 @@ class Order:
     sheet: bool = False
     overwrite: bool = False
     quiet: bool = False
+    masks: Masks | None = None
 
 
 class Picture(NamedTuple):
@@ -46,6 +48,7 @@ class Picture(NamedTuple):
     digest: str  # of the file's bytes
     shape: Size  # upright, in its own pixels
     size: Size  # at which it is worked on
+    keep: Mask | None = None  # where a content stays like itself
 
 
 class Job(NamedTuple):
@@ -105,11 +108,23 @@ def plan(contents: Sequence[Path], styles: Sequence[Path], out: Path, order: Ord
     inputs = dict.fromkeys([*contents, *styles])
     found = Plan(Places(order, frozenset(map(_file_id, inputs)), explicit=one_file))
     looked = {path: _looked_at(path, order.frame, found.bad) for path in inputs}
-    for content in filter(None, map(looked.get, contents)):
+    for content in _masked(filter(None, map(looked.get, contents)), order.masks, found.bad):
         for style in filter(None, map(looked.get, styles)):
             base = out if one_file else out / f"{short_name(content.path)}--{short_name(style.path)}.png"
             _sort_in(Job(content, style, base, base, describe(content, style, order)), found)
     return found
+
+
+def _masked(contents: Iterable[Picture], masks: Masks | None, bad: list[Bad]) -> Iterator[Picture]:
+    """The contents with their masks; those whose mask cannot be used are left out."""
+    for content in contents:
+        if masks is None:
+            yield content
+            continue
+        try:
+            yield content._replace(keep=masks.of(content.path, content.shape))
+        except MagicStyleError as error:
+            bad.append(Bad(content.path, str(error)))
 
 
 def _sort_in(job: Job, found: Plan) -> None:
@@ -234,6 +249,8 @@ def describe(content: Picture, style: Picture, order: Order) -> str:
         "style_size": list(style.size),
         **order.recipe.facts,
     }
+    if content.keep is not None:
+        facts["keep"] = [content.keep.digest, content.keep.strength]
     return json.dumps(facts, sort_keys=True)
 
 
