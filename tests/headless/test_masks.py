@@ -81,7 +81,7 @@ def test_a_folder_has_a_mask_for_each_portrait_and_one_without_is_named(tmp_path
     [
         (("--keep", "nowhere.png"), "--keep nowhere.png does not exist: check the name"),
         (("--keep", ""), "--keep is empty"),
-        (("--keep", "wide.png"), "wide.png is 80x20 and a.png 128x128: give a mask of the whole portrait, in its shape"),
+        (("--keep", "wide.png"), "wide.png is 80x20 and a.png 128x128: give a mask of the whole portrait"),
         (("--keep", "text.png"), "text.png is not a picture that can be read"),
         (("--keep", "left.png", "--likeness", "2"), "--likeness is 2.0: choose a value from 0 to 1"),
         (("--likeness", "nan"), "--likeness is nan: choose a value from 0 to 1"),
