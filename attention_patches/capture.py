@@ -90,7 +90,7 @@ class TrajectoryRecorder:
 
     @contextmanager
     def recording(self, steps: Steps, x: Tensor) -> Iterator[None]:
-        """The `record` of core.inversion."""
+        """The `record` of core.inversion, x (steps b) c h w."""
         for place, own in _placed(steps, x.chunk(len(steps)), self._kept):
             self._latents[place] = own.detach().to("cpu", torch.float32, copy=True)
         self._together = len(steps)

@@ -71,7 +71,7 @@ def check_roles(bank: FeatureBank, roles: Sequence[str], method: str) -> None:
 
 
 def check_run(bank: FeatureBank, latent: Tensor) -> None:
-    """Refuse a running latent that the content's features do not lie on."""
+    """Refuse a running latent b c h w that the content's features do not lie on."""
     header = bank.content.header
     if (
         getattr(latent, "is_nested", False)

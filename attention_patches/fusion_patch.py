@@ -42,7 +42,7 @@ class FusionPatch:
         layers: Sequence[LayerId],
         window: SigmaWindow,
         placer: Placer | None = None,
-        keep: Tensor | None = None,
+        keep: Tensor | None = None,  # b h w
     ) -> None:
         self.bank = bank
         self.settings = settings
@@ -81,6 +81,7 @@ class FusionPatch:
 
     def _attention(self, views: Sequence[View], moment: Moment) -> Handler:
         def handle(call: Call) -> Tensor | None:
+            """The fused answer to one attention call, b n c, or None where it is left as it is."""
             rows = self._rows(call) if call.layer in self.layers and not self._neutral else None
             if rows is None:
                 return None
@@ -98,6 +99,7 @@ class FusionPatch:
             return None
 
         def copy(call: ResNetCall) -> Tensor:
+            """What enters the ResNet, b n c, with the content's in its place."""
             stored = view(call.layer, "x").x
             rows = Rows.on(self.bank.content.header, call.layer, call.grid, call.rows, call.x.shape[0])
             return call.x if rows is None else rows.of_content(stored.to(call.x))
@@ -135,7 +137,7 @@ class FusionPatch:
 
 
 def coverage_warning(bank: FeatureBank, sigmas: Tensor, tolerance: float = 0.01) -> str | None:
-    """One sentence when sampling visits noise levels that no step of the inversion had (1 % is rounding), else None."""
+    """One sentence when sampling visits levels n that no step of the inversion had (1 % is rounding), else None."""
     visited = [float(sigma) for sigma in sigmas if float(sigma) > 0.0]
     if not visited:
         return None

@@ -16,7 +16,7 @@ EPS = 1e-6
 
 
 def adain(content: Tensor, style: Tensor, axes: str = "b c h w -> b c 1 1") -> Tensor:
-    """`content` with the per-channel mean and standard deviation of `style`; `axes` says which are averaged away.
+    """`content` with the per-channel mean and standard deviation of `style`, b c h w each unless `axes` says otherwise.
 
     The style may have another size, and batch 1 beside any content batch.
     """
@@ -97,6 +97,7 @@ def _tokens(latent: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]
 
 
 def _moments(x: Tensor, axes: str) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of any shape, over the axes that the pattern leaves out."""
     mean = reduce(x, axes, "mean")
     # eps under the root: flat regions have no variance in half precision
     std = (reduce((x - mean) ** 2, axes, "mean") + EPS).sqrt()

@@ -54,7 +54,7 @@ class Kernel:
 
 
 def log_weight(weight: Tensor) -> Tensor:
-    """ln(w), with w = 0 as a very large negative number."""
+    """ln(w) of weights of any shape, with w = 0 as a very large negative number."""
     return weight.clamp(min=math.exp(LOG_ZERO)).log()
 
 
@@ -86,7 +86,7 @@ def attend(kernel: Kernel, q: Tensor, sources: Sequence[Source], temperature: fl
 
 
 def query_groups(log_weights: Sequence[float | Tensor]) -> list[QueryGroup]:
-    """The query tokens by their sources' weights; none when no weight differs, or when rows or all tokens do."""
+    """The query tokens by their sources' weights, b n each; none where no weight differs, or rows or all tokens do."""
     regions = [weight for weight in log_weights if isinstance(weight, Tensor)]
     if not regions or any(region.shape[0] > 1 for region in regions):
         return []
@@ -110,7 +110,7 @@ def _weighted(sources: Sequence[Source], weights: Sequence[float]) -> list[Sourc
 
 
 def _of_tokens(sources: Sequence[Source], tokens: Tensor) -> list[Source]:
-    """The sources as some query tokens see them, without those that none of them sees."""
+    """The sources as some query tokens see them, whose numbers are n, without those that none of them sees."""
     found = []
     for source in sources:
         weight = source.log_weight
@@ -123,6 +123,7 @@ def _of_tokens(sources: Sequence[Source], tokens: Tensor) -> list[Source]:
 
 
 def _attend_together(kernel: Kernel, q: Tensor, sources: Sequence[Source]) -> Tensor:
+    """One call of the kernel: b n c -> b n c."""
     k = _concat([source.k for source in sources])
     v = _concat([source.v for source in sources])
     weights = [source.log_weight for source in sources]
@@ -183,19 +184,23 @@ def _per_head(bias: Tensor, like: Tensor, channels: int) -> Tensor:
 
 
 def _stack_rows(columns: list[Tensor], dim: int) -> Tensor:
+    """Columns of 1 or b rows, b n each, side by side on a new axis: b n r."""
     return _cat_rows([column.unsqueeze(dim) for column in columns], dim)
 
 
 def _cat_rows(parts: list[Tensor], dim: int) -> Tensor:
+    """Parts of 1 or b rows, b m r each, along one of their axes, with b rows."""
     rows = max(part.shape[0] for part in parts)
     return torch.cat([part.expand(rows, *part.shape[1:]) for part in parts], dim=dim)
 
 
 def _concat(parts: list[Tensor]) -> Tensor:
+    """Tokens b m c, one source after the other."""
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def _all_equal(weights: Sequence[float | Tensor]) -> bool:
+    """Whether no weight, a number or b n, makes a difference."""
     # a factor common to all sources cancels in the softmax
     if len(weights) == 1:
         return True

@@ -86,7 +86,7 @@ class FeatureBank:
 
     @property
     def resident(self) -> list[Tensor]:
-        """The tensors that take main memory, which a cache could win back."""
+        """The tensors of any shape that take main memory, which a cache could win back."""
         return [tensor for picture in self.pictures for tensor in picture.resident]
 
     def name(self, number: int) -> str:

@@ -159,6 +159,7 @@ def _facts(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
 
 
 def _tensor(file: Any, name: str, header: BankHeader) -> Tensor:
+    """One tensor of any shape, checked."""
     tensor = file.get_tensor(name)
     if header.checksums and header.checksums[name] != _checksum(tensor):
         raise BadHeaderError(f"checksum of {name}")
@@ -167,7 +168,7 @@ def _tensor(file: Any, name: str, header: BankHeader) -> Tensor:
 
 
 def _check_values(name: str, tensor: Tensor) -> None:
-    """Finite values; in a mask, from 0 to 1."""
+    """Finite values, of any shape; in a mask, from 0 to 1."""
     mask = name.endswith(MASKS)
     for part in tensor.flatten().split(VALUES_AT_ONCE):
         # the largest float8 has no isfinite
@@ -179,11 +180,12 @@ def _check_values(name: str, tensor: Tensor) -> None:
 
 
 def _kind(tensor: Tensor) -> TensorKind:
+    """What the header of a file says of a tensor of any shape."""
     return TensorKind(kind_name(tensor.dtype), tuple(tensor.shape))
 
 
 def _checksum(tensor: Tensor) -> int:
-    """Of the type, the shape and the data."""
+    """Of the type, the shape and the data, of any shape."""
     return zlib.crc32(raw_bytes(tensor), zlib.crc32(repr(_kind(tensor)).encode()))
 
 

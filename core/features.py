@@ -38,7 +38,7 @@ class AttentionFeatures:
 
     def __init__(
         self, q: Tensor | None = None, k: Tensor | None = None, v: Tensor | None = None, x: Tensor | None = None
-    ) -> None:
+    ) -> None:  # b n c each
         given = zip(ROLES, (q, k, v, x), strict=True)
         self._held = {role: tensor for role, tensor in given if tensor is not None}
 
@@ -216,7 +216,7 @@ class ImageFeatures(ABC):
 
     @property
     def resident(self) -> list[Tensor]:
-        """The tensors that take main memory, which a cache could win back."""
+        """The tensors of any shape that take main memory, which a cache could win back."""
         return [tensor for tensor in self.tensors.values() if tensor.device.type == "cpu"]
 
     @property

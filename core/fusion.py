@@ -88,20 +88,23 @@ def fuse(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
 
 
 def feature_fusion(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
-    """FFA: styles and content in one softmax, asked with preserved queries; with nothing left, the stream itself."""
+    """FFA: styles and content in one softmax, asked with preserved queries; nothing left, the stream itself: b n c."""
     asked = [*style_sources(scene, settings.style_weight), *content_source(scene, settings.content_weight)]
     q = preserve_query(scene, settings.query_preservation)
     return attend(kernel, q, asked or [source(scene.live)], settings.temperature)
 
 
 def style_injection(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
-    """StyleID (Chung et al., CVPR 2024, eq. 5 and 6): the styles' keys and values alone, preserved queries."""
+    """StyleID (Chung et al., CVPR 2024, eq. 5 and 6): the styles' keys and values, preserved queries: b n c."""
     q = preserve_query(scene, settings.query_preservation)
     return attend(kernel, q, styles_or_content(scene, settings.style_weight), settings.temperature)
 
 
 def style_attention_control(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
-    """Portrait Diffusion's SAC (Liu et al. 2023): early A(Q_c), later A(Q_c) + w (A(Q_t) - A(Q_c)), A asking styles."""
+    """Portrait Diffusion's SAC (Liu et al. 2023): early A(Q_c), later A(Q_c) + w (A(Q_t) - A(Q_c)).
+
+    A asks the styles: b n c.
+    """
     asked = styles_or_content(scene, settings.style_weight)
     if scene.moment.progress < SAC_EARLY:
         return attend(kernel, scene.content.q, asked)
@@ -113,26 +116,29 @@ def style_attention_control(kernel: Kernel, scene: Scene, settings: FusionSettin
 
 
 def style_enhanced_control(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
-    """ZePo's SEAC (Liu et al. 2024): softmax([Q~ K_c', lambda Q~ K_s']) [V_c; V_s]."""
+    """ZePo's SEAC (Liu et al. 2024): softmax([Q~ K_c', lambda Q~ K_s']) [V_c; V_s]: b n c."""
     q = preserve_query(scene, settings.query_preservation)
     return attend(kernel, q, [source(scene.content), *style_sources(scene, settings.style_weight, SEAC_SCALE)])
 
 
 def style_transfer_reweighted(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
-    """Z-STAR (Deng et al., CVPR 2024): softmax([1.2 Q_t K_s', Q_t K_t']) [V_s; V_t]."""
+    """Z-STAR (Deng et al., CVPR 2024): softmax([1.2 Q_t K_s', Q_t K_t']) [V_s; V_t]: b n c."""
     styles = style_sources(scene.yielding, settings.style_weight, ZSTAR_SCALE)
     return attend(kernel, scene.live.q, [*styles, source(scene.live)])
 
 
 def style_aligned(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
-    """StyleAligned (Hertz et al., CVPR 2024): softmax(AdaIN(Q_t, Q_s) [K_s; AdaIN(K_t, K_s)]') [V_s; V_t]."""
+    """StyleAligned (Hertz et al., CVPR 2024): softmax(AdaIN(Q_t, Q_s) [K_s; AdaIN(K_t, K_s)]') [V_s; V_t]: b n c."""
     scene = scene.yielding
     q, k = (align(scene, role) for role in "qk")
     return attend(kernel, q, [*style_sources(scene, settings.style_weight), Source(k, scene.live.v)])
 
 
 def reference_self_attention(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
-    """MagicFace's RSA (Wang et al. 2024): softmax([Q_t K_t', Q_t K_i' + w M_i]) [V_t; V_i], M_i = 0 leaving out."""
+    """MagicFace's RSA (Wang et al. 2024): softmax([Q_t K_t', Q_t K_i' + w M_i]) [V_t; V_i].
+
+    M_i = 0 leaves out: b n c.
+    """
     references = [
         style_source(style, settings.style_weight * style.weight, bias=_reference_bias(style))
         for style in scene.yielding.styles
@@ -141,7 +147,7 @@ def reference_self_attention(kernel: Kernel, scene: Scene, settings: FusionSetti
 
 
 def mutual_self_attention(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
-    """MasaCtrl (Cao et al., ICCV 2023, eq. 3): the running queries ask the content's keys and values."""
+    """MasaCtrl (Cao et al., ICCV 2023, eq. 3): the running queries ask the content's keys and values: b n c."""
     return attend(kernel, preserve_query(scene, 0.0), [source(scene.content)])
 
 
@@ -153,6 +159,7 @@ def content_injection(kernel: Kernel, scene: Scene, settings: FusionSettings) ->
 
 
 def _reference_bias(style: StyleFeatures) -> Tensor:
+    """What RSA adds to the logits of a style's keys: b m, or 1 m."""
     mask = style.style_mask
     if mask is None:
         return style.features.k.new_full((1, style.features.k.shape[1]), RSA_WEIGHT)

@@ -27,17 +27,17 @@ ROWS_AT_ONCE = 4  # rows of one model call where steps are independent
 
 
 def no_record(steps: Steps, x: Tensor) -> AbstractContextManager[Any]:
-    """The `record` that keeps nothing."""
+    """The `record` that keeps nothing of x, b c h w."""
     return nullcontext()
 
 
 def sampling_grid(sigmas: Tensor) -> Tensor:
-    """The noise levels that a sampler evaluates: a descending schedule without its final zero."""
+    """The noise levels that a sampler evaluates: a descending schedule n without its final zero."""
     return sigmas[:-1] if float(sigmas[-1]) == 0.0 else sigmas
 
 
 def with_zero(sigmas: Tensor) -> Tensor:
-    """A descending schedule n that ends with zero, whether it did or not."""
+    """A descending schedule of levels n that ends with zero, whether it did or not."""
     return torch.cat([sampling_grid(sigmas), sigmas.new_zeros(1)])
 
 
@@ -117,6 +117,7 @@ def sample_fixed_point_inversion(
         sigma, dt = grid[step], grid[step] - below
 
         def evaluate(guess: Tensor, y: Tensor = x, step: int = step, dt: Tensor = dt) -> _Iterate:
+            """The model asked on a guess b c h w."""
             with record((step,), guess):
                 found = predicted_noise(model, guess, grid[step], extra_args)
             return _Iterate(guess, found, _norm(y + dt * found - guess) / _norm(y).clamp(min=1e-9))
@@ -129,7 +130,7 @@ def sample_fixed_point_inversion(
 
 
 def _solve(evaluate: Callable[[Tensor], _Iterate], y: Tensor, dt: Tensor, x: Tensor, corrections: int) -> _Iterate:
-    """The best of the first iterates of x = y + dt eps(x), evaluated last."""
+    """The best of the first iterates of x = y + dt eps(x), b c h w each, evaluated last."""
     best = latest = evaluate(x)
     for _ in range(corrections):
         if bool(best.converged.all()):
@@ -141,6 +142,7 @@ def _solve(evaluate: Callable[[Tensor], _Iterate], y: Tensor, dt: Tensor, x: Ten
 
 
 def _norm(x: Tensor) -> Tensor:
+    """The norm of each picture: b c h w -> b 1 1 1."""
     return per_row(x.flatten(1).norm(dim=1), x)
 
 
@@ -228,5 +230,5 @@ def predicted_noise(model: Denoiser, x: Tensor, sigma: Tensor, extra_args: dict[
 
 
 def step_state(i: int, x: Tensor, sigma: Tensor, eps: Tensor) -> dict[str, Any]:
-    """What k-diffusion's samplers tell their callback after step i."""
+    """What k-diffusion's samplers tell their callback after step i, x and eps b c h w."""
     return {"i": i, "x": x, "sigma": sigma, "sigma_hat": sigma, "denoised": x - sigma * eps}

@@ -104,7 +104,7 @@ INVERSIONS = {
 
 
 def visited_levels(sampler: object, sigmas: Tensor) -> Tensor:
-    """The levels at which a sampler's steps need features, from its function and its descending schedule.
+    """The levels n at which a sampler's steps need features, from its function and its descending schedule.
 
     What `sample_midpoint` finds at its first level only leads to the first middle.
     """
@@ -133,6 +133,7 @@ def invert_latent(
     calls = 0
 
     def counted(*args: Any, **kwargs: Any) -> Tensor:
+        """The model, x b c h w -> b c h w."""
         nonlocal calls
         calls += 1
         return model(*args, **kwargs)

@@ -31,7 +31,7 @@ Allocate = Callable[[str, tuple[int, ...], torch.dtype], Tensor]
 
 
 def narrowed(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """The tensor in a smaller precision, or as it is where that is too small for its values.
+    """The tensor, of any shape, in a smaller precision, or as it is where that is too small for its values.
 
     Noise of a model with zero terminal SNR has 4500 standard deviations; half precision ends at 65504.
     """
@@ -43,13 +43,14 @@ def in_memory(device: torch.device | str = "cpu") -> Allocate:
     """Room in main memory or on a device."""
 
     def allocate(_: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Room of any shape."""
         return torch.empty(shape, dtype=dtype, device=device)
 
     return allocate
 
 
 def page_locked(_: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Room in main memory from which a GPU copies while it computes; ordinary memory where the driver has no more."""
+    """Room of any shape in main memory from which a GPU copies while it computes, or ordinary memory."""
     try:
         return torch.empty(shape, dtype=dtype, pin_memory=True)
     except RuntimeError:
@@ -81,7 +82,7 @@ class OnDisk:
         self.path = Path(self._folder.name)
 
     def __call__(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """A tensor mapped to the data of a new safetensors file; writing to it writes the file."""
+        """A tensor of any shape mapped to the data of a new safetensors file; writing to it writes the file."""
         count = math.prod(shape) * dtype.itemsize
         header = header_of({name: (shape, dtype)})
         path = self.path / f"{name}.safetensors"

@@ -29,6 +29,6 @@ def check_temperature(temperature: float) -> None:
 
 
 def check_finite(values: Tensor, what: str, cure: str) -> None:
-    """Refuse a tensor that no longer says anything: NaN spreads to all that is made of it, and is saved as black."""
+    """Refuse a tensor, of any shape, that no longer says anything: NaN spreads to all that is made of it."""
     if not bool(torch.isfinite(values).all()):
         raise MagicStyleError(f"{what} holds NaN or infinite values: {cure}.")

@@ -101,6 +101,7 @@ def keep_mask(mask: Tensor, strength: float, pictures: int) -> Tensor | None:
 
 
 def _for_pictures(mask: Tensor, name: str, pictures: int) -> Tensor:
+    """A mask b h w, refused where it is neither one for all pictures nor one for each."""
     if mask.shape[0] not in (1, pictures):
         raise MagicStyleError(
             f"{name} holds {mask.shape[0]} masks and the content {pictures} pictures: "

@@ -27,7 +27,7 @@ Gamma = Callable[[Tensor, int], float]
 
 
 def damped(levels: Tensor, step: int) -> float:
-    """The gamma of this pack: the same at every step, so that over an inversion a disagreement grows by GROWTH."""
+    """The gamma of this pack: the same at all levels n, so that over an inversion a disagreement grows by GROWTH."""
     return GROWTH ** (-1.0 / (len(levels) - 1))
 
 

@@ -30,7 +30,7 @@ class Rotation(NamedTuple):
     theta: float
 
     def frequencies(self) -> list[Tensor]:
-        """The angle of one position on each axis: p each."""
+        """The angle of one position on each axis, for pairs of channels -> p each."""
         return [self.theta ** -(torch.arange(0, width, 2, dtype=torch.float64) / width) for width in self.widths]
 
 

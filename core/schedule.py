@@ -22,7 +22,7 @@ def noise_levels() -> Tensor:
 
 
 def ddim_uniform(levels: Tensor, steps: int) -> Tensor:
-    """ComfyUI's schedule of that name: levels a whole stride apart, from the second on, descending, and a final zero.
+    """ComfyUI's schedule of that name: of levels n a stride apart, from the second on, descending, and a final zero.
 
     Where `steps` does not divide the table there are some levels more than asked for, as in ComfyUI.
     """

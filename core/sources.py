@@ -50,12 +50,19 @@ def content_source(scene: Scene, weight: float) -> list[Source]:
 
     Where it is to be kept, w_c rises to KEPT_WEIGHT; without styles there is nothing to keep it from.
     """
-    covered = coverage(scene.styles)
-    rising = scene.keep is not None and scene.styles and weight < KEPT_WEIGHT
-    raised = weight + (KEPT_WEIGHT - weight) * scene.keep if rising else weight
-    if isinstance(raised, Tensor) or covered is not None:
-        return [source(scene.content, log_weight(raised + (0.0 if covered is None else 1.0 - covered)))]
+    covered, raised = coverage(scene.styles), _raised(scene, weight)
+    if covered is not None:
+        raised = raised + (1.0 - covered)
+    if isinstance(raised, Tensor):
+        return [source(scene.content, log_weight(raised))]
     return [source(scene.content, math.log(raised))] if raised > 0.0 else []
+
+
+def _raised(scene: Scene, weight: float) -> float | Tensor:
+    """A weight of the content that rises to KEPT_WEIGHT where the scene keeps it: a number, or b n."""
+    if scene.keep is None or not scene.styles or weight >= KEPT_WEIGHT:
+        return weight
+    return weight + (KEPT_WEIGHT - weight) * scene.keep
 
 
 def styles_or_content(scene: Scene, weight: float) -> list[Source]:
@@ -68,12 +75,12 @@ def styles_or_content(scene: Scene, weight: float) -> list[Source]:
 
 
 def source(features: AttentionFeatures, weight: float | Tensor = 0.0) -> Source:
-    """Features as a source of a log weight."""
+    """Features as a source of a log weight, a number or b n."""
     return Source(features.k, features.v, weight)
 
 
 def style_source(style: StyleFeatures, weight: float, bias: Tensor | None = None) -> Source:
-    """A style as a source of a weight inside its region; `bias` replaces what its mask says of each key."""
+    """A style as a source of a weight inside its region; `bias` b m replaces what its mask says of each key."""
     if bias is None and style.style_mask is not None:
         bias = log_weight(style.style_mask)
     region = math.log(weight) if style.region is None else log_weight(weight * style.region)

@@ -27,7 +27,7 @@ class StoredFeatures(ImageFeatures):
     def __init__(
         self,
         header: FeatureHeader,
-        stacks: Mapping[tuple[LayerId, str], Tensor],
+        stacks: Mapping[tuple[LayerId, str], Tensor],  # steps b n c
         ends: NoisePair | None = None,
         *,
         disk: OnDisk | None = None,
@@ -43,6 +43,7 @@ class StoredFeatures(ImageFeatures):
 
     @property
     def resident(self) -> list[Tensor]:
+        """None of those on disk, of any shape."""
         # mapped files are not memory that a cache could win back
         return [] if self.disk is not None else super().resident
 
@@ -142,6 +143,7 @@ class FeatureWriter:
         self._keep(layer, "x", step, x)
 
     def _keep(self, layer: LayerId, role: str, step: int, tensor: Tensor) -> None:
+        """Keep b n c for one step, in a stack of all steps."""
         key = (layer, role)
         if key not in self._stacks:
             self._stacks[key] = self._allocate(f"{layer}.{role}", (self._steps, *tensor.shape), self._dtype)
@@ -161,7 +163,7 @@ class FeatureWriter:
 
 
 def _representable(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """A tensor as it can be kept: what a smaller type has no number for becomes its largest, not infinity or NaN."""
+    """A tensor of any shape as it can be kept: a smaller type's largest number, not infinity, for what is larger."""
     limit = torch.finfo(dtype).max
     return tensor.clamp(-limit, limit) if torch.finfo(tensor.dtype).max > limit else tensor
 

@@ -43,7 +43,7 @@ class MapCollector:
     cross_maps: dict[Grid, list[Tensor]] = field(default_factory=dict)  # n t
 
     def add(self, kind: str, grid: Grid, q: Tensor, k: Tensor, heads: int) -> None:
-        """Take in one attention call of one picture, `kind` being "self" or "cross"."""
+        """Take in one attention call of one picture, q b n (h d) and k b t (h d), `kind` being "self" or "cross"."""
         maps = self.self_maps if kind == "self" else self.cross_maps
         maps.setdefault(grid, []).append(attention_map(q[:1], k[:1], heads)[0])
 

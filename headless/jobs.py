@@ -138,6 +138,7 @@ class Studio:
         return read_picture(picture.path, picture.size)
 
     def _picture(self, latent: Tensor, what: str) -> Image.Image:
+        """The picture of a latent 1 c h w."""
         pixels = self._model.decode(latent)
         for values in (latent, pixels):  # infinity may come out of the decoder as white
             check_finite(values, what, OVERFLOW)

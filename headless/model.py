@@ -52,7 +52,7 @@ class HeadlessModel:
         self,
         unet: UNet2DConditionModel,
         autoencoder: AutoencoderKL,
-        prompt: Tensor,
+        prompt: Tensor,  # 1 m c
         *,
         scale_factor: float,
         native_size: int,
@@ -100,7 +100,7 @@ class HeadlessModel:
 
     @torch.inference_mode()
     def denoised(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """x = x0 + sigma eps -> the estimate of x0; sigma b is rounded to timesteps as ComfyUI does."""
+        """x = x0 + sigma eps, b c h w -> the estimate of x0; sigma b is rounded to timesteps as ComfyUI does."""
         self.hooks.latent_grid = (x.shape[2], x.shape[3])
         spread = sigma.view(-1, 1, 1, 1)
         scaled = (x / (spread**2 + 1.0).sqrt()).to(self._unet.dtype)
@@ -163,7 +163,7 @@ def load_autoencoder(ddconfig: Config, tensors: Mapping[str, Tensor]) -> Autoenc
 
 @torch.inference_mode()
 def empty_prompt(config: Config, tensors: Mapping[str, Tensor]) -> Tensor:
-    """The text encoder's features of an empty prompt: 1 77 c."""
+    """The text encoder's features of an empty prompt, 77 tokens: 1 m c."""
     encoder = CLIPTextModel(CLIPTextConfig(**config))
     weights = under(TEXT_ENCODER, tensors)
     weights.pop("text_model.embeddings.position_ids", None)

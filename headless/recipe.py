@@ -40,5 +40,5 @@ class Recipe:
 
     @property
     def sigmas(self) -> Tensor:
-        """The sampling schedule: descending, with the final zero."""
+        """The sampling schedule n: descending, with the final zero."""
         return ddim_uniform(noise_levels(), self.steps)

@@ -120,7 +120,7 @@ def reconstruct(model: HeadlessModel, content: Inversion, recipe: Recipe, callba
 
 
 def fused(model: HeadlessModel, bank: FeatureBank, recipe: Recipe, keep: Tensor | None = None) -> Denoiser:
-    """The model's denoiser with the bank's features in the recipe's layers."""
+    """The model's denoiser with the bank's features in the recipe's layers; `keep` is a mask b h w."""
     layers = stored_layers(model.architecture, bank, recipe.layers)
     patch = FusionPatch(bank, recipe.settings, layers, EVERYWHERE, keep=keep)
     check_roles(bank, patch.roles, recipe.settings.method)
@@ -149,7 +149,7 @@ def rerun_like(model: HeadlessModel, like: Tensor) -> Rerun:
 
 
 def _kept_grids(model: HeadlessModel, latent: Tensor, recipe: Recipe, roles: str) -> dict[LayerId, Grid]:
-    """The token grids of the recipe's layers, and of the block whose ResNet is copied where that is asked for."""
+    """The token grids of the recipe's layers for a latent b c h w, and of the block whose ResNet is copied if asked."""
     every = model.architecture.grids((latent.shape[2], latent.shape[3]))
     chosen, resnet = set(select_layers(recipe.layers, every)), model.architecture.resnet
     if "x" in roles and resnet is not None:

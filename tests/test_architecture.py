@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from magicstyle.tests.axes import names_axes, silent_functions
 
 PACK = Path(__file__).resolve().parents[1]
 # who may import whom, within the pack
@@ -112,3 +113,65 @@ def test_only_architectures_the_seam_and_host_know_the_hosts_words(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     assert not HOST_WORDS & found
+
+
+@pytest.mark.parametrize(
+    "path",
+    # of what passes through nodes/ the host's sockets say the axes
+    [path for path in SOURCES if path.relative_to(PACK).parts[0] != "nodes"],
+    ids=lambda path: str(path.relative_to(PACK)),
+)
+def test_every_function_names_the_axes_of_its_tensors(path):
+    """In the docstring, in a comment of the signature, or by einops in its own body; closures and methods, too."""
+    silent = [f"{name} (line {line})" for name, line in silent_functions(path.read_text(encoding="utf-8"))]
+    assert not silent, f"{path.name}: say the axes, as in 'x b c h w -> b n c', of {', '.join(silent)}"
+
+
+NAMED = [
+    "x b n (h d) -> b n c",
+    "The rows n c.",
+    "Levels: n -> n - 1",
+    "A mask b h w in [0, 1]",
+    "-> 1 H W 3",
+    "of any shape",
+]
+UNNAMED = [
+    "A tensor.",
+    "One call of a kernel, given a k",
+    "What is b, and why",
+    "in a d way",
+    "a mask of a style",
+    "The b of it",
+]
+
+
+def test_axes_are_told_from_words():
+    assert [text for text in NAMED if not names_axes(text)] == []
+    assert [text for text in UNNAMED if names_axes(text)] == []
+
+
+SILENT = '''
+def outer(x: Tensor) -> Tensor:
+    """Moves x b c h w."""
+    def inner(y: Tensor) -> Tensor:
+        return rearrange(y, pattern)
+    return inner(x)
+
+def moved(x: Tensor) -> Tensor:
+    return rearrange(x, "b n c -> b c n")
+
+def asked(model: Callable[[Tensor], Tensor], files: Mapping[str, Tensor]) -> None:
+    """Neither holds a tensor of one shape."""
+
+def several(parts: list[Tensor] | None) -> None:
+    """Some tensors."""
+
+def remarked(
+    x: Tensor,  # b n c
+) -> None:
+    """One tensor."""
+'''
+
+
+def test_a_closure_does_not_speak_for_the_function_around_it_nor_the_other_way_round():
+    assert [name for name, _ in silent_functions(SILENT)] == ["several", "inner"]

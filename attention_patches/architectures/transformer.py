@@ -222,7 +222,7 @@ def mark_of(raw: RawCall) -> BlockMark:
 
 
 def count(raw: RawCall, x: Tensor) -> int:
-    """The tokens of q, k or v as a call has them."""
+    """The tokens of q, k or v as a call has them, b n (h d) or b h n d."""
     return x.shape[2] if raw.kwargs.get("skip_reshape") else x.shape[1]
 
 
@@ -242,6 +242,7 @@ def _asked(raw: RawCall, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -
 
 def _kernel(raw: RawCall, beside: Source | None) -> Kernel:
     def call(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """q b n (h d), k and v b m (h d), a mask b 1 m -> b n (h d)."""
         return _asked(raw, q, k, v, mask)
 
     # on an accelerator a mask would trade the flash kernel for a slower one

@@ -45,7 +45,7 @@ def latent_share(sampling: Any, sigma: float) -> float:
 
 
 def started(model: Model, sampler: Any, sigmas: Tensor, start: Start) -> Start:
-    """The start from a LATENT that the host would erase, as noise; any other as it is."""
+    """The start from a LATENT that the host would erase, as noise; any other as it is; levels n."""
     sampling = model.get_model_object("model_sampling")
     erased = isinstance(sampler, comfy.samplers.KSAMPLER) and erases(sampling, float(sigmas[0]))
     if not erased or bool(torch.count_nonzero(start.noise)) or not bool(torch.count_nonzero(start.latent)):
@@ -67,6 +67,7 @@ def install_start(model: Model) -> Model:
         *args: Any,
         **kw: Any,
     ) -> Tensor:
+        """One sampling run on levels n, noise and latent b c h w: from its start, b c h w."""
         start = started(executor.class_obj.model_patcher, sampler, sigmas, Start(noise, latent))
         return executor(*start, sampler, sigmas, *args, **kw)
 

@@ -83,6 +83,7 @@ class _ReplaySampler(comfy.samplers.Sampler):
         *_: Any,
         **__: Any,
     ) -> Tensor:
+        """The host's call; gives back its noise, b c h w."""
         options = extra_args["model_options"]["transformer_options"]
         inputs = mapped_inputs(self._trajectory.inputs, lambda tensor: tensor.to(noise.device))
         for step, latent in enumerate(self._trajectory.latents):
