@@ -60,6 +60,16 @@ def test_a_latent_that_the_content_does_not_lie_on_is_refused(shape, message):
         check_run(bank(), torch.zeros(shape))
 
 
+def test_a_film_of_one_frame_is_a_picture_and_one_of_two_is_not():
+    still = trajectory()
+    frames = replace(still.header, latent_shape=(1, 4, 1, 6, 10))
+    one = FeatureBank(StoredFeatures(frames, features()._stacks), ())
+    check_run(one, torch.zeros(1, 4, 1, 6, 10))
+    for latent in (torch.zeros(1, 4, 2, 6, 10), torch.zeros(1, 4, 6, 10), SimpleNamespace(is_nested=True)):
+        with pytest.raises(MagicStyleError, match="latent_image is not a picture latent"):
+            check_run(one, latent)
+
+
 def test_a_content_of_two_pictures_asks_for_two():
     two = FeatureBank(features(batch=2), ())
     check_run(two, torch.zeros(2, 4, 6, 10))

@@ -4,6 +4,7 @@ import weakref
 
 import pytest
 import torch
+from magicstyle.attention_patches import prefetch
 from magicstyle.attention_patches.prefetch import CudaLane, prefetched
 from magicstyle.core.features import AttentionFeatures
 from magicstyle.core.layers import LayerId
@@ -28,6 +29,13 @@ class Notebook:
 
 def view(layer, roles):
     return AttentionFeatures(**{role: torch.full((2,), float(layer.number)) for role in roles})
+
+
+def test_a_lane_leads_to_cuda_devices_alone(monkeypatch):
+    monkeypatch.setattr(prefetch, "CudaLane", lambda device: ("lane to", device))
+    device = torch.device("cuda", 1)
+    assert prefetch.lane_to(device) == ("lane to", device)
+    assert prefetch.lane_to(torch.device("cpu")) is prefetch.lane_to(torch.device("meta")) is None
 
 
 def test_each_layer_is_sent_while_the_one_before_it_is_used():

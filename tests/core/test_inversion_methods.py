@@ -321,6 +321,24 @@ def test_samplers_call_back_once_a_level_downwards(sampler):
     assert torch.equal(seen[0]["x"], clean())
 
 
+@pytest.mark.parametrize(
+    "method, most, sampling",
+    [
+        ("ddim", {0: 21, 5: 21}, 20),
+        ("fixed_point", {0: 20, 1: 60, 2: 80}, 20),
+        ("exact", {0: 21, 5: 21}, 20),
+        ("noising", {0: 20, 5: 20}, 20),
+        ("midpoint", {0: 21, 5: 21}, 21),
+    ],
+)
+def test_the_calls_of_a_method_are_known_before_it_runs(method, most, sampling):
+    way = INVERSIONS[method]
+    assert {corrections: way.calls(20, corrections) for corrections in most} == most
+    assert way.sampling_calls(20) == sampling
+    together = [way.steps_per_call(batch, 20) for batch in (1, 2, 3, 4, 5)]
+    assert together == ([4, 2, 1, 1, 1] if method == "noising" else [1] * 5)
+
+
 def test_fewer_corrections_cost_fewer_calls():
     calls = [
         invert_latent(gaussian_denoiser, clean(), ddim_uniform(20), InversionSettings("fixed_point", n)).calls

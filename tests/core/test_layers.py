@@ -49,6 +49,16 @@ def test_bad_text_is_refused_with_the_token_and_the_legal_range(text):
     assert not text.strip(" ,") or f"'{text}'" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "available, example",
+    [(SD15, "output.6-11"), (SDXL, "output.0-5"), (SD15[1:9], "output.3-4"), ((*SD15[:6], *SD15[7:]), "output.3-11")],
+)
+def test_an_empty_text_is_refused_with_an_example_that_the_model_has(available, example):
+    with pytest.raises(MagicStyleError, match=rf"layers is empty: name some, for example {example}; this model has"):
+        select_layers(" , ", available)
+    select_layers(example, available)
+
+
 def test_names_round_trip():
     assert [LayerId.parse(str(layer)) for layer in SDXL] == list(SDXL)
     assert legal_range(SDXL) == "output.0-5"
