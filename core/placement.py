@@ -105,7 +105,6 @@ def _reserve(file: BinaryIO, size: int) -> None:
 
     A file that is merely made long has holes: the first write through a map to a hole on a full disk ends the process.
     """
-    file.flush()
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), 0, size)
         return

@@ -4,8 +4,9 @@ from types import SimpleNamespace as Obj
 
 import pytest
 import torch
+from magicstyle.attention_patches.architectures import find, kind_of
 from magicstyle.attention_patches.architectures.base import LayerFacts, ResNetFacts
-from magicstyle.attention_patches.architectures.flux import Flux
+from magicstyle.attention_patches.architectures.flux import Chroma, Flux
 from magicstyle.attention_patches.architectures.joint import AuraFlow, QwenImage, StableDiffusion3
 from magicstyle.attention_patches.architectures.lumina import NextDiT
 from magicstyle.attention_patches.architectures.unet import RESNET, Unet
@@ -13,6 +14,7 @@ from magicstyle.attention_patches.architectures.wan import Wan
 from magicstyle.attention_patches.call import Handlers
 from magicstyle.attention_patches.model_call import ModelCall
 from magicstyle.attention_patches.seam import OVERRIDE, hooked
+from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.layers import LayerId
 from magicstyle.tests.core.oracle import randn
 
@@ -106,6 +108,35 @@ def test_sd3s_second_attention_is_that_of_the_picture_alone():
         patch = options["patches_replace"]["dit"]["double_block", 1]
         patch({"img": None, "txt": torch.zeros(1, text, 7)}, {"original_block": block})
     assert seen == [("double.1.0", slice(4, 10), 6, False), ("double.1.1", slice(0, 6), 6, True)]
+
+
+def network_named(kind, base=object):
+    """A class that calls itself what the host's class is called."""
+    module, name = kind.network.rsplit(".", 1)
+    return type(name, (base,), {"__module__": module, "__qualname__": name})
+
+
+def test_a_transformer_is_known_by_its_class_alone():
+    for kind in (Flux, Chroma, StableDiffusion3, QwenImage, AuraFlow, Wan, NextDiT):
+        network = network_named(kind)
+        assert kind_of(network()) is kind
+        derived = type("Other", (network,), {"__module__": network.__module__})
+        assert kind_of(derived()) is None
+
+
+def test_a_unet_is_known_by_its_blocks_and_everything_else_is_unknown():
+    assert kind_of(Obj(input_blocks=[], output_blocks=[])) is Unet
+    assert kind_of(Obj(input_blocks=[])) is kind_of(Obj(output_blocks=[])) is None
+    model = Obj(get_model_object=lambda name: {"diffusion_model": Obj(input_blocks=[], output_blocks=[])}[name])
+    model.model = SD15()
+    assert find(model).name == "SD15"
+    model.get_model_object = lambda name: SD15()
+    with pytest.raises(MagicStyleError, match="model is a SD15, whose attention is not known here: load a checkpoint"):
+        find(model)
+
+
+class SD15:
+    """A model or a network that is called so."""
 
 
 def mark_of(kind, network, text=9, size=(5, 8), **inputs):
