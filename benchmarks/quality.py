@@ -7,7 +7,8 @@ Contents are flat drawings, styles are other portraits in the other techniques i
 results that a classifier takes for the style's technique. Structure is the mean of gradient correlation and edge F1
 against the content, both on means of 4x4 pixels, since finer gradients are what a technique must change. Style is what
 is left of the distance between content and style on means of 2x2 pixels, the mean of colour and texture: 1 is the
-content's own look, 0 the style's.
+content's own look, 0 the style's. Of the face: the distance in pixels at which a small network finds eyes, brows, nose
+and mouth from where they were drawn, the structure inside these, and the technique inside the face.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from magicstyle.core.fusion import FusionSettings
 from magicstyle.headless.model import HeadlessModel, load_demo_model
 from magicstyle.headless.sheet import contact_sheet
 from magicstyle.headless.stylize import Inversion, Recipe, invert, reconstruct, stylize
+from magicstyle.tools.demo_model.landmarks import Face, face_of
 from magicstyle.tools.demo_model.techniques import NAMES, Drawing, drawing
 from PIL import Image
 from torch import Tensor
 
+from .faces import Likeness, likeness
 from .measures import Signature, edge_f1, fractions, gradient_correlation, psnr, signature, smaller
 from .technique import techniques
 
@@ -97,6 +100,7 @@ class Pairs:
     masks: list[dict[str, Tensor]]  # of the contents
     looks: list[tuple[Looks, Looks]]  # of content and style
     techniques: list[str]  # of the styles
+    faces: list[Face]  # of the contents
 
 
 class Score(NamedTuple):
@@ -110,6 +114,7 @@ class Score(NamedTuple):
     texture: float
     technique: float
     regions: dict[str, float]
+    likeness: Likeness
 
     @property
     def structure(self) -> float:
@@ -157,7 +162,8 @@ def prepare(count: int) -> Pairs:
         (looks(x, own), looks(y, masks(drawn)))
         for x, y, own, drawn in zip(contents, styles, regions, style, strict=True)
     ]
-    return Pairs(contents, styles, pictures(redrawn), regions, both, chosen)
+    faces = [face_of(CONTENT_SEED + i) for i in range(count)]
+    return Pairs(contents, styles, pictures(redrawn), regions, both, chosen, faces)
 
 
 def sample(model: HeadlessModel, pairs: Pairs, rows: Sequence[Row], recipe: Recipe) -> list[Tensor]:
@@ -195,6 +201,7 @@ def measure(label: str, results: Tensor, pairs: Pairs) -> Score:
         texture,
         sum(a == b for a, b in zip(named, pairs.techniques, strict=True)) / len(named),
         {region: sum(_left(found, pairs, region)) / 2 for region in REGIONS},
+        likeness(results, pairs.contents, pairs.faces, pairs.techniques),
     )
 
 
@@ -212,14 +219,15 @@ def _left(results: Sequence[Looks], pairs: Pairs, part: str) -> tuple[float, flo
 def table(scores: Sequence[Score]) -> str:
     """The scores in Markdown."""
     head = ["", "PSNR dB", "**technique**", "gradient corr.", "edge F1", "**structure**"]
-    head += ["colour", "texture", "**style**", *REGIONS]
+    head += ["colour", "texture", "**style**", *REGIONS, "landmarks, px", "features' structure", "face technique"]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for score in scores:
         numbers = (score.technique, score.correlation, score.f1, score.structure)
         numbers += (score.colour, score.texture, score.style)
         loop = f"{score.psnr:.1f}" if score.label == ROWS[0].label else ""
         regions = (f"{score.regions[region]:.2f}" for region in REGIONS)
-        lines.append([score.label, loop, *(f"{number:.2f}" for number in numbers), *regions])
+        face = (f"{number:.2f}" for number in score.likeness)
+        lines.append([score.label, loop, *(f"{number:.2f}" for number in numbers), *regions, *face])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -126,6 +126,19 @@ def _ellipse(u: float, v: float, ru: float, rv: float, count: int = 40) -> Array
     return np.stack([u + ru * np.cos(t), v + rv * np.sin(t)], axis=1)
 
 
+def on_picture(shape: Shape, points: Array) -> Array:
+    """Head frame (u, v) -> picture coordinates, tilted around the chin: n 2 -> n 2."""
+    s = shape
+    x, y = points[:, 0] * s.width, (points[:, 1] - 1) * s.height
+    turned = np.stack([x * np.cos(s.tilt) - y * np.sin(s.tilt), x * np.sin(s.tilt) + y * np.cos(s.tilt)], axis=1)
+    return turned + np.array([s.x, s.y + s.height])
+
+
+def shape_of(seed: int) -> Shape:
+    """The anatomy of a seed's portrait."""
+    return draw_shape(np.random.default_rng([0, seed]))
+
+
 class _Painter:
     """Paints layers on a float picture h w 3 and remembers which region is on top of every pixel."""
 
@@ -138,11 +151,8 @@ class _Painter:
         self.grid = grid[None, :], grid[:, None]
 
     def head(self, points: Array) -> Array:
-        """Head frame (u, v) -> picture coordinates, tilted around the chin."""
-        s = self.shape
-        x, y = points[:, 0] * s.width, (points[:, 1] - 1) * s.height
-        turned = np.stack([x * np.cos(s.tilt) - y * np.sin(s.tilt), x * np.sin(s.tilt) + y * np.cos(s.tilt)], axis=1)
-        return turned + np.array([s.x, s.y + s.height])
+        """Head frame (u, v) -> picture coordinates."""
+        return on_picture(self.shape, points)
 
     def cover(self, *polygons: Array) -> Array:
         """Antialiased union of polygons -> h w 1 in 0..1."""
@@ -193,7 +203,8 @@ class _Painter:
         return np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * radius**2))[..., None]
 
 
-def _head_outline(shape: Shape, grow: float = 0.0) -> Array:
+def head_outline(shape: Shape, grow: float = 0.0) -> Array:
+    """The head without ears, in its own frame: n 2."""
     t = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     v = -np.cos(t)
     narrow = 1 - shape.jaw * np.clip(v + 0.1, 0, None) ** 2
@@ -292,7 +303,8 @@ def _hairline(shape: Shape, u: Array) -> Array:
     return -0.70 + 0.08 * np.cos(6 * u) + temple
 
 
-def _front_hair(shape: Shape) -> Array:
+def front_hair(shape: Shape) -> Array:
+    """The hair that falls over the forehead, in the head's frame: n 2."""
     u = np.linspace(1.06, -1.06, 50)
     top = _spline(
         [(-1.08, 0.02), (-1.1, -0.4), (-0.78, -0.9), (0, -1.0 - shape.volume), (0.78, -0.9), (1.1, -0.4), (1.08, 0.02)],
@@ -316,7 +328,7 @@ def _body(p: _Painter) -> None:
         [(s.x + neck, y - 0.05), (s.x + neck, chin - 0.12), (s.x - neck, chin - 0.12), (s.x - neck, y - 0.05)]
     )
     p.layer("face", column, opening)
-    shade = p.cover(p.head(_head_outline(s) + np.array([0.05 * s.light, 0.24])))
+    shade = p.cover(p.head(head_outline(s) + np.array([0.05 * s.light, 0.24])))
     skin = (p.labels == REGIONS.index("face"))[..., None]
     p.blend(0.28 * shade * skin, 0.35 * p.style.fills["face"].base)
     _collar(p, neck, y)
@@ -360,7 +372,7 @@ def _face(p: _Painter) -> None:
     s, style = p.shape, p.style
     ears = [p.head(_ellipse(side * 1.0, 0.08, 0.15, 0.19)) for side in (-1, 1)]
     p.layer("face", *ears)
-    alpha = p.layer("face", p.head(_head_outline(s)))
+    alpha = p.layer("face", p.head(head_outline(s)))
     x, y = p.grid
     side = np.clip((s.light * (x - s.x) / s.width + 0.3 * (y - s.y) / s.height) * 0.8, 0, 1)[..., None]
     p.blend(style.shading * alpha * side, 0.3 * style.fills["face"].base)
@@ -449,7 +461,7 @@ def _beard(p: _Painter) -> None:
     if s.beard in ("full", "goatee"):
         half = 0.98 if s.beard == "full" else 0.42
         t = np.linspace(-1, 1, 30)
-        outline = _head_outline(s, 0.05)
+        outline = head_outline(s, 0.05)
         lower = outline[(outline[:, 1] > (0.25 if half > 0.9 else 0.72)) & (np.abs(outline[:, 0]) < half + 0.1)]
         upper = np.stack([half * t, (0.5 if half > 0.9 else 0.7) - 0.28 * (half > 0.9) * t**4], axis=1)
         p.layer("hair", p.head(np.concatenate([lower, upper])))
@@ -472,7 +484,7 @@ def _paint_portrait(shape: Shape, style: Style, size: int, rng: Rng) -> Portrait
     _beard(p)
     _features(p)
     if shape.back_hair != "none":
-        p.layer("hair", p.head(_front_hair(shape)))
+        p.layer("hair", p.head(front_hair(shape)))
     crisp = Image.fromarray((np.clip(p.image, 0, 1) * 255 + 0.5).astype(np.uint8))
     image = np.asarray(crisp.filter(ImageFilter.GaussianBlur(SOFTNESS * size / 128)))
     return Portrait(image, {region: p.labels == i for i, region in enumerate(REGIONS)})
@@ -482,7 +494,7 @@ def portrait(shape_seed: int, style_seed: int | None = None, *, size: int = 128,
     """Draw the portrait of a seed; a second seed, if given, chooses the style independently of the shape.
 
     `plain` fills every region with one colour instead of a pattern."""
-    shape_rng = np.random.default_rng([0, shape_seed])
+    shape_rng = np.random.default_rng([0, shape_seed])  # as shape_of begins
     style_rng = np.random.default_rng([1, shape_seed if style_seed is None else style_seed])
     shape = draw_shape(shape_rng)
     style = draw_style(style_rng)
