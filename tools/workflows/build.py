@@ -13,7 +13,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-from . import demo_no_download, few_step, neighbours, portrait_stylization, published, regions, style_library
+from . import (
+    demo_no_download,
+    few_step,
+    keep_the_face,
+    neighbours,
+    portrait_stylization,
+    published,
+    regions,
+    style_library,
+)
 from .definitions import NodeDefinition, parse_definitions, read_object_info
 from .describe import Workflow
 from .export import Exporter
@@ -41,6 +50,7 @@ WORKFLOWS: tuple[Workflow, ...] = (
     neighbours.SDXL_PORTRAIT,
     neighbours.INPAINT_REGION,
     few_step.WORKFLOW,
+    keep_the_face.WORKFLOW,
 )
 
 

@@ -22,6 +22,7 @@ TITLES = {
     "few_step_noising": "13 Few steps (LCM, Lightning)",
     "styleid": "14 StyleID as published",
     "lora_style_with_content_injection": "15 LoRA style, portrait injected",
+    "keep_the_face": "16 Keep the face",
 }
 
 
