@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..core.bank import FeatureBank, StyleEntry
 from ..core.errors import MagicStyleError
-from ..core.features import ROLES, AttentionFeatures, ImageFeatures, View
+from ..core.features import RESNET, ROLES, AttentionFeatures, ImageFeatures, View
 from ..core.fusion import FUSIONS, RESNET_STEPS, FusionSettings, content_roles, fuse, style_roles
 from ..core.layers import LayerId
 from ..core.scene import Moment, Scene, StyleFeatures
@@ -58,16 +58,17 @@ class FusionPatch:
                 "or choose masactrl or diffstyler."
             )
         self._content_roles = content_roles(settings, bank, keeps=keep is not None)
-        self._copies_resnet = FUSIONS[settings.method].resnet and "x" in bank.content.roles
+        self._copies_resnet = FUSIONS[settings.method].resnet and RESNET in bank.content.roles
         self._style_roles = style_roles(settings)
         self.roles = self._roles()
 
     def _roles(self) -> tuple[str, ...]:
         """The roles that this patch reads of each picture of its bank, all where it serves twice."""
-        read = [{*self._content_roles, *("x" if self._copies_resnet else "")}, *(set() for _ in self.bank.pictures[1:])]
+        content = self._content_roles + (RESNET if self._copies_resnet else "")
+        read = [set(content), *(set() for _ in self.bank.pictures[1:])]
         for number in self.bank.numbers:
             read[number].update(self._style_roles)
-        return tuple("".join(role for role in ROLES if role in wanted) for wanted in read)
+        return tuple("".join(role for role in ROLES + RESNET if role in wanted) for wanted in read)
 
     def extra_bytes(self, widths: Mapping[LayerId, int]) -> int:
         """What one model call holds of all pictures beside the host's own, in float32, which covers every precision."""
@@ -85,7 +86,7 @@ class FusionPatch:
             rows = self._rows(call) if call.layer in self.layers and not self._neutral else None
             if rows is None:
                 return None
-            content = rows.content_features(views[0](call.layer, self._content_roles), call.live.q)
+            content = rows.content_features(views[0].attention(call.layer, self._content_roles), call.live.q)
             content = self.placer.content(content, call, self.bank.content.header.depth)
             styles = self._styles(views, call, rows)
             keep = None if self.keep is None else rows.of_region(self.keep)
@@ -95,14 +96,14 @@ class FusionPatch:
 
     def _resnet(self, view: View, moment: Moment) -> ResNetHandler | None:
         """Copies the content's inputs of one ResNet, with which it gives the content's output, in the early steps."""
-        if not self._copies_resnet or moment.progress >= RESNET_STEPS:
+        entering = view.resnet
+        if not self._copies_resnet or entering is None or moment.progress >= RESNET_STEPS:
             return None
 
         def copy(call: ResNetCall) -> Tensor:
             """What enters the ResNet, b n c, with the content's in its place."""
-            stored = view(call.layer, "x").x
             rows = Rows.on(self.bank.content.header, call.layer, call.grid, call.rows, call.x.shape[0])
-            return call.x if rows is None else rows.of_content(stored.to(call.x))
+            return call.x if rows is None else rows.of_content(entering().to(call.x))
 
         return copy
 
@@ -116,8 +117,9 @@ class FusionPatch:
 
     def _styles(self, views: Sequence[View], call: Call, rows: Rows) -> tuple[StyleFeatures, ...]:
         laid = {
-            number: self._placed(self.bank.pictures[number], rows, views[number](call.layer, self._style_roles), call)
-            for number in set(self.bank.numbers)
+            number: self._placed(self.bank.pictures[number], rows, view.attention(call.layer, self._style_roles), call)
+            for number, view in enumerate(views)
+            if number in self.bank.numbers
         }
         entries = zip(self.bank.styles, self.bank.numbers, strict=True)
         return tuple(self._style(entry, laid[number], call, rows)._replace(picture=number) for entry, number in entries)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ..core.features import AttentionFeatures, View
+from ..core.features import RESNET, AttentionFeatures, View
 from ..core.layers import LayerId
 
 
@@ -57,21 +57,19 @@ def prefetched(view: View, layers: Sequence[LayerId], roles: str, lane: Lane) ->
     """A view of the same features on the lane's device; `layers` are asked in this order.
 
     The first layer is sent at once, and each next one when the one before it is asked for: at most two are on the
-    device at a time. A layer out of order is sent when it is asked for; ResNet inputs (role x) stay where they are.
+    device at a time. A layer out of order is sent when it is asked for; the inputs of a ResNet stay where they are.
     """
-    following, kept = dict(pairwise(layers)), roles.replace("x", "")
-    sent: dict[LayerId, Any] = {layer: lane.send(view(layer, kept)) for layer in layers[:1]}
+    following, kept = dict(pairwise(layers)), roles.replace(RESNET, "")
+    sent: dict[LayerId, Any] = {layer: lane.send(view.attention(layer, kept)) for layer in layers[:1]}
 
     def ahead(layer: LayerId, wanted: str) -> AttentionFeatures:
         """One layer's features, b n c each, while the next one's are on their way."""
-        if "x" in wanted:
-            return view(layer, wanted)
         near = [layer, *([following[layer]] if layer in following else [])]
         for passed in set(sent).difference(near):
             del sent[passed]
         for soon in near:
             if soon not in sent:
-                sent[soon] = lane.send(view(soon, kept))
+                sent[soon] = lane.send(view.attention(soon, kept))
         return lane.receive(sent[layer]).only(wanted)
 
-    return ahead
+    return View(ahead, view.resnet)

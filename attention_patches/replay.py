@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from torch import Tensor
 
-from ..core.features import AttentionFeatures, View
+from ..core.features import RESNET, ROLES, AttentionFeatures, View
 from ..core.layers import LayerId
 from ..core.regions import Grid, resample_tokens
 from ..core.trajectory import Trajectory
@@ -44,26 +44,28 @@ class Catcher:
         self._grids = grids
         self._roles = roles
         self._caught: dict[LayerId, AttentionFeatures] = {}
-        self._resnet = AttentionFeatures()
+        self._entered: list[Tensor] = []
 
     @property
     def handlers(self) -> Handlers:
         """Who sees the calls of the replay."""
-        return Handlers(self._see, resnet=self._see_resnet if "x" in self._roles else None)
+        return Handlers(self._see, resnet=self._see_resnet if RESNET in self._roles else None)
 
-    def view(self, layer: LayerId, roles: str) -> AttentionFeatures:
-        """The features of one layer: b n c each."""
-        return (self._resnet if roles == "x" else self._caught[layer]).only(roles)
+    @property
+    def view(self) -> View:
+        """The features of what was seen."""
+        entering = (lambda: self._entered[-1]) if RESNET in self._roles else None
+        return View(lambda layer, roles: self._caught[layer].only(roles), entering)
 
     def _see(self, call: Call) -> None:
         """Hold on to the roles asked for, b n c each, and leave the answer to the host."""
         if call.layer in self._layers:
             kept = self._grids[call.layer]
-            live = {role: getattr(call.live, role) for role in "qkv" if role in self._roles}
+            live = {role: getattr(call.live, role) for role in ROLES if role in self._roles}
             held = {role: resample_tokens(tensor, call.layout.grid, kept) for role, tensor in live.items()}
             self._caught[call.layer] = AttentionFeatures(**held)
 
     def _see_resnet(self, call: ResNetCall) -> Tensor:
         """Hold on to what enters the ResNet that is copied: b n c."""
-        self._resnet = AttentionFeatures(x=call.x)
+        self._entered.append(call.x)
         return call.x

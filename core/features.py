@@ -24,23 +24,21 @@ if TYPE_CHECKING:
     from .inventory import Inventory
     from .trajectory import Trajectory
 
-ROLES = "qkvx"
+ROLES = "qkv"
+RESNET = "x"  # is asked for and kept beside them: what enters the one ResNet that a method copies
 
 
 class AttentionFeatures:
     """Queries, keys and values of one self-attention layer, each b n (h d): those that are kept, or were asked for.
 
-    x is what enters the block's ResNet, its two inputs side by side, b n c; kept for one block alone, and on request.
     A role that is not held cannot be read: whoever may lack one asks `in` first.
     """
 
     __slots__ = ("_held",)
 
-    def __init__(
-        self, q: Tensor | None = None, k: Tensor | None = None, v: Tensor | None = None, x: Tensor | None = None
-    ) -> None:  # b n c each
-        given = zip(ROLES, (q, k, v, x), strict=True)
-        self._held = {role: tensor for role, tensor in given if tensor is not None}
+    def __init__(self, q: Tensor | None = None, k: Tensor | None = None, v: Tensor | None = None) -> None:
+        """Of b n c each."""
+        self._held = {role: tensor for role, tensor in zip(ROLES, (q, k, v), strict=True) if tensor is not None}
 
     @property
     def q(self) -> Tensor:
@@ -56,11 +54,6 @@ class AttentionFeatures:
     def v(self) -> Tensor:
         """Values: b n (h d)."""
         return self._held["v"]
-
-    @property
-    def x(self) -> Tensor:
-        """The ResNet's inputs: b n c."""
-        return self._held["x"]
 
     def __contains__(self, role: str) -> bool:
         return role in self._held
@@ -139,8 +132,13 @@ class FeatureHeader:
         return self.latent_shape[-2], self.latent_shape[-1]
 
 
-# the features of one picture at one noise level: (layer, roles) -> b n c each
-View = Callable[[LayerId, str], AttentionFeatures]
+class View(NamedTuple):
+    """The features of one picture at one noise level."""
+
+    attention: Callable[[LayerId, str], AttentionFeatures]  # (layer, roles) -> b n c each
+    resnet: Callable[[], Tensor] | None = None  # b n c, the inputs of the ResNet side by side, where they are kept
+
+
 # shows a trajectory's features at the level kept of one of its groups, which the running model makes anew
 Replay = Callable[["Trajectory", int], View]
 
@@ -175,7 +173,7 @@ class ImageFeatures(ABC):
     @property
     @abstractmethod
     def roles(self) -> str:
-        """The roles that can be had, as letters of "qkvx"."""
+        """What can be had, as letters of ROLES and RESNET."""
 
     @property
     @abstractmethod

@@ -6,17 +6,30 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .errors import MagicStyleError
-from .features import ROLES, AttentionFeatures, FeatureHeader, ImageFeatures, Replay, View, layer_bytes
+from .features import RESNET, ROLES, AttentionFeatures, FeatureHeader, ImageFeatures, Replay, View, layer_bytes
 from .inventory import MOST_WIDTH, NARROW, Inventory, require, require_kind
 from .layers import LayerId, legal_range
 from .noise_pair import NoisePair
 from .placement import Allocate, OnDisk, in_memory
 from .regions import Grid, resample_tokens
+
+
+class ResNetInputs(NamedTuple):
+    """What entered the one ResNet that a method copies; which that is, is the architecture's to say."""
+
+    layer: LayerId  # whose block begins with it
+    stack: Tensor  # groups b n c, its inputs side by side
+
+    @property
+    def name(self) -> str:
+        """Of the stack, among a picture's tensors."""
+        return f"{self.layer}.{RESNET}"
 
 
 class StoredFeatures(ImageFeatures):
@@ -30,16 +43,20 @@ class StoredFeatures(ImageFeatures):
         stacks: Mapping[tuple[LayerId, str], Tensor],  # steps b n c
         ends: NoisePair | None = None,
         *,
+        resnet: ResNetInputs | None = None,
         disk: OnDisk | None = None,
     ) -> None:
         super().__init__(header, ends)
         self.device = next((stack.device for stack in stacks.values()), torch.device("cpu"))
+        self.resnet = resnet
         self.disk = disk  # the files behind the stacks live as long as this
         self._stacks = MappingProxyType(dict(stacks))  # (layer, role) -> groups b n c
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        return {f"{layer}.{role}": stack for (layer, role), stack in self._stacks.items()} | self._ends()
+        stacks = {f"{layer}.{role}": stack for (layer, role), stack in self._stacks.items()}
+        resnet = {} if self.resnet is None else {self.resnet.name: self.resnet.stack}
+        return stacks | resnet | self._ends()
 
     @property
     def resident(self) -> list[Tensor]:
@@ -49,7 +66,8 @@ class StoredFeatures(ImageFeatures):
 
     @property
     def roles(self) -> str:
-        return "".join(role for role in ROLES if any(kept == role for _, kept in self._stacks))
+        kept = {role for _, role in self._stacks}
+        return "".join(role for role in ROLES if role in kept) + (RESNET if self.resnet is not None else "")
 
     @property
     def kept(self) -> str:
@@ -61,8 +79,10 @@ class StoredFeatures(ImageFeatures):
         return super().place if self.disk is None else "on disk"
 
     def view(self, sigma: float, replay: Replay) -> View:
-        step = self.nearest(sigma).step
-        return lambda layer, roles: self.at(layer, step, roles)
+        step, resnet = self.nearest(sigma).step, self.resnet
+        group = self.header.groups.of(step)
+        entering = None if resnet is None else lambda: resnet.stack[group]
+        return View(lambda layer, roles: self.at(layer, step, roles), entering)
 
     def held_bytes(self, widths: Mapping[LayerId, int], roles: str) -> int:
         return max(layer_bytes(self.header, layer, width, roles) for layer, width in widths.items())
@@ -70,7 +90,7 @@ class StoredFeatures(ImageFeatures):
     @property
     def widths(self) -> dict[LayerId, int]:
         """The channels of each layer's queries, keys and values."""
-        return {layer: stack.shape[-1] for (layer, role), stack in self._stacks.items() if role != "x"}
+        return {layer: stack.shape[-1] for (layer, _), stack in self._stacks.items()}
 
     def at(self, layer: LayerId, step: int, roles: str = ROLES) -> AttentionFeatures:
         """The features of one layer that serve a step: b n c each, views that must not be written to."""
@@ -81,10 +101,10 @@ class StoredFeatures(ImageFeatures):
     @classmethod
     def check_tensors(cls, own: Inventory, header: FeatureHeader) -> dict[str, int]:
         """Stacks of groups b n c: the same roles in every layer, of one type and, in a layer, of one width."""
-        roles = {role for role in "qkv" if any(name.endswith(f".{role}") for name in own)}
+        roles = {role for role in ROLES if any(name.endswith(f".{role}") for name in own)}
         require(bool(roles) and len({kind.dtype for kind in own.values()}) == 1, "queries, keys and values")
         stacks = [(layer, role) for layer in header.layers for role in ROLES if role in roles]
-        resnet = [(layer, "x") for layer in header.layers if f"{layer}.x" in own][:1]
+        resnet = [(layer, RESNET) for layer in header.layers if f"{layer}.{RESNET}" in own][:1]
         require({f"{layer}.{role}" for layer, role in [*stacks, *resnet]} == own.keys(), "queries, keys and values")
         widths: dict[str, int] = {}
         for layer, role in [*stacks, *resnet]:
@@ -92,14 +112,17 @@ class StoredFeatures(ImageFeatures):
             width = (own[name].shape or (0,))[-1]
             require_kind(own, name, NARROW, (header.groups.count, header.batch, h * w, width))
             require(1 <= width <= MOST_WIDTH, name)
-            if role != "x":
+            if role != RESNET:
                 require(widths.setdefault(str(layer), width) == width and width % header.heads[layer] == 0, name)
         return {f"width of {layer}": width for layer, width in widths.items()}
 
     @classmethod
     def of_tensors(cls, header: FeatureHeader, tensors: Mapping[str, Tensor], ends: NoisePair | None) -> StoredFeatures:
         names = {(layer, role): f"{layer}.{role}" for layer in header.layers for role in ROLES}
-        return cls(header, {key: tensors[name] for key, name in names.items() if name in tensors}, ends)
+        stacks = {key: tensors[name] for key, name in names.items() if name in tensors}
+        entering = {layer: tensors.get(f"{layer}.{RESNET}") for layer in header.layers}
+        resnet = [ResNetInputs(layer, stack) for layer, stack in entering.items() if stack is not None]
+        return cls(header, stacks, ends, resnet=resnet[0] if resnet else None)
 
 
 class FeatureWriter:
@@ -119,6 +142,7 @@ class FeatureWriter:
         self._roles = roles
         self._dtype = dtype
         self._stacks: dict[tuple[LayerId, str], Tensor] = {}
+        self._resnet: ResNetInputs | None = None
         self._grids: dict[LayerId, Grid] = {}
 
     def __contains__(self, layer: LayerId) -> bool:
@@ -130,24 +154,30 @@ class FeatureWriter:
         Steps that another node runs at another grid (Deep Shrink) are brought to the first one's.
         """
         kept = self._grids.setdefault(layer, grid)
-        for role in self._roles.replace("x", ""):
-            self._keep(layer, role, step, resample_tokens(getattr(features, role), grid, kept))
+        for role in self._roles.replace(RESNET, ""):
+            tokens = resample_tokens(getattr(features, role), grid, kept)
+            if (layer, role) not in self._stacks:
+                self._stacks[layer, role] = self._room(f"{layer}.{role}", tokens)
+            self._keep(self._stacks[layer, role], step, tokens)
 
     @property
     def wants_resnet(self) -> bool:
         """Whether the ResNet's inputs are kept."""
-        return "x" in self._roles
+        return RESNET in self._roles
 
     def write_resnet(self, layer: LayerId, step: int, x: Tensor) -> None:
         """Keep what enters the ResNet that begins the block of a layer, b n c, for one step."""
-        self._keep(layer, "x", step, x)
+        if self._resnet is None:
+            self._resnet = ResNetInputs(layer, self._room(f"{layer}.{RESNET}", x))
+        self._keep(self._resnet.stack, step, x)
 
-    def _keep(self, layer: LayerId, role: str, step: int, tensor: Tensor) -> None:
+    def _room(self, name: str, like: Tensor) -> Tensor:
+        """A stack for tensors like this, b n c, of every step."""
+        return self._allocate(name, (self._steps, *like.shape), self._dtype)
+
+    def _keep(self, stack: Tensor, step: int, tensor: Tensor) -> None:
         """Keep b n c for one step, in a stack of all steps."""
-        key = (layer, role)
-        if key not in self._stacks:
-            self._stacks[key] = self._allocate(f"{layer}.{role}", (self._steps, *tensor.shape), self._dtype)
-        self._stacks[key][step].copy_(_representable(tensor.detach(), self._dtype))
+        stack[step].copy_(_representable(tensor.detach(), self._dtype))
 
     def close(self, header: FeatureHeader, ends: NoisePair | None = None) -> StoredFeatures:
         """The finished features; the header's grids give way to those that were seen."""
@@ -159,7 +189,8 @@ class FeatureWriter:
             )
         grids = {layer: self._grids[layer] for layer in self._layers}
         disk = self._allocate if isinstance(self._allocate, OnDisk) else None
-        return StoredFeatures(replace(header, grids=MappingProxyType(grids)), self._stacks, ends, disk=disk)
+        header = replace(header, grids=MappingProxyType(grids))
+        return StoredFeatures(header, self._stacks, ends, resnet=self._resnet, disk=disk)
 
 
 def _representable(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -178,7 +209,7 @@ def feature_bytes(
     resnet: Mapping[LayerId, int] | None = None,
 ) -> int:
     """What StoredFeatures will take: known before anything runs. `resnet` names the channels that enter one."""
-    kept = sum(h * w * widths[layer] for layer, (h, w) in grids.items()) * len(roles.replace("x", ""))
-    entering = resnet if "x" in roles and resnet is not None else {}
+    kept = sum(h * w * widths[layer] for layer, (h, w) in grids.items()) * len(roles.replace(RESNET, ""))
+    entering = resnet if RESNET in roles and resnet is not None else {}
     kept += sum(math.prod(grids[layer]) * channels for layer, channels in entering.items())
     return kept * steps * batch * dtype.itemsize

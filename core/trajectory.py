@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from .errors import MagicStyleError
-from .features import ROLES, AttentionFeatures, FeatureHeader, ImageFeatures, Replay, View, layer_bytes
+from .features import RESNET, ROLES, AttentionFeatures, FeatureHeader, ImageFeatures, Replay, View, layer_bytes
 from .inventory import WIDE, Inventory, require, require_kind
 from .layers import LayerId
 from .noise_pair import NoisePair
@@ -103,7 +103,7 @@ class Trajectory(ImageFeatures):
 
     @property
     def roles(self) -> str:
-        return ROLES
+        return ROLES + RESNET
 
     @property
     def kept(self) -> str:

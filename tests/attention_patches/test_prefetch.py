@@ -5,8 +5,8 @@ import weakref
 import pytest
 import torch
 from magicstyle.attention_patches import prefetch
-from magicstyle.attention_patches.prefetch import CudaLane, prefetched
-from magicstyle.core.features import AttentionFeatures
+from magicstyle.attention_patches.prefetch import CudaLane
+from magicstyle.core.features import AttentionFeatures, View
 from magicstyle.core.layers import LayerId
 
 LAYERS = [LayerId("output", number, 0) for number in (6, 7, 8)]
@@ -27,8 +27,13 @@ class Notebook:
         return sent
 
 
-def view(layer, roles):
+def attention(layer, roles):
     return AttentionFeatures(**{role: torch.full((2,), float(layer.number)) for role in roles})
+
+
+def prefetched(layers, roles, lane, resnet=None):
+    """The attention of layers that are a lane away."""
+    return prefetch.prefetched(View(attention, resnet), layers, roles, lane).attention
 
 
 def test_a_lane_leads_to_cuda_devices_alone(monkeypatch):
@@ -40,7 +45,7 @@ def test_a_lane_leads_to_cuda_devices_alone(monkeypatch):
 
 def test_each_layer_is_sent_while_the_one_before_it_is_used():
     lane = Notebook()
-    ahead = prefetched(view, LAYERS, "kv", lane)
+    ahead = prefetched(LAYERS, "kv", lane)
     assert lane.events == [("send", 6.0)]
     for layer in LAYERS:
         assert float(ahead(layer, "kv").v[0]) == layer.number
@@ -50,23 +55,24 @@ def test_each_layer_is_sent_while_the_one_before_it_is_used():
 
 def test_a_layer_asked_twice_is_sent_once():
     lane = Notebook()
-    ahead = prefetched(view, LAYERS, "qkv", lane)
+    ahead = prefetched(LAYERS, "qkv", lane)
     first, second = ahead(LAYERS[0], "q"), ahead(LAYERS[0], "kv")
     assert "k" not in first and "q" not in second
     assert lane.events.count(("send", 6.0)) == 1
 
 
 def test_layers_out_of_order_arrive_all_the_same():
-    ahead = prefetched(view, LAYERS, "kv", Notebook())
+    ahead = prefetched(LAYERS, "kv", Notebook())
     assert [float(ahead(LAYERS[i], "k").k[0]) for i in (2, 0, 1)] == [8.0, 6.0, 7.0]
 
 
 def test_resnet_inputs_are_not_sent():
-    lane = Notebook()
-    ahead = prefetched(view, LAYERS, "kvx", lane)
+    lane, inputs = Notebook(), torch.ones(2)
+    ahead = prefetch.prefetched(View(attention, lambda: inputs), LAYERS, "kvx", lane)
+    assert "".join(role for role, _ in ahead.attention(LAYERS[0], "kv").items()) == "kv"
     before = list(lane.events)
-    assert float(ahead(LAYERS[1], "x").x[0]) == 7.0
-    assert lane.events == before
+    assert ahead.resnet() is inputs and lane.events == before
+    assert prefetch.prefetched(View(attention), LAYERS, "kv", lane).resnet is None
 
 
 class Counter:
@@ -95,7 +101,7 @@ class Counter:
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 0, 1, 1, 2, 3), (3, 1, 0, 2), (2, 3)])
 def test_at_most_two_layers_are_on_the_device_at_a_time(order):
     layers, lane = [*LAYERS, LayerId("output", 9, 0)], Counter()
-    ahead = prefetched(view, layers, "kv", lane)
+    ahead = prefetched(layers, "kv", lane)
     for place in order:
         ahead(layers[place], "k")
         assert lane.live <= 2
@@ -106,7 +112,8 @@ def test_at_most_two_layers_are_on_the_device_at_a_time(order):
 def test_a_cuda_lane_delivers_what_was_sent():
     device = torch.device("cuda")
     kept = {layer: torch.randn(2, 4096, 320, dtype=torch.float16).pin_memory() for layer in LAYERS}
-    ahead = prefetched(lambda layer, _: AttentionFeatures(k=kept[layer]), LAYERS, "k", CudaLane(device))
+    stored = View(lambda layer, _: AttentionFeatures(k=kept[layer]))
+    ahead = prefetch.prefetched(stored, LAYERS, "k", CudaLane(device)).attention
     for layer in LAYERS:
         found = ahead(layer, "k").k
         assert found.device.type == "cuda"

@@ -24,25 +24,25 @@ def test_the_roles_of_the_layers_that_were_asked_for_are_caught_and_the_answer_l
     handlers = catcher.handlers
     seen, passed = call(), call(OTHER)
     assert handlers.attention(seen) is None and handlers.attention(passed) is None
-    caught = catcher.view(LAYER, roles)
+    caught = catcher.view.attention(LAYER, roles)
     assert [role for role, _ in caught.items()] == list(roles)
     assert all(torch.equal(tensor, getattr(seen.live, role)) for role, tensor in caught.items())
-    assert "".join(role for role, _ in catcher.view(LAYER, roles[-1]).items()) == roles[-1]
+    assert "".join(role for role, _ in catcher.view.attention(LAYER, roles[-1]).items()) == roles[-1]
     with pytest.raises(KeyError):
-        catcher.view(OTHER, roles)
-    assert handlers.resnet is None
+        catcher.view.attention(OTHER, roles)
+    assert handlers.resnet is None and catcher.view.resnet is None
 
 
 def test_a_replay_on_another_grid_is_brought_to_that_of_the_bank():
     catcher, seen = Catcher([LAYER], "k", {LAYER: GRID}), call(grid=(6, 8))
     catcher.handlers.attention(seen)
-    assert torch.equal(catcher.view(LAYER, "k").k, resample_tokens(seen.live.k, (6, 8), GRID))
+    assert torch.equal(catcher.view.attention(LAYER, "k").k, resample_tokens(seen.live.k, (6, 8), GRID))
 
 
 def test_what_enters_the_resnet_is_caught_unchanged_where_it_is_asked_for():
     catcher, x = Catcher([LAYER], "qx", {LAYER: GRID}), randn(4, 1, 12, 16)
     assert catcher.handlers.resnet(ResNetCall(OTHER, GRID, RowPlan(), x)) is x
-    assert catcher.view(OTHER, "x").x is x
+    assert catcher.view.resnet() is x
 
 
 def test_each_picture_is_made_once_for_a_group_and_let_go_before_the_next():

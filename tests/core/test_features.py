@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.core.bank_file import load_bank, save_bank
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures, FeatureHeader, ModelId
 from magicstyle.core.layers import LayerId
@@ -83,7 +84,7 @@ def test_each_step_of_a_group_has_the_features_of_its_middle():
     assert stored.header.kept_sigmas == (5.0, 0.5) and stored.nbytes == 2 * 15 * 8 * 2
     assert [float(stored.at(LAYERS[0], step).k[0, 0, 0]) for step in range(5)] == [1.0, 1.0, 1.0, 3.0, 3.0]
     for sigma, value in [(14.0, 1.0), (5.0, 1.0), (1.5, 1.0), (0.9, 3.0), (0.01, 3.0)]:
-        assert float(stored.view(sigma, None)(LAYERS[0], "k").k[0, 0, 0]) == value
+        assert float(stored.view(sigma, None).attention(LAYERS[0], "k").k[0, 0, 0]) == value
     assert stored.nearest(0.05).step == 4
 
 
@@ -169,3 +170,26 @@ def test_the_estimate_counts_both_inputs_of_the_resnet_that_is_copied(batch):
         writer.write_resnet(LAYERS[0], step, torch.ones(batch, 15, 16))
     stored = writer.close(replace(header(batch=batch), sigmas=SIGMAS[:2]))
     assert feature_bytes(grids, widths, 2, batch, "qx", torch.float16, {LAYERS[0]: 16}) == stored.nbytes
+
+
+def test_the_inputs_of_a_resnet_are_a_record_beside_the_features(tmp_path):
+    """One layer's block begins with it; they have their own width, and no part in queries, keys and values."""
+    writer, x = FeatureWriter(LAYERS, len(SIGMAS), "qkvx"), torch.arange(60.0 * 12).view(1, 60, 12) / 64
+    for step in range(len(SIGMAS)):
+        for layer in LAYERS:
+            n = GRIDS[layer][0] * GRIDS[layer][1]
+            writer.write(layer, GRIDS[layer], step, AttentionFeatures(*(torch.zeros(1, n, 8) for _ in range(3))))
+        writer.write_resnet(LAYERS[1], step, x + step)
+    stored = writer.close(header())
+    assert stored.roles == "qkvx" and stored.kept == "q, k, v, x in float16"
+    assert stored.resnet.layer == LAYERS[1] and stored.widths == dict.fromkeys(LAYERS, 8)
+    assert len(list(stored.at(LAYERS[1], 0))) == 3
+    view = stored.view(SIGMAS[3], None)
+    assert torch.equal(view.resnet(), (x + 3).half()) and "".join(dict(view.attention(LAYERS[1], "qv").items())) == "qv"
+    assert feature_bytes(GRIDS, dict.fromkeys(LAYERS, 8), 5, 1, "qkvx", torch.float16, {LAYERS[1]: 12}) == stored.nbytes
+    save_bank(FeatureBank(stored, ()), tmp_path / "bank.safetensors")
+    loaded = load_bank(tmp_path / "bank.safetensors").content
+    assert loaded.resnet.layer == LAYERS[1] and torch.equal(loaded.resnet.stack, stored.resnet.stack)
+    assert loaded.tensors.keys() == stored.tensors.keys() and "output.9.0.x" in loaded.tensors
+    plain = features()
+    assert plain.resnet is None and plain.view(1.0, None).resnet is None and plain.roles == "qkv"
