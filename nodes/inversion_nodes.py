@@ -136,8 +136,34 @@ def _outputs(picture: str) -> list[Any]:
     ]
 
 
-class InvertContent(io.ComfyNode):
+class _Inversion(io.ComfyNode):
+    """What both inversions do."""
+
+    role: str
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        scheduler: str | None = None,
+        storage: str | None = None,
+        precision: str | None = None,
+        place: str | None = None,
+        keep: str | None = None,
+        method: str | None = None,
+    ) -> bool | str:
+        """Name a choice that is gone."""
+        return _check(scheduler=scheduler, storage=storage, precision=precision, place=place, keep=keep, method=method)
+
+    @classmethod
+    def execute(cls, **inputs: Any) -> io.NodeOutput:
+        """Invert and keep what later fuses."""
+        return io.NodeOutput(*invert(cls.role, **inputs))
+
+
+class InvertContent(_Inversion):
     """Inverts the portrait."""
+
+    role = "content"
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -153,27 +179,11 @@ class InvertContent(io.ComfyNode):
             outputs=_outputs("portrait"),
         )
 
-    @classmethod
-    def validate_inputs(
-        cls,
-        scheduler: str | None = None,
-        storage: str | None = None,
-        precision: str | None = None,
-        place: str | None = None,
-        keep: str | None = None,
-        method: str | None = None,
-    ) -> bool | str:
-        """Name a choice that is gone."""
-        return _check(scheduler=scheduler, storage=storage, precision=precision, place=place, keep=keep, method=method)
 
-    @classmethod
-    def execute(cls, **inputs: Any) -> io.NodeOutput:
-        """Invert and keep what later fuses."""
-        return io.NodeOutput(*invert("content", **inputs))
-
-
-class InvertStyle(io.ComfyNode):
+class InvertStyle(_Inversion):
     """Inverts the style picture."""
+
+    role = "style"
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -188,21 +198,3 @@ class InvertStyle(io.ComfyNode):
             inputs=folded(_inputs("picture to take the style from"), *ADVANCED),
             outputs=_outputs("style picture"),
         )
-
-    @classmethod
-    def validate_inputs(
-        cls,
-        scheduler: str | None = None,
-        storage: str | None = None,
-        precision: str | None = None,
-        place: str | None = None,
-        keep: str | None = None,
-        method: str | None = None,
-    ) -> bool | str:
-        """Name a choice that is gone."""
-        return _check(scheduler=scheduler, storage=storage, precision=precision, place=place, keep=keep, method=method)
-
-    @classmethod
-    def execute(cls, **inputs: Any) -> io.NodeOutput:
-        """Invert and keep what later fuses."""
-        return io.NodeOutput(*invert("style", **inputs))

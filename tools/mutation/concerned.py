@@ -22,8 +22,11 @@ WITH_HOST = {
     "attention_patches/architectures/unet": ("test_stylization", "test_models"),
     "attention_patches/architectures": ("test_families",),
     "attention_patches/words": ("test_word_regions",),
-    "attention_patches/host/conds": ("test_areas", "test_methods"),
+    "attention_patches/host/conds": ("test_host_parts", "test_areas", "test_methods"),
     "attention_patches/host/recording": ("test_inversion_run", "test_storage"),
+    "attention_patches/host/start": ("test_host_parts", "test_families"),
+    "attention_patches/host/fusion": ("test_host_parts", "test_methods", "test_storage", "test_areas", "test_families"),
+    "attention_patches/host": ("test_host_parts", "test_storage", "test_stylization", "test_inversion_run"),
     "attention_patches": ("test_stylization", "test_storage", "test_areas", "test_inversion_run"),
 }
 NOT_IN_PROCESS = ["-m", "not server and not browser", "-k", "not fifty_runs and not fewest_and_the_most"]

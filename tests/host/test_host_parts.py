@@ -1,0 +1,198 @@
+"""The small parts of attention_patches/host by themselves: the host's own classes, no sampling."""
+
+import logging
+import math
+from types import SimpleNamespace as Obj
+
+import comfy.model_sampling
+import pytest
+import torch
+from magicstyle.attention_patches.architectures.base import Parametrization
+from magicstyle.attention_patches.entry import Entry
+from magicstyle.attention_patches.host import conds, fusion, models, reruns, start, walks
+from magicstyle.attention_patches.host.start import Start
+from magicstyle.attention_patches.seam import OVERRIDE
+from magicstyle.core.errors import MagicStyleError
+from magicstyle.core.layers import LayerId
+from magicstyle.core.regions import Window
+
+
+class Flow(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
+    """A rectified flow."""
+
+
+class Model:
+    """A MODEL as far as the parts look at it."""
+
+    def __init__(self, sampling=None, **options):
+        self.sampling = sampling or comfy.model_sampling.ModelSamplingDiscrete()
+        self.model_options = {"transformer_options": options}
+        self.model, self.patches_uuid = Obj(process_latent_in=lambda latent: 3.0 * latent), "plain"
+
+    def get_model_object(self, name):
+        return {"model_sampling": self.sampling}[name]
+
+
+def test_a_replay_has_the_patches_of_the_model_that_made_the_trajectory_and_nothing_else_of_it():
+    level, theirs = torch.tensor([2.0]), Model(patches={"a": [1]}, own=True)
+    running = {
+        "patches": {"b": [2]},
+        "patches_replace": {"dit": {}},
+        OVERRIDE: len,
+        "cond_or_uncond": [1, 0],
+        "more": 3,
+    }
+    before = dict(running)
+    found = reruns.replay_options(Obj(source=walks.ModelSource(theirs)), running, level)
+    assert found["patches"] is theirs.model_options["transformer_options"]["patches"]
+    assert not {"patches_replace", OVERRIDE, "own"} & set(found)
+    assert found["more"] == 3 and found["cond_or_uncond"] == [0] and found["uuids"] == [None]
+    assert found["sigmas"] is level and Entry.of(found).replaying and not Entry.of(running).replaying
+    assert running == before
+    unknown = reruns.replay_options(Obj(source=None), running, level)
+    assert all(unknown[key] is running[key] for key in ("patches", "patches_replace", OVERRIDE))
+
+
+def test_how_far_a_level_is_from_clean_is_the_models_timestep_a_place_in_log_space_or_the_level_of_a_flow():
+    discrete = comfy.model_sampling.ModelSamplingDiscrete()
+    for step in (0, 250, 999):
+        assert fusion._noise_share(discrete, float(discrete.sigmas[step])) == pytest.approx(step / 1000)
+    continuous = Obj(sigma_min=0.01, sigma_max=100.0)
+    for sigma, share in ((0.01, 0.0), (0.1, 0.25), (1.0, 0.5), (100.0, 1.0), (0.001, 0.0), (1000.0, 1.0)):
+        assert fusion._noise_share(continuous, sigma) == pytest.approx(share)
+    assert fusion._noise_share(Flow(), 0.37) == 0.37
+
+
+@pytest.mark.parametrize("extra, rows", [(0, 2), (1, 3), (960, 3), (961, 4)])
+def test_the_host_is_asked_for_as_many_rows_more_as_hold_what_fusion_adds(extra, rows):
+    patcher = Obj(memory_required=lambda shape: 2 * math.prod(shape))
+    assert fusion._with_room(patcher, [2, 4, 10, 12], extra) == [rows, 4, 10, 12]
+    assert fusion._with_room(Obj(memory_required=lambda shape: 0), (2, 4, 10, 12), extra) == [2, 4, 10, 12]
+
+
+def test_a_run_warns_once_of_each_deed_and_of_nothing(caplog):
+    run, layers = fusion._Run(None), [LayerId("output", 9, 0), LayerId("output", 6, 0)]
+    with caplog.at_level(logging.WARNING, logger="magicstyle"):
+        run.warn("replaces", [])
+        for _ in range(2):
+            run.warn("replaces", layers)
+        run.warn("tiles", layers[:1])
+    said = [record.getMessage() for record in caplog.records]
+    assert [text.split(";")[0] for text in said] == [
+        "FFA Model Patcher: another node replaces the self-attention of output.6.0, output.9.0",
+        "FFA Model Patcher: another node tiles the self-attention of output.9.0",
+    ]
+
+
+def test_a_run_holds_what_was_replayed_for_each_precision_while_weights_are_steady():
+    steady, changing, x = fusion._Run(None), fusion._Run(None, steady=False), torch.zeros(1)
+    assert steady.held(x) is steady.held(x) and steady.held(x) is not steady.held(x.half())
+    assert changing.held(x) is not changing.held(x)
+    assert steady.lane(torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize(
+    "sigma, erased, share", [(1.0, True, 1.0), (0.99995, True, 1.0), (0.999, False, 0.001), (0.4, False, 0.6)]
+)
+def test_a_flow_erases_its_latent_at_full_noise_alone(sigma, erased, share):
+    assert start.is_flow(Flow()) and start.erases(Flow(), sigma) is erased
+    assert start.latent_share(Flow(), sigma) == pytest.approx(share)
+    plain = comfy.model_sampling.ModelSamplingDiscrete()
+    assert not start.is_flow(plain) and not start.erases(plain, sigma) and start.latent_share(plain, sigma) == 1.0
+
+
+def test_a_latent_that_would_be_erased_travels_as_noise_and_any_other_stays():
+    import comfy.samplers
+
+    sampler, levels = comfy.samplers.ksampler("euler"), torch.tensor([1.0, 0.5, 0.0])
+    empty, latent = torch.zeros(1, 4, 2, 2), torch.full((1, 4, 2, 2), 2.0)
+    found = start.started(Model(Flow()), sampler, levels, Start(empty, latent))
+    assert bool((found.noise == 6.0).all()) and not found.latent.any()
+    others = [
+        (Model(Flow()), sampler, levels[1:], Start(empty, latent)),  # below full noise
+        (Model(Flow()), sampler, levels, Start(latent, latent)),  # with noise of its own
+        (Model(Flow()), sampler, levels, Start(empty, empty)),
+        (Model(Flow()), object(), levels, Start(empty, latent)),  # a sampler that begins by itself
+        (Model(), sampler, levels, Start(empty, latent)),
+    ]
+    for given in others:
+        assert start.started(*given) is given[-1]
+
+
+def test_a_flow_that_starts_above_one_is_scaled_to_its_first_level():
+    import comfy.samplers
+
+    sampling = Flow()
+    sampling.noise_scale = 2.0
+    latent = torch.full((1, 4, 2, 2), 2.0)
+    given = Start(torch.zeros_like(latent), latent)
+    found = start.started(Model(sampling), comfy.samplers.ksampler("euler"), torch.tensor([1.5, 0.0]), given)
+    assert bool((found.noise == 2.0).all())  # 3 x 2 / (1.5 x 2)
+
+
+PROMPTS = {"positive": [{"uuid": "p"}], "negative": [{"uuid": "n"}], "middle_negative": [{"uuid": "m"}], "none": None}
+
+
+def test_prompts_are_negative_by_the_guiders_name_for_them():
+    named = conds.with_prompts_named({"transformer_options": {"a": 1}, "b": 2}, Obj(conds=PROMPTS))
+    expected = {(False, frozenset("p")), (True, frozenset("n")), (True, frozenset("m")), (False, frozenset())}
+    assert set(Entry.of(named["transformer_options"]).prompts) == expected
+    assert named["b"] == 2 and named["transformer_options"]["a"] == 1
+
+
+@pytest.mark.parametrize(
+    "uuids, negative",
+    [("p", False), ("n", True), ("np", True), ("x", False), ("", False), ("s", False), ("sn", True), ("sp", False)],
+)
+def test_a_list_of_conds_is_negative_by_what_it_shares_with_negative_prompts_alone(uuids, negative):
+    prompts = [(False, frozenset("ps")), (True, frozenset("n")), (True, frozenset("ns"))]
+    assert conds._is_negative(frozenset(uuids), prompts) is negative
+
+
+@pytest.mark.parametrize(
+    "area, window",
+    [
+        ((4, 6, 1, 2), Window(1, 2, 4, 6)),
+        ((20, 30, 1, 2), Window(1, 2, 9, 14)),
+        ((10, 16, 0, 0), Window(0, 0, 10, 16)),
+    ],
+)
+def test_an_area_is_cut_at_the_edges_as_the_host_does(area, window):
+    assert conds._window(area, (10, 16)) == window
+
+
+def test_each_cond_with_an_area_has_its_window_and_each_list_its_sign():
+    options = conds.with_prompts_named({"transformer_options": {}}, Obj(conds=PROMPTS))
+    listed = [[{"uuid": "p", "area": (4, 6, 1, 2)}, {"uuid": "q"}], None, [{"uuid": "n"}]]
+    entry = Entry.of(conds.with_conds_named(options, listed, torch.zeros(1, 4, 10, 16))["transformer_options"])
+    assert dict(entry.areas) == {"p": Window(1, 2, 4, 6)} and entry.negative == frozenset({2})
+
+
+def test_weights_are_told_apart_by_model_and_by_patches():
+    one, other = Model(), Model()
+    assert models.weights_id(one) == models.weights_id(one) != models.weights_id(other)
+    before = models.weights_id(one)
+    one.patches_uuid = "with a LoRA"
+    assert models.weights_id(one) != before
+
+
+def test_weights_change_where_a_cond_carries_hooks():
+    assert not walks.weights_change(Obj(conds={"positive": [{}], "negative": None}))
+    assert not walks.weights_change(Obj(conds={"positive": [{"hooks": None}]}))
+    assert walks.weights_change(Obj(conds={"positive": [{}], "negative": [{}, {"hooks": [1]}]}))
+
+
+@pytest.mark.parametrize("parametrization", Parametrization)
+def test_a_model_that_samples_otherwise_than_its_network_was_made_for_is_refused(monkeypatch, parametrization):
+    flow = parametrization is Parametrization.FLOW
+    kind = Obj(parametrization=parametrization, since=())
+    monkeypatch.setattr(models, "find", lambda model: kind)
+    models.check_model(Model(Flow() if flow else None))
+    words = "without" if flow else "by"
+    with pytest.raises(MagicStyleError, match=f"samples {words} flow matching, which its network was not made for"):
+        models.check_model(Model(None if flow else Flow()))
+    kind.since = (999, 4, 2)
+    with pytest.raises(MagicStyleError, match="for which ComfyUI 999.4.2 or newer is needed"):
+        models.check_model(Model(Flow() if flow else None))
+    kind.since = models.host_version()
+    models.check_model(Model(Flow() if flow else None))
