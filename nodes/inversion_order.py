@@ -111,8 +111,13 @@ def checked_latent(model: Model, latent: Latent) -> Tensor:
     nested = getattr(samples, "is_nested", False)
     samples = samples if nested else comfy.sample.fix_empty_latent_channels(model, samples)
     dimensions = 2 + model.get_model_object("latent_format").latent_dimensions
-    if nested or samples.ndim != dimensions or samples.numel() == 0 or samples.shape[2:-2].numel() != 1:
+    if nested or samples.ndim not in (4, 5) or samples.numel() == 0 or samples.shape[2:-2].numel() != 1:
         raise MagicStyleError("latent is not a picture latent: connect a VAEEncode of one still picture.")
+    if samples.ndim != dimensions:
+        raise MagicStyleError(
+            "latent comes from the VAE of a model of films, and this is a model of pictures: "
+            "encode the picture with the VAE of this checkpoint."
+        )
     channels = model.get_model_object("latent_format").latent_channels
     if samples.shape[1] != channels:
         raise MagicStyleError(

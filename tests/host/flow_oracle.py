@@ -7,56 +7,25 @@ list written down by hand, which call of a forward pass it answers.
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from magicstyle.tests.host.families import FAMILIES, Family, family_base
+from magicstyle.tests.host.flow_rules import OF_THE_PROMPT, Asked, Drawn, Features, Rule, Style, softmax_attention
 from torch import Tensor
-
-Features = tuple[Tensor, Tensor, Tensor]  # q, k, v of the picture's tokens, b h n d
-Rule = Callable[[Features, Features, Features, Features], Tensor]
-
-
-def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mass: Tensor | None = None) -> Tensor:
-    """Attention b h n d; `mass` m multiplies each key's share before the softmax is normalised."""
-    logits = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-    weights = torch.exp(logits - logits.amax(-1, keepdim=True))
-    weights = weights if mass is None else weights * mass
-    return weights / weights.sum(-1, keepdim=True) @ v
-
-
-def styleid(live: Features, content: Features, style: Features, rest: Features) -> Tensor:
-    """The style's keys and values in the place of the picture's; text and references are asked as ever."""
-    q = 1.5 * (0.75 * content[0] + 0.25 * live[0])
-    return softmax_attention(q, torch.cat([style[1], rest[1]], 2), torch.cat([style[2], rest[2]], 2))
-
-
-def ffa(live: Features, content: Features, style: Features, rest: Features) -> Tensor:
-    """Style and content in one softmax with text and references, the content's keys at a tenth of their mass."""
-    q = 1.5 * (0.5 * content[0] + 0.5 * live[0])
-    k, v = (torch.cat([style[i], content[i], rest[i]], 2) for i in (1, 2))
-    sizes = style[1].shape[2], content[1].shape[2], rest[1].shape[2]
-    mass = torch.cat([q.new_full((size,), w) for size, w in zip(sizes, (1.0, 0.1, 1.0), strict=True)])
-    return softmax_attention(q, k, v, mass)
-
-
-KNOBS = {
-    "styleid": {"method": "styleid", "query_preservation": 0.75, "temperature": 1.5},
-    "ffa": {"method": "ffa", "query_preservation": 0.5, "temperature": 1.5, "content_weight": 0.1},
-}
-RULES: dict[str, Rule] = {"styleid": styleid, "ffa": ffa}
 
 
 class Answers:
     """Answers the attention calls of a forward pass by their number, and keeps or fuses those of the layers."""
 
-    def __init__(self, family: Family, text: int, picture: int, layers: frozenset[str]) -> None:
-        self.family, self.text, self.picture, self.layers = family, text, picture, layers
+    def __init__(self, family: Family, text: int, picture: int, raised: float) -> None:
+        self.family, self.text, self.picture, self.raised = family, text, picture, raised
         self.count = 0
         self.kept: dict[str, Features] = {}
-        self.fused: Callable[[str, Features, Features], Tensor] | None = None
+        self.fused: Callable[[str, Features, Features], Tensor | None] | None = None
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Any = None, **options: Any) -> Tensor:
         """The signature of the host's attention functions."""
@@ -66,7 +35,7 @@ class Answers:
         if not options.get("skip_reshape"):
             # SD3's values come as b n h d already
             q, k, v = (t.reshape(*t.shape[:2], heads, -1).transpose(1, 2) for t in (q, k, v))
-        out = softmax_attention(q, k, v)
+        out = softmax_attention(q, k, v) + self.raised
         if name is not None:
             out = self._of_layer(name, q, k, v, out)
         return out.transpose(1, 2).flatten(2)
@@ -78,9 +47,10 @@ class Answers:
         own = tuple(t[:, :, place] for t in (q, k, v))
         rest = tuple(torch.cat([t[:, :, :start], t[:, :, place.stop :]], 2) for t in (q, k, v))
         self.kept[name] = tuple(t.clone() for t in own)
-        if self.fused is not None and name in self.layers:
+        answer = None if self.fused is None else self.fused(name, own, rest)
+        if answer is not None:
             out = out.clone()
-            out[:, :, place] = self.fused(name, own, rest)
+            out[:, :, place] = answer
         return out
 
 
@@ -98,28 +68,63 @@ def answered(family: Family, answers: Answers) -> Iterator[None]:
     assert answers.count == len(family.calls)
 
 
+class Patcher(NamedTuple):
+    """One FFA Model Patcher: its rule, its styles, its layers (none: all)."""
+
+    rule: Rule
+    styles: tuple[Style, ...]
+    layers: tuple[str, ...] = ()
+
+    def acts_in(self, layer: str) -> bool:
+        """Whether a layer is one of its own."""
+        return not self.layers or layer in self.layers
+
+
+class Beside(NamedTuple):
+    """What other nodes do while the picture is sampled."""
+
+    control: Any = None  # what a ControlNet adds, in the host's form
+    raised: float = 0.0  # an attention override adds to every answer
+    blocks: dict[Any, Any] | None = None  # patches_replace["dit"]
+    weights: dict[str, Tensor] | None = None  # a LoRA adds to the network's
+
+
+ALONE = Beside()
+
+
 class FlowOracle:
     """A family's network, run by hand."""
 
-    def __init__(self, name: str, layers: tuple[str, ...] | None = None, control: Any = None) -> None:
+    def __init__(self, name: str, beside: Beside = ALONE) -> None:
         self.family = FAMILIES[name]
         self.model = family_base(name).model
-        self.layers = frozenset(self.family.layers if layers is None else layers)
-        self.control = control  # what a ControlNet adds in sampling, in the host's form
+        self.beside = beside
 
     def velocity(
-        self, x: Tensor, sigma: Tensor, prompt: list[Any], fused: Any = None, control: Any = None
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        prompt: list[Any],
+        fused: Any = None,
+        beside: Beside = ALONE,
+        control: Any = None,
     ) -> tuple[Tensor, dict]:
         """(v, features by layer): v of x = (1 - sigma) x0 + sigma n."""
-        text = prompt[0][0]
-        h, w = (-(-side // self.family.patch) for side in x.shape[-2:])
-        answers = Answers(self.family, self.family.text_tokens(self._length(text)), h * w, self.layers)
+        answers = Answers(self.family, self._text(prompt), math.prod(self._grid(x)), beside.raised)
         answers.fused = fused
         inputs = self._inputs(x, prompt)
+        options = {"patches_replace": {"dit": beside.blocks}} if beside.blocks else {}
         with answered(self.family, answers):
             levels = sigma.expand(x.shape[0])
-            denoised = self.model.apply_model(x, levels, **inputs, control=control, transformer_options={})
+            denoised = self.model.apply_model(x, levels, **inputs, control=control, transformer_options=options)
         return (x - denoised) / sigma, answers.kept
+
+    def _grid(self, x: Tensor) -> tuple[int, int]:
+        h, w = (-(-side // self.family.patch) for side in x.shape[-2:])
+        return h, w
+
+    def _text(self, prompt: list[Any]) -> int:
+        return self.family.text_tokens(self._length(prompt[0][0]))
 
     def _length(self, text: Tensor) -> int:
         return max(512, text.shape[1]) if self.family.host == "Flux2" else text.shape[1]
@@ -152,32 +157,87 @@ class FlowOracle:
     def stylize(
         self,
         content: Tensor,
-        style: Tensor,
+        patchers: tuple[Patcher, ...],
         sigmas: Tensor,
-        rule: Rule,
         empty: list[Any],
         prompt: list[Any],
         negative: list[Any] | None = None,
         cfg: float = 1.0,
+        noise: Tensor | None = None,
     ) -> Tensor:
-        """The stylized LATENT: both pictures inverted with the empty prompt, the content's noise sampled down."""
-        x, of_content = self.invert(content, sigmas, empty)
-        _, of_style = self.invert(style, sigmas, empty)
-        deeper = self.family.text_tokens(prompt[0][0].shape[1]) - self.family.text_tokens(empty[0][0].shape[1])
-        if self.family.deep and deeper:
-            of_content, of_style = ([self._deeper(step, deeper) for step in kept] for kept in (of_content, of_style))
-        for step in range(len(sigmas) - 1):
+        """The stylized LATENT: all pictures inverted with the empty prompt, the content's noise sampled down.
 
-            def fused(name: str, live: Features, rest: Features, step: int = step) -> Tensor:
-                stored = (spread(kept[step][name], live[0].shape[0]) for kept in (of_content, of_style))
-                return rule(live, *stored, rest)
-
-            v = self.velocity(x, sigmas[step], prompt, fused, self.control)[0]
-            if cfg != 1.0:
-                away = self.velocity(x, sigmas[step], negative, fused)[0]
-                v = away + cfg * (v - away)
-            x = x + (sigmas[step + 1] - sigmas[step]) * v
+        `noise`: sampling starts from the content with that noise, as of a denoise below 1, not from inverted noise.
+        """
+        x, of_content = self._stored(content, sigmas, empty, prompt)
+        if noise is not None:
+            x = (1 - sigmas[0]) * self.model.process_latent_in(content) + sigmas[0] * noise
+        of_styles = {
+            id(style): self._stored(style.latent, sigmas, empty, prompt)[1]
+            for patcher in patchers
+            for style in patcher.styles
+        }
+        with altered(self.model, self.beside.weights or {}):
+            for step in range(len(sigmas) - 1):
+                when = step / (len(sigmas) - 1), float(sigmas[step])
+                kept = of_content[step], {key: stored[step] for key, stored in of_styles.items()}
+                asks = [self._fusion(patchers, content, *kept, *when, positive=positive) for positive in (True, False)]
+                v = self.velocity(x, sigmas[step], prompt, asks[0], self.beside, self.beside.control)[0]
+                if cfg != 1.0:
+                    away = self.velocity(x, sigmas[step], negative, asks[1], self.beside)[0]
+                    v = away + cfg * (v - away)
+                x = x + (sigmas[step + 1] - sigmas[step]) * v
         return self.model.process_latent_out(x)
+
+    def _stored(self, latent: Tensor, sigmas: Tensor, empty: list[Any], prompt: list[Any]) -> tuple[Tensor, list[dict]]:
+        """A picture's noise, and its features where they stand beside the running text."""
+        x, kept = self.invert(latent, sigmas, empty)
+        deeper = self._text(prompt) - self._text(empty)
+        return x, [self._deeper(step, deeper) for step in kept] if self.family.deep and deeper else kept
+
+    def _fusion(
+        self,
+        patchers: tuple[Patcher, ...],
+        content: Tensor,
+        of_content: dict[str, Features],
+        of_styles: dict[int, dict[str, Features]],
+        done: float,
+        noise: float,
+        *,
+        positive: bool,
+    ) -> Callable[[str, Features, Features], Tensor | None]:
+        """What the patchers answer at one step: of several in one layer the last."""
+
+        def fused(layer: str, live: Features, rest: Features) -> Tensor | None:
+            acting = [patcher for patcher in patchers if patcher.acts_in(layer)]
+            if not acting or (not positive and acting[-1].rule.__name__ in OF_THE_PROMPT):
+                return None
+            rule, styles, _ = acting[-1]
+            rows = live[0].shape[0]
+            drawn = [Drawn(spread(of_styles[id(style)][layer], rows), self._mass(style, content)) for style in styles]
+            kept = spread(of_content[layer], rows)
+            return rule(
+                Asked(live, kept, tuple(drawn), rest, self._outside(styles, content), done, noise, self.beside.raised)
+            )
+
+        return fused
+
+    def _mass(self, style: Style, content: Tensor) -> Tensor | float:
+        mass: Tensor | float = style.weight
+        if style.region is not None:
+            mass = mass * self._tokens(style.region, content)[:, None]
+        return mass if style.mask is None else mass * self._tokens(style.mask, style.latent)[None, :]
+
+    def _outside(self, styles: tuple[Style, ...], content: Tensor) -> Tensor | None:
+        if not styles or any(style.region is None for style in styles):
+            return None
+        covered = sum(self._tokens(style.region, content) for style in styles)
+        return (1.0 - covered.clamp(max=1.0))[:, None]
+
+    def _tokens(self, mask: Tensor, latent: Tensor) -> Tensor:
+        """How much of each token is white, from a mask of h w that holds whole tokens."""
+        (rows, columns), (height, width) = self._grid(latent), mask.shape
+        return mask.reshape(rows, height // rows, columns, width // columns).mean((1, 3)).flatten()
 
     def _deeper(self, kept: dict[str, Features], steps: int) -> dict[str, Features]:
         """Queries and keys turned along the first axis of the positions, by the host's own embedder."""
@@ -195,3 +255,17 @@ class FlowOracle:
 def spread(features: Features, rows: int) -> Features:
     """One picture's features on every row."""
     return tuple(t if t.shape[0] == rows else t.expand(rows, *t.shape[1:]) for t in features)
+
+
+@contextmanager
+def altered(model: Any, added: dict[str, Tensor]) -> Iterator[None]:
+    """The network with something added to its weights."""
+    state = model.state_dict()
+    before = {name: state[name].clone() for name in added}
+    try:
+        for name, difference in added.items():
+            state[name] += difference
+        yield
+    finally:
+        for name, weight in before.items():
+            state[name].copy_(weight)

@@ -1,0 +1,149 @@
+"""The formulas of fusion in transformers, in plain torch: what each method answers one attention call with.
+
+Letters: b rows, h heads, n tokens of the picture, m of a source, d head width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Features = tuple[Tensor, Tensor, Tensor]  # q, k, v of the picture's tokens, b h n d
+Part = tuple[Tensor, Tensor, Tensor | float]  # k, v and the mass of its keys in the softmax
+
+
+class Style(NamedTuple):
+    """A style of a scene: a LATENT, and how it acts."""
+
+    latent: Tensor
+    weight: float = 1.0
+    region: Tensor | None = None  # h w: where in the picture it acts
+    mask: Tensor | None = None  # h w: what of it may be drawn from
+
+
+class Drawn(NamedTuple):
+    """A style in one attention call."""
+
+    features: Features
+    mass: Tensor | float  # n m: of its keys for each query
+
+
+class Asked(NamedTuple):
+    """What a rule answers."""
+
+    live: Features
+    content: Features
+    styles: tuple[Drawn, ...]
+    rest: Features  # text, registers and references
+    outside: Tensor | None  # n 1: how much of each query no region covers; None where a style acts everywhere
+    done: float  # the share of the steps
+    noise: float  # the noise's share of the latent
+    raised: float = 0.0  # what another node adds to every answer
+
+    @property
+    def style(self) -> Features:
+        """Of one style."""
+        (only,) = self.styles
+        return only.features
+
+    def of_styles(self, scale: float = 1.0) -> list[Part]:
+        """Keys, those of the styles times `scale`, values and masses."""
+        return [(scale * features[1], features[2], mass) for features, mass in self.styles]
+
+    def of_content(self, mass: float) -> list[Part]:
+        """The content beside styles, with what they leave it."""
+        left = mass if self.outside is None else mass + self.outside
+        return [(*self.content[1:], left)] if isinstance(left, Tensor) or left else []
+
+    def answer(self, q: Tensor, *parts: Part) -> Tensor:
+        """b h n d: the text is asked with every source."""
+        k, v = (torch.cat([part[i] for part in parts] + [self.rest[i + 1]], 2) for i in (0, 1))
+        masses = [mass * q.new_ones(q.shape[2], k.shape[2]) for k, _, mass in parts]
+        masses.append(q.new_ones(q.shape[2], self.rest[1].shape[2]))
+        return softmax_attention(q, k, v, torch.cat(masses, 1)) + self.raised
+
+
+Rule = Callable[[Asked], Tensor]
+
+
+def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mass: Tensor | None = None) -> Tensor:
+    """Attention b h n d; `mass` n m multiplies each key's share before the softmax is normalised."""
+    logits = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
+    weights = torch.exp(logits - logits.amax(-1, keepdim=True))
+    weights = weights if mass is None else weights * mass
+    return weights / weights.sum(-1, keepdim=True) @ v
+
+
+def blended(asked: Asked, role: int, share: float) -> Tensor:
+    """The content's queries or keys, and the rest of the picture's own."""
+    return share * asked.content[role] + (1 - share) * asked.live[role]
+
+
+def styleid(asked: Asked) -> Tensor:
+    """The styles' keys and values in the place of the picture's; the content's where no style acts."""
+    return asked.answer(1.5 * blended(asked, 0, 0.75), *asked.of_styles(), *asked.of_content(0.0))
+
+
+def ffa(asked: Asked) -> Tensor:
+    """Styles and content in one softmax, the content's keys at a tenth of their mass."""
+    return asked.answer(1.5 * blended(asked, 0, 0.5), *asked.of_styles(), *asked.of_content(0.1))
+
+
+def masactrl(asked: Asked) -> Tensor:
+    """The picture asks the content."""
+    return asked.answer(asked.live[0], (*asked.content[1:], 1.0))
+
+
+def sac(asked: Asked) -> Tensor:
+    """The content's queries ask the style, in the last steps with guidance from the picture's own."""
+    anchored, free = (asked.answer(x[0], *asked.of_styles()) for x in (asked.content, asked.live))
+    return anchored if asked.done < 0.7 else anchored + 1.2 * (free - anchored)
+
+
+def seac(asked: Asked) -> Tensor:
+    """Content and emphasised style in one softmax."""
+    return asked.answer(asked.live[0], (*asked.content[1:], 1.0), *asked.of_styles(1.2))
+
+
+def zstar(asked: Asked) -> Tensor:
+    """Emphasised style and the picture itself in one softmax."""
+    return asked.answer(asked.live[0], *asked.of_styles(1.2), (*asked.live[1:], 1.0))
+
+
+def statistics(x: Tensor, y: Tensor) -> Tensor:
+    """x with the mean and deviation over tokens that y has in each channel: b h n d."""
+    normal = (x - x.mean(2, keepdim=True)) / x.std(2, keepdim=True, correction=0)
+    return normal * y.std(2, keepdim=True, correction=0) + y.mean(2, keepdim=True)
+
+
+def style_aligned(asked: Asked) -> Tensor:
+    """The style beside the picture, whose queries and keys have the style's statistics."""
+    q, k = (statistics(asked.live[role], asked.style[role]) for role in (0, 1))
+    return asked.answer(q, *asked.of_styles(), (k, asked.live[2], 1.0))
+
+
+def rsa(asked: Asked) -> Tensor:
+    """The picture beside the style, three added to the style's logits."""
+    reference = (*asked.style[1:], math.exp(3.0))
+    return asked.answer(asked.live[0], (*asked.live[1:], 1.0), reference)
+
+
+def diffstyler(asked: Asked) -> Tensor:
+    """The content's queries and keys while noise is high."""
+    share = min(2 * asked.noise, 1.0)
+    return asked.answer(blended(asked, 0, share), (blended(asked, 1, share), asked.live[2], 1.0))
+
+
+KNOBS = {
+    "styleid": {"method": "styleid", "query_preservation": 0.75, "temperature": 1.5},
+    "ffa": {"method": "ffa", "query_preservation": 0.5, "temperature": 1.5, "content_weight": 0.1},
+}
+RULES: dict[str, Rule] = {"styleid": styleid, "ffa": ffa}
+METHODS: dict[str, Rule] = {
+    rule.__name__: rule for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler)
+}
+OF_THE_PROMPT = {"rsa"}  # methods that leave a negative prompt's answer as it is
