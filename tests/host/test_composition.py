@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from magicstyle.tests.host.composition.graph import base
+from magicstyle.tests.host.composition.flow import FLOW_ROWS, KINDS, flow_table
+from magicstyle.tests.host.composition.graph import SD15, base
 from magicstyle.tests.host.composition.matrix import (
     BOTH_ACT,
     SAME_PICTURE,
@@ -26,15 +27,18 @@ from magicstyle.tests.host.composition.matrix import (
     verdict,
 )
 from magicstyle.tests.host.composition.rows import ROWS
+from magicstyle.tests.host.families import FAMILIES
 from magicstyle.tests.host.locate import PACK, find_host
 from safetensors import safe_open
 
 FLAGS = Path(__file__).with_name("flags.py")
 EXACT = 1e-3  # of an effect: what rounding may change
+ABSENT = [kind for name, kind in KINDS.items() if name not in FAMILIES]  # that this host does not have
+EVERY = (*ROWS, *(row for row in FLOW_ROWS if row.kind not in ABSENT))
 
 
 def of(outcome):
-    return pytest.mark.parametrize("cell", [cell for cell in cells(ROWS) if cell.row.outcome == outcome], ids=str)
+    return pytest.mark.parametrize("cell", [cell for cell in cells(EVERY) if cell.row.outcome == outcome], ids=str)
 
 
 @pytest.fixture
@@ -42,7 +46,11 @@ def note(record_property):
     """Tell the table at the end of the run about a cell, and how much of each effect was left."""
 
     def tell(cell, seen=None):
-        record_property("composition", json.dumps([*cell.row.summary, seen]))
+        summary = (
+            f"{'' if cell.row.kind is SD15 else f'{cell.row.kind.name}: '}{cell.row.name}",
+            *cell.row.summary[1:],
+        )
+        record_property("composition", json.dumps([*summary, seen]))
 
     return tell
 
@@ -102,6 +110,12 @@ def test_the_page_on_other_nodes_lists_the_matrix_row_by_row():
     text = (PACK / "docs" / "neighbours.md").read_text(encoding="utf-8")
     table = text.split("| beside | tried | what holds |\n| --- | --- | --- |\n")[1].split("\n\n")[0]
     assert table.splitlines() == [f"| {' | '.join(row.summary)} |" for row in ROWS]
+
+
+def test_the_page_on_other_nodes_lists_what_was_tried_beside_transformers():
+    text = (PACK / "docs" / "neighbours.md").read_text(encoding="utf-8")
+    table = text.split("| beside a transformer | tried | what holds |\n| --- | --- | --- |\n")[1].split("\n\n")[0]
+    assert table.splitlines() == [f"| {' | '.join(row)} |" for row in flow_table()]
 
 
 def check_warnings(warnings, layers):

@@ -22,11 +22,24 @@ STRONG = 14.0 / 0.18215  # latents so large that the random network's prediction
 
 
 @dataclass(frozen=True)
+class Kind:
+    """A kind of model in miniature: what of it is loaded, inverted and said."""
+
+    name: str
+    model: Callable[[], Any]
+    latent: Callable[[tuple[int, int], int, int], Tensor]  # grid, batch, seed
+    prompt: Callable[[int], Any]  # seed
+    sampler: str
+    scheduler: str
+    layers: str  # that are fused
+
+
+@dataclass(frozen=True)
 class Graph:
     """What is wired into a sampler node."""
 
     model: Any
-    samples: Tensor  # b 4 h w
+    samples: Tensor  # b c h w
     positive: Any = field(default_factory=tiny_conditioning)
     negative: Any = field(default_factory=lambda: tiny_conditioning(seed=3))
     sigmas: Tensor = field(default_factory=lambda: tiny_sigmas(tiny_model(), STEPS, SCHEDULER))
@@ -35,6 +48,7 @@ class Graph:
     sampler: str = "ddim"
     node: Callable[[Graph], Tensor] | None = None
     portraits: int = 1  # that were inverted
+    kind: Kind = field(default_factory=lambda: SD15)
 
     def but(self, **changes: Any) -> Graph:
         """The same graph, changed."""
@@ -82,7 +96,7 @@ def sampler_custom(graph: Graph, *, add_noise: bool = False) -> Tensor:
 
 def noisy_sampler_custom(graph: Graph) -> Tensor:
     """SamplerCustom with noise of its own, from the portrait."""
-    return sampler_custom(graph.but(samples=portrait(graph.portraits)), add_noise=True)
+    return sampler_custom(graph.but(samples=portrait(graph.portraits, kind=graph.kind)), add_noise=True)
 
 
 def ksampler_advanced(graph: Graph, split: int = STEPS) -> Tensor:
@@ -97,7 +111,7 @@ def ksampler_advanced(graph: Graph, split: int = STEPS) -> Tensor:
             steps=STEPS,
             cfg=graph.cfg,
             sampler_name=graph.sampler,
-            scheduler=SCHEDULER,
+            scheduler=graph.kind.scheduler,
             positive=graph.positive,
             negative=graph.negative,
             latent_image=latent,
@@ -119,10 +133,10 @@ def ksampler(denoise: float) -> Callable[[Graph], Tensor]:
             steps=STEPS,
             cfg=graph.cfg,
             sampler_name=graph.sampler,
-            scheduler=SCHEDULER,
+            scheduler=graph.kind.scheduler,
             positive=graph.positive,
             negative=graph.negative,
-            latent_image={**graph.latent, "samples": portrait(graph.portraits)},
+            latent_image={**graph.latent, "samples": portrait(graph.portraits, kind=graph.kind)},
             denoise=denoise,
         )[0]["samples"]
 
@@ -152,21 +166,39 @@ def sampler_custom_advanced(guider: str, **inputs: Any) -> Callable[[Graph], Ten
 # --- the portrait, inverted ---
 
 
-def portrait(batch: int = 1, grid: tuple[int, int] = GRID) -> Tensor:
+SD15 = Kind(
+    "SD1.5",
+    tiny_model,
+    lambda grid, batch, seed: STRONG * tiny_latent(*grid, batch=batch, seed=seed),
+    lambda seed: tiny_conditioning(seed=seed),
+    "ddim",
+    SCHEDULER,
+    "output.6-11",
+)
+
+
+def portrait(batch: int = 1, grid: tuple[int, int] = GRID, kind: Kind = SD15) -> Tensor:
     """The content's latents: one, or three of which it is the first."""
-    return STRONG * tiny_latent(*grid, batch=3)[:batch]
+    return kind.latent(grid, 3, 2)[:batch]
 
 
-def inversion(model: Any, samples: Tensor, storage: str, layers: str, scheduler: str = SCHEDULER) -> Inversion:
+def style_picture(grid: tuple[int, int] = GRID, kind: Kind = SD15) -> Tensor:
+    """The style's latent, of another size."""
+    return kind.latent(STYLE_GRIDS[grid], 1, 9)
+
+
+def inversion(
+    model: Any, samples: Tensor, storage: str, layers: str, scheduler: str | None = None, kind: Kind = SD15
+) -> Inversion:
     """One of the inversion nodes."""
     with torch.inference_mode():
         return invert(
             "content",
             model,
             {"samples": samples},
-            tiny_conditioning(),
+            kind.prompt(1),
             STEPS,
-            scheduler,
+            scheduler or kind.scheduler,
             layers,
             storage,
             precision="fp32",
@@ -174,9 +206,10 @@ def inversion(model: Any, samples: Tensor, storage: str, layers: str, scheduler:
 
 
 @functools.cache
-def inverted(batch: int = 1, grid: tuple[int, int] = GRID) -> Tensor:
+def inverted(batch: int = 1, grid: tuple[int, int] = GRID, kind: Kind = SD15, scheduler: str | None = None) -> Tensor:
     """The content's noise."""
-    return inversion(tiny_model(), portrait(batch, grid), "latents", "output.11").noise["samples"]
+    samples = portrait(batch, grid, kind)
+    return inversion(kind.model(), samples, "latents", "all", scheduler, kind).noise["samples"]
 
 
 def base() -> Graph:

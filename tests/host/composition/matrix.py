@@ -18,19 +18,18 @@ from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.tests.host.composition.graph import (
     GRID,
-    SCHEDULER,
-    STRONG,
-    STYLE_GRIDS,
+    SD15,
     Graph,
+    Kind,
     Wire,
     base,
     inversion,
     portrait,
+    style_picture,
 )
-from magicstyle.tests.host.tiny import tiny_latent, tiny_model
 from torch import Tensor
 
-LAYERS = "output.6-11"
+LAYERS = SD15.layers
 FLOOR = 3e-4  # of a picture: a node that moves it by less does nothing, rounding moves it by 1e-6
 SHARES = (0.1, 10.0)  # of a node's effect alone, what its effect beside the other may be
 BOTH_ACT, SAME_PICTURE = "both act", "ours acts, same picture as without it"
@@ -43,23 +42,26 @@ def make_bank(
     batch: int = 1,
     grid: tuple[int, int] = GRID,
     layers: str = "all",
-    scheduler: str = SCHEDULER,
+    scheduler: str | None = None,
+    kind: Kind = SD15,
 ) -> FeatureBank:
     """A bank of both pictures, inverted with this model."""
-    content = inversion(model, portrait(batch, grid), storage, layers, scheduler)
-    style = inversion(model, STRONG * tiny_latent(*STYLE_GRIDS[grid], seed=9), storage, layers, scheduler)
+    content = inversion(model, portrait(batch, grid, kind), storage, layers, scheduler, kind)
+    style = inversion(model, style_picture(grid, kind), storage, layers, scheduler, kind)
     return FeatureBank(content.features, (StyleEntry(style.features),))
 
 
 @functools.cache
-def plain_bank(storage: str, batch: int = 1, grid: tuple[int, int] = GRID, scheduler: str = SCHEDULER) -> FeatureBank:
+def plain_bank(
+    storage: str, batch: int = 1, grid: tuple[int, int] = GRID, scheduler: str | None = None, kind: Kind = SD15
+) -> FeatureBank:
     """The bank of the plain model."""
-    return make_bank(tiny_model(), storage, batch, grid, scheduler=scheduler)
+    return make_bank(kind.model(), storage, batch, grid, scheduler=scheduler, kind=kind)
 
 
-def bank_for(graph: Graph, storage: str, scheduler: str = SCHEDULER) -> FeatureBank:
+def bank_for(graph: Graph, storage: str, scheduler: str | None = None) -> FeatureBank:
     """The plain model's bank of a graph's portraits."""
-    return plain_bank(storage, graph.portraits, tuple(graph.samples.shape[2:]), scheduler)
+    return plain_bank(storage, graph.portraits, tuple(graph.samples.shape[2:]), scheduler, graph.kind)
 
 
 def stylized(graph: Graph, bank: FeatureBank, layers: str = LAYERS, **knobs: Any) -> Graph:
@@ -73,7 +75,7 @@ class Tried(NamedTuple):
     name: str
     wire: Wire
     on: Callable[[], Graph] = base
-    scheduler: str = SCHEDULER  # of the inversions beside it
+    scheduler: str | None = None  # of the inversions beside it, where it is not the usual one
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Row:
     yields: str = ""  # layers in which the neighbour leaves us nothing
     note: str = ""  # what was tried, where that is a long list
     flag: str = ""  # the attention that a flag of the host chooses
+    kind: Kind = SD15
     witness: Callable[[], int] | None = None  # how often a neighbour has acted; one that changes no picture needs it
 
     @property
@@ -113,7 +116,8 @@ class Cell(NamedTuple):
     order: str = "before"  # or "after" our node
 
     def __str__(self) -> str:
-        return "-".join((self.row.name, self.tried.name, self.storage, self.order))
+        kind = () if self.row.kind is SD15 else (self.row.kind.name,)
+        return "-".join((*kind, self.row.name, self.tried.name, self.storage, self.order))
 
 
 class Verdict(NamedTuple):
@@ -158,7 +162,7 @@ def both_wired(cell: Cell, layers: str = "") -> Graph:
     wired = tried.wire(graph)
     if row.inverts:
         grid = tuple(wired.samples.shape[2:])
-        bank = make_bank(wired.model, cell.storage, wired.portraits, grid, layers)
+        bank = make_bank(wired.model, cell.storage, wired.portraits, grid, layers, kind=wired.kind)
     else:
         bank = bank_for(wired, cell.storage, tried.scheduler)
     if cell.order == "after":
