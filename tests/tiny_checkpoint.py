@@ -240,7 +240,7 @@ class Pool:
 
 def gain(name: str, *, eps_gain: float, qk_gain: float) -> float:
     """How far a weight is scaled from variance preserving."""
-    if name == "out.2.weight":
+    if name in ("out.2.weight", "final_layer.linear.weight"):
         return eps_gain
     return qk_gain if "attn1.to_q" in name or "attn1.to_k" in name else 1.0
 
@@ -250,7 +250,7 @@ def fill(entries: Iterator[Entry], pool: Pool, *, eps_gain: float = 1.0, qk_gain
     one, zero, weights = torch.ones(1, dtype=HALF), torch.zeros(1, dtype=HALF), {}
     for name, shape in entries:
         if len(shape) == 1:
-            weights[name] = (one if name.endswith("weight") else zero).expand(shape)
+            weights[name] = (one if name.endswith(("weight", "scale")) else zero).expand(shape)
         elif "embedding." in name:
             weights[name] = pool.view(shape, 0.02)
         else:
@@ -260,14 +260,18 @@ def fill(entries: Iterator[Entry], pool: Pool, *, eps_gain: float = 1.0, qk_gain
 
 
 class Autoencoder:
-    """TAESD's shape, weights set by hand: a latent is the 8x8 block mean of red, green, blue and luma in [-1, 1]."""
+    """TAESD's shape, weights set by hand: a latent is the 8x8 block mean of red, green, blue and luma in [-1, 1].
+
+    Further channels are nothing.
+    """
 
     CENTRE = ((1, 1),)
     SQUARE = ((1, 1), (1, 2), (2, 1), (2, 2))
     CHANNELS = 64
     LUMA = (0.299, 0.587, 0.114)
 
-    def __init__(self, scale: float) -> None:
+    def __init__(self, scale: float, channels: int = 4) -> None:
+        self.channels = channels
         self.weights: dict[str, Tensor] = {"vae_scale": torch.tensor(scale), "vae_shift": torch.tensor(0.0)}
         self.zero = torch.zeros(1, dtype=HALF)
 
@@ -302,7 +306,7 @@ class Autoencoder:
                 self.colours(self.conv(f"{name}.{i}", self.CHANNELS, self.CHANNELS, bias=None), 0.25, self.SQUARE)
             else:
                 self.residual(f"{name}.{i}")
-        last = self.conv(f"{name}.14", 4, self.CHANNELS, bias=-1.0)
+        last = self.conv(f"{name}.14", self.channels, self.CHANNELS, bias=-1.0, biased=4)
         self.colours(last, 2.0)
         for colour, share in enumerate(self.LUMA):
             last[3, colour, 1, 1] = 2 * share
@@ -310,7 +314,7 @@ class Autoencoder:
     def decoder(self) -> None:
         """From [-1, 1] to [0, 1], then three doublings by repetition."""
         name = "taesd_decoder"
-        self.colours(self.conv(f"{name}.1", self.CHANNELS, 4, bias=0.5, biased=3), 0.5)
+        self.colours(self.conv(f"{name}.1", self.CHANNELS, self.channels, bias=0.5, biased=3), 0.5)
         for i in (3, 4, 5, 8, 9, 10, 13, 14, 15, 18):
             self.residual(f"{name}.{i}")
         for i in (7, 12, 17):

@@ -18,6 +18,7 @@ import requests
 import torch
 from magicstyle.tests.host.locate import PACK
 from magicstyle.tests.tiny_checkpoint import save_tiny_checkpoint, save_tiny_control_net
+from magicstyle.tests.tiny_transformer import save_stand_in
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -101,6 +102,9 @@ class Server:
             "models/checkpoints",
             "models/loras",
             "models/controlnet",
+            "models/diffusion_models",
+            "models/text_encoders",
+            "models/vae",
             "custom_nodes",
             "input",
             "output",
@@ -186,6 +190,12 @@ class Server:
         """Definitions of all nodes, or of one, by class name."""
         return self.get("object_info" if node is None else f"object_info/{node}")
 
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The host's release, such as (0, 3, 64)."""
+        text = self.get("system_stats")["system"]["comfyui_version"]
+        return tuple(int(part) for part in text.lstrip("v").split(".")[:3])
+
     def add_checkpoint(self, name: str, variant: str = "full") -> str:
         """Put a generated checkpoint among the models, once; returns its name as the loader node knows it."""
         path = self.folder / "models" / "checkpoints" / name
@@ -205,6 +215,13 @@ class Server:
         path = self.folder / "models" / "controlnet" / name
         if not path.exists():
             save_tiny_control_net(path)
+        return name
+
+    def add_stand_in(self, folder: str, name: str) -> str:
+        """Put what stands for a public file of a transformer into a folder of the models, once."""
+        path = self.folder / "models" / folder / name
+        if not path.exists():
+            save_stand_in(path)
         return name
 
     def queue(self, graph: Graph) -> str:

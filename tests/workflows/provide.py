@@ -5,12 +5,27 @@ from __future__ import annotations
 import numpy as np
 from magicstyle.tests import photographs
 from magicstyle.tests.host.server import Server
+from magicstyle.tests.tiny_transformer import FILES
 from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.graphs import Graph
 
 STYLE_LIBRARY = "style_library_save"
 # the kind of checkpoint that lies under a public name; SD1.5 under all others
 VARIANTS = {"sd_xl_base_1.0.safetensors": "sdxl_complete", "sd-v1-5-inpainting.safetensors": "inpainting"}
+
+
+# workflows that name a file which has no small size: a text encoder, or the model itself
+TOO_LARGE = {"flux_portrait", "qwen_image_portrait", "z_image_portrait"}
+# the first ComfyUI known to read the width of Flux.1 off its file
+WIDTHS_READ = (0, 33, 0)
+# the folders of a transformer's parts, by loader and input
+PARTS = {
+    ("UNETLoader", "unet_name"): "diffusion_models",
+    ("CLIPLoader", "clip_name"): "text_encoders",
+    ("DualCLIPLoader", "clip_name1"): "text_encoders",
+    ("DualCLIPLoader", "clip_name2"): "text_encoders",
+    ("VAELoader", "vae_name"): "vae",
+}
 
 
 def draws_mask(graph: Graph, picture: str) -> bool:
@@ -37,7 +52,13 @@ def save_a_style(server: Server) -> None:
 def provide(server: Server, graph: Graph, size: tuple[int, int], *, saved_style: bool = True) -> None:
     """Checkpoints, pictures, LoRAs, ControlNets and saved banks under the names that the graph has for them."""
     for checkpoint in graphs.literals(graph, "CheckpointLoaderSimple", "ckpt_name"):
-        server.add_checkpoint(checkpoint, VARIANTS.get(checkpoint, "full"))
+        if checkpoint in FILES:
+            server.add_stand_in("checkpoints", checkpoint)
+        else:
+            server.add_checkpoint(checkpoint, VARIANTS.get(checkpoint, "full"))
+    for (loader, name), folder in PARTS.items():
+        for part in graphs.literals(graph, loader, name):
+            server.add_stand_in(folder, part)
     for picture in graphs.literals(graph, "LoadImage", "image"):
         image = (photographs.style if "style" in picture else photographs.portrait)(size)
         server.upload(picture, painted(image) if draws_mask(graph, picture) else image)
@@ -47,3 +68,8 @@ def provide(server: Server, graph: Graph, size: tuple[int, int], *, saved_style:
         server.add_control_net(control_net)
     if saved_style and graphs.literals(graph, "MagicStyleLoadFeatureBank", "bank_name"):
         save_a_style(server)
+
+
+def loads(server: Server, name: str) -> bool:
+    """Whether this ComfyUI can load stand-ins of a workflow's files; of Flux's two text encoders one."""
+    return name not in TOO_LARGE or (name == "flux_portrait" and server.version >= WIDTHS_READ)

@@ -22,6 +22,7 @@ from . import (
     published,
     regions,
     style_library,
+    transformers,
 )
 from .definitions import NodeDefinition, parse_definitions, read_object_info
 from .describe import Workflow
@@ -51,6 +52,10 @@ WORKFLOWS: tuple[Workflow, ...] = (
     neighbours.INPAINT_REGION,
     few_step.WORKFLOW,
     keep_the_face.WORKFLOW,
+    transformers.FLUX_PORTRAIT,
+    transformers.SD35_PORTRAIT,
+    transformers.QWEN_PORTRAIT,
+    transformers.Z_PORTRAIT,
 )
 
 

@@ -23,6 +23,10 @@ TITLES = {
     "styleid": "14 StyleID as published",
     "lora_style_with_content_injection": "15 LoRA style, portrait injected",
     "keep_the_face": "16 Keep the face",
+    "flux_portrait": "17 Flux.1 portrait",
+    "sd35_portrait": "18 SD3.5 portrait",
+    "qwen_image_portrait": "19 Qwen-Image portrait",
+    "z_image_portrait": "20 Z-Image portrait",
 }
 
 
