@@ -238,9 +238,12 @@ class Pool:
         return self.storages[key].as_strided(shape, [step, *strides])
 
 
+LAST = ("out.2.weight", "final_layer.linear.weight", "head.head.weight")  # by which networks predict
+
+
 def gain(name: str, *, eps_gain: float, qk_gain: float) -> float:
     """How far a weight is scaled from variance preserving."""
-    if name in ("out.2.weight", "final_layer.linear.weight"):
+    if name in LAST:
         return eps_gain
     return qk_gain if "attn1.to_q" in name or "attn1.to_k" in name else 1.0
 

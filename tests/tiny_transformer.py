@@ -1,6 +1,6 @@
 """Small files that ComfyUI's loaders take for flow-matching transformers: random networks, hand-made autoencoders.
 
-SD3.5 loads at this size on every supported ComfyUI, Flux.1 on those that read its width off the file. For others
+SD3.5 and Wan load at this size on every supported ComfyUI, Flux.1 on those that read its width off the file. For others
 the host takes the widths of the full model for granted.
 """
 
@@ -17,6 +17,7 @@ from magicstyle.tests.tiny_checkpoint import (
     Pool,
     fill,
     linear,
+    norm,
     prefixed,
     save_safetensors,
     text_encoder,
@@ -118,6 +119,31 @@ def flux(double: int = 2, single: int = 3) -> Iterator[Entry]:
     yield from linear("final_layer.adaLN_modulation.1", 2 * WIDTH, WIDTH)
 
 
+def wan_attention(name: str) -> Iterator[Entry]:
+    """Queries, keys, values and what comes out, a width each."""
+    for part in "qkvo":
+        yield from linear(f"{name}.{part}", WIDTH, WIDTH)
+    for role in "qk":
+        yield f"{name}.norm_{role}.weight", (WIDTH,)
+
+
+def wan(depth: int = 2) -> Iterator[Entry]:
+    """All weights of the network for films from text."""
+    yield "patch_embedding.weight", (WIDTH, CHANNELS, 1, PATCH, PATCH)
+    yield "patch_embedding.bias", (WIDTH,)
+    for name, width in (("text_embedding", TEXT), ("time_embedding", TIME)):
+        yield from two_layers(name, WIDTH, width, ("0", "2"))
+    yield from linear("time_projection.1", 6 * WIDTH, WIDTH)
+    for i in range(depth):
+        yield f"blocks.{i}.modulation", (1, 6, WIDTH)
+        yield from wan_attention(f"blocks.{i}.self_attn")
+        yield from wan_attention(f"blocks.{i}.cross_attn")
+        yield from norm(f"blocks.{i}.norm3", WIDTH)
+        yield from perceptron(f"blocks.{i}.ffn", ("0", "2"))
+    yield from linear("head.head", CHANNELS * PATCH * PATCH, WIDTH)
+    yield "head.modulation", (1, 2, WIDTH)
+
+
 def random(entries: Iterator[Entry]) -> Weights:
     """A network whose prediction is small, so that trajectories are smooth."""
     return fill(entries, Pool(0), eps_gain=0.25)
@@ -141,6 +167,7 @@ def nothing() -> Weights:
 FILES: dict[str, Callable[[], Weights]] = {
     "sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors": sd35_checkpoint,
     "flux1-dev.safetensors": lambda: random(flux()),
+    "wan2.1_t2v_1.3B_fp16.safetensors": lambda: random(wan()),
     "clip_l.safetensors": lambda: zeros(text_encoder()),
     "ae.safetensors": lambda: Autoencoder(FLUX_SCALE, CHANNELS).build(),
 }
