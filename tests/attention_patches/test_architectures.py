@@ -174,6 +174,11 @@ def test_lumina_pads_its_caption_and_places_the_picture_behind_it(multiple, text
     assert NextDiT("X", network).depth(9) == depth
 
 
+def test_other_kinds_place_the_picture_at_the_beginning_whatever_the_text():
+    assert Flux("X", Obj()).depth(77) == unet().depth(77) == 0.0
+    assert unet().rotation is None and not unet().guided
+
+
 @pytest.mark.parametrize("embed", [True, False])
 def test_flux_is_guided_where_it_embeds_a_guidance(embed):
     assert Flux("X", Obj(params=Obj(guidance_embed=embed))).guided is embed

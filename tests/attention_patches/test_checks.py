@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from magicstyle.attention_patches.architectures.base import LayerFacts
-from magicstyle.attention_patches.checks import check_bank, check_roles, check_run
+from magicstyle.attention_patches.checks import check_bank, check_roles, check_run, stored_layers
 from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import ModelId
@@ -30,6 +30,17 @@ def test_a_bank_of_this_model_passes_and_one_of_the_same_class_with_other_widths
     for other in (model(width=16), model(layers=LAYERS[:1])):
         with pytest.raises(MagicStyleError, match=r"features of another model \(SD15\) than the one to patch \(SD15\)"):
             check_bank(other, bank())
+
+
+def test_chosen_layers_are_those_that_the_bank_holds_and_what_it_lacks_is_named():
+    running = model()
+    running.fused_layers = "output.9"
+    assert stored_layers(running, bank(), "auto") == stored_layers(running, bank(), " Auto ") == LAYERS[1:]
+    assert stored_layers(running, bank(), "output.6-9") == LAYERS
+    few = FeatureBank(features(LAYERS[1:]), ())
+    assert stored_layers(running, few, "auto") == LAYERS[1:]
+    with pytest.raises(MagicStyleError, match="layers 'all' asks for output.6.0, which the bank does not hold"):
+        stored_layers(running, few, "all")
 
 
 def test_features_that_only_say_that_they_are_of_this_model_are_refused():

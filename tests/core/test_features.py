@@ -9,6 +9,7 @@ from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures, FeatureHeader, ModelId
 from magicstyle.core.layers import LayerId
 from magicstyle.core.stored_features import FeatureWriter, StoredFeatures, feature_bytes
+from magicstyle.core.trajectory import Trajectory
 
 LAYERS = (LayerId("output", 6, 0), LayerId("output", 9, 0))
 GRIDS = {LAYERS[0]: (3, 5), LAYERS[1]: (6, 10)}
@@ -193,3 +194,12 @@ def test_the_inputs_of_a_resnet_are_a_record_beside_the_features(tmp_path):
     assert loaded.tensors.keys() == stored.tensors.keys() and "output.9.0.x" in loaded.tensors
     plain = features()
     assert plain.resnet is None and plain.view(1.0, None).resnet is None and plain.roles == "qkv"
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_model_call_holds_the_largest_stored_layer_or_all_replayed_ones_in_single_precision(batch):
+    stored, widths = features(batch=batch), {LAYERS[0]: 32, LAYERS[1]: 4}  # 15 and 60 tokens
+    assert stored.held_bytes(widths, "kv") == 15 * 32 * batch * 2 * 4
+    assert stored.held_bytes({LAYERS[1]: 4}, "qkv") == 60 * 4 * batch * 3 * 4
+    replayed = Trajectory(stored.header, torch.zeros(5, batch, 4, 6, 10), {"c_crossattn": torch.ones(batch, 7, 8)})
+    assert replayed.held_bytes(widths, "kv") == (15 * 32 + 60 * 4) * batch * 2 * 4
