@@ -45,7 +45,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.replace(part, path)
     finally:
         with suppress(OSError):
-            part.unlink(missing_ok=True)
+            part.unlink()
 
 
 def clear_litter(folder: Path) -> None:

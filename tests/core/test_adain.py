@@ -76,3 +76,10 @@ def test_a_soft_region_blends():
     content, style = latent(0, 1, 4, 6, 10), latent(1, 1, 4, 6, 10, scale=2.0)
     half = adain_latents(content, style, region=torch.full((1, 6, 10), 0.5))
     torch.testing.assert_close(half, (content + adain_latents(content, style)) / 2)
+
+
+@pytest.mark.parametrize("strength", [-0.01, 1.01, float("nan"), float("inf")])
+def test_a_strength_that_is_no_share_is_refused(strength):
+    latent = torch.zeros(1, 4, 3, 5)
+    with pytest.raises(MagicStyleError, match=f"strength is {strength}: choose a value from 0 to 1"):
+        adain_latents(latent, latent, strength)

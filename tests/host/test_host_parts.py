@@ -5,11 +5,15 @@ import math
 from types import SimpleNamespace as Obj
 
 import comfy.model_sampling
+import comfy.samplers
 import pytest
 import torch
+from comfy.patcher_extension import WrappersMP
 from magicstyle.attention_patches.architectures.base import Parametrization
+from magicstyle.attention_patches.call import Handlers
+from magicstyle.attention_patches.capture import TrajectoryRecorder
 from magicstyle.attention_patches.entry import Entry
-from magicstyle.attention_patches.host import conds, fusion, models, reruns, start, walks
+from magicstyle.attention_patches.host import conds, fusion, models, recording, reruns, start, walks
 from magicstyle.attention_patches.host.start import Start
 from magicstyle.attention_patches.seam import OVERRIDE
 from magicstyle.core.errors import MagicStyleError
@@ -102,8 +106,6 @@ def test_a_flow_erases_its_latent_at_full_noise_alone(sigma, erased, share):
 
 
 def test_a_latent_that_would_be_erased_travels_as_noise_and_any_other_stays():
-    import comfy.samplers
-
     sampler, levels = comfy.samplers.ksampler("euler"), torch.tensor([1.0, 0.5, 0.0])
     empty, latent = torch.zeros(1, 4, 2, 2), torch.full((1, 4, 2, 2), 2.0)
     found = start.started(Model(Flow()), sampler, levels, Start(empty, latent))
@@ -120,8 +122,6 @@ def test_a_latent_that_would_be_erased_travels_as_noise_and_any_other_stays():
 
 
 def test_a_flow_that_starts_above_one_is_scaled_to_its_first_level():
-    import comfy.samplers
-
     sampling = Flow()
     sampling.noise_scale = 2.0
     latent = torch.full((1, 4, 2, 2), 2.0)
@@ -196,3 +196,32 @@ def test_a_model_that_samples_otherwise_than_its_network_was_made_for_is_refused
         models.check_model(Model(Flow() if flow else None))
     kind.since = models.host_version()
     models.check_model(Model(Flow() if flow else None))
+
+
+@pytest.mark.parametrize("together, rows", [({}, 3), ({"together": 4}, 12)])
+def test_a_capture_asks_for_the_rows_of_the_steps_that_share_a_call_and_leaves_the_model_as_it_is(
+    tiny_model, together, rows
+):
+    captured = recording.install_capture(tiny_model, TrajectoryRecorder(1, torch.float32), **together)
+    (wrapper,) = captured.wrappers[WrappersMP.PREPARE_SAMPLING]["magicstyle.capture"]
+    asked = wrapper(lambda patcher, shape, *more, **kw: (patcher, shape, more, kw), "patcher", (3, 4, 6, 10), 5, a=6)
+    assert asked == ("patcher", [rows, 4, 6, 10], (5,), {"a": 6})
+    assert not any("magicstyle.capture" in keys for keys in tiny_model.wrappers.values())
+
+
+def test_recorders_and_readers_hear_of_the_model_calls_of_their_clone(tiny_model):
+    heard = []
+    recorder, reader = Obj(see_inputs=heard.append, handlers=None), Obj(handlers=Handlers(lambda call: None))
+    captured, reading = (
+        recording.install_capture(tiny_model, recorder),
+        recording.install_word_reader(tiny_model, reader),
+    )
+    given = torch.zeros(1, 4, 6, 10), torch.ones(1), None, torch.zeros(1, 7, 8), None, {"cond_or_uncond": [0]}
+
+    def executor(*args, **kw):
+        return OVERRIDE in args[5], kw
+
+    for clone, key, hooked in ((captured, "magicstyle.capture", False), (reading, "magicstyle.words", True)):
+        (wrapper,) = clone.wrappers[WrappersMP.APPLY_MODEL][key]
+        assert wrapper(executor, *given, y=3) == (hooked, {"y": 3})
+    assert len(heard) == 1 and heard[0].inputs["y"] == 3 and given[5] == {"cond_or_uncond": [0]}

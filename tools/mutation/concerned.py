@@ -23,7 +23,7 @@ WITH_HOST = {
     "attention_patches/architectures": ("test_families",),
     "attention_patches/words": ("test_word_regions",),
     "attention_patches/host/conds": ("test_host_parts", "test_areas", "test_methods"),
-    "attention_patches/host/recording": ("test_inversion_run", "test_storage"),
+    "attention_patches/host/recording": ("test_host_parts", "test_inversion_run", "test_storage"),
     "attention_patches/host/start": ("test_host_parts", "test_families"),
     "attention_patches/host/fusion": ("test_host_parts", "test_methods", "test_storage", "test_areas", "test_families"),
     "attention_patches/host": ("test_host_parts", "test_storage", "test_stylization", "test_inversion_run"),
