@@ -95,6 +95,12 @@ def check_run(bank: FeatureBank, latent: Tensor) -> None:
             f"latent_image holds {latent.shape[0]} pictures but the content features hold {header.batch}: "
             "sample the latent that DDIM Inversion (Content) gave."
         )
+    for number, style in enumerate(bank.styles, 1):
+        if style.features.header.batch not in (1, latent.shape[0]):
+            raise MagicStyleError(
+                f"latent_image holds {latent.shape[0]} pictures but style {number} holds "
+                f"{style.features.header.batch}: give one style picture, or repeat the latent for as many."
+            )
 
 
 def check_areas(conds: Mapping[str, Any]) -> None:

@@ -52,16 +52,23 @@ class FeatureBank:
                 f"Style {number} was inverted with another model ({header.model.name}) than the content "
                 f"({content.model.name}): connect the same MODEL to both inversions."
             )
-        if header.batch not in (1, content.batch):
-            raise MagicStyleError(
-                f"Style {number} holds {header.batch} pictures and the content {content.batch}: "
-                "give one style picture, or as many as content pictures."
-            )
+        self._check_batch(number, header.batch)
         if not set(header.layers) & set(content.layers):
             raise MagicStyleError(
                 f"Style {number} keeps layers {legal_range(header.layers)} and the content "
                 f"{legal_range(content.layers)}: give both inversions the same layers."
             )
+
+    def _check_batch(self, number: int, batch: int) -> None:
+        """One picture serves all rows; several are a row each, and then all that are several are as many."""
+        earlier = {"the content": self.content.header.batch}
+        earlier |= {f"style {i}": style.features.header.batch for i, style in enumerate(self.styles[: number - 1], 1)}
+        for name, other in earlier.items():
+            if 1 not in (batch, other) and batch != other:
+                raise MagicStyleError(
+                    f"Style {number} holds {batch} pictures and {name} {other}: "
+                    "give one style picture, or as many as there are content pictures."
+                )
 
     def __iter__(self) -> Iterator[ImageFeatures]:
         yield self.content

@@ -67,6 +67,7 @@ class HeadlessModel:
         self._prompt = prompt.to(self.device, unet.dtype)
         self._scale_factor = scale_factor
         self._levels = noise_levels().to(self.device)
+        self.rows = 0  # that the UNet has computed so far
 
     @property
     def layers(self) -> dict[LayerId, int]:
@@ -82,6 +83,11 @@ class HeadlessModel:
     def architecture(self) -> DiffusersUnet:
         """What the UNet's layers and attention calls are."""
         return self.hooks.architecture
+
+    @property
+    def prompt(self) -> Tensor:
+        """What every model call is asked with: 1 m c."""
+        return self._prompt
 
     @torch.inference_mode()
     def encode(self, pictures: Tensor) -> Tensor:
@@ -102,6 +108,7 @@ class HeadlessModel:
     def denoised(self, x: Tensor, sigma: Tensor) -> Tensor:
         """x = x0 + sigma eps, b c h w -> the estimate of x0; sigma b is rounded to timesteps as ComfyUI does."""
         self.hooks.latent_grid = (x.shape[2], x.shape[3])
+        self.rows += x.shape[0]
         spread = sigma.view(-1, 1, 1, 1)
         scaled = (x / (spread**2 + 1.0).sqrt()).to(self._unet.dtype)
         prompt = self._prompt.expand(x.shape[0], -1, -1)

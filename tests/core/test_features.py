@@ -115,13 +115,21 @@ def test_values_are_never_copied_and_a_bank_with_one_style_more_is_new():
     "style, message",
     [
         (features(model="SDXL"), r"Style 1 was inverted with another model \(SDXL\) than the content \(SD15\)"),
-        (features(batch=2), "Style 1 holds 2 pictures and the content 1"),
         (features(layers=LAYERS[1:]), r"Style 1 keeps layers output\.9 and the content output\.6"),
     ],
 )
 def test_pictures_that_do_not_fit_are_refused(style, message):
     with pytest.raises(MagicStyleError, match=message):
         FeatureBank(features(layers=LAYERS[:1]), (StyleEntry(style),))
+
+
+def test_one_picture_stands_beside_several_and_several_are_as_many():
+    one, two, three = features(), features(batch=2), features(batch=3)
+    assert len(FeatureBank(one, (StyleEntry(two), StyleEntry(one))).styles) == 2
+    with pytest.raises(MagicStyleError, match="Style 1 holds 3 pictures and the content 2"):
+        FeatureBank(two, (StyleEntry(three),))
+    with pytest.raises(MagicStyleError, match="Style 2 holds 3 pictures and style 1 2"):
+        FeatureBank(one, (StyleEntry(two), StyleEntry(three)))
 
 
 def test_layers_of_a_bank_are_those_that_all_pictures_keep():

@@ -1,0 +1,118 @@
+"""Contents times styles in lockstep: the pictures of pair by pair, from a fraction of the model's rows."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from magicstyle.core.fusion import FUSIONS, FusionSettings
+from magicstyle.core.inversion_methods import INVERSIONS, InversionSettings
+from magicstyle.headless.lockstep import joined, paint_block
+from magicstyle.headless.recipe import Recipe
+from magicstyle.headless.stylize import invert, stylize
+from torch.testing import assert_close
+
+STEPS = 3
+
+
+def inverted(model, recipe, sizes, seed):
+    """Trajectories in single precision of noisy pictures, one for each (h, w)."""
+    generator = torch.Generator().manual_seed(seed)
+    pictures = [torch.rand(1, 3, *size, generator=generator) * 2 - 1 for size in sizes]
+    return [
+        invert(model, model.encode(picture), recipe, storage="latents", dtype=torch.float32) for picture in pictures
+    ]
+
+
+def both_ways(model, recipe, contents, styles, rows):
+    """Pair by pair, and in lockstep: latents by (content, style)."""
+    one_by_one = {
+        (c, s): stylize(model, content, style, recipe)
+        for c, content in enumerate(contents)
+        for s, style in enumerate(styles)
+    }
+    block = paint_block(model, [c.features for c in contents], [s.features for s in styles], recipe, rows)
+    return one_by_one, block
+
+
+def assert_equal_pairs(one_by_one, block):
+    assert one_by_one.keys() == block.keys()
+    for pair, latent in one_by_one.items():
+        assert_close(block[pair], latent, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", FUSIONS)
+def test_lockstep_equals_pair_by_pair(model, method):
+    recipe = Recipe(FusionSettings(method), steps=STEPS)
+    contents, styles = inverted(model, recipe, [(64, 64)] * 2, 0), inverted(model, recipe, [(64, 64)] * 3, 1)
+    one_by_one, block = both_ways(model, recipe, contents, styles, rows=2)
+    assert_equal_pairs(one_by_one, block)
+    assert method in ("masactrl", "diffstyler") or not torch.allclose(block[0, 0], block[0, 1], atol=1e-2)
+
+
+@pytest.mark.parametrize("inversion", INVERSIONS)
+def test_every_way_to_the_noise_goes_in_lockstep(model, inversion):
+    recipe = Recipe(steps=STEPS, adain=0.5, inversion=InversionSettings(inversion))
+    contents, styles = inverted(model, recipe, [(64, 64)] * 3, 2), inverted(model, recipe, [(64, 64)] * 2, 3)
+    assert_equal_pairs(*both_ways(model, recipe, contents, styles, rows=2))  # the contents are joined
+
+
+def test_pictures_of_several_sizes_share_a_block(model):
+    recipe = Recipe(steps=STEPS)
+    contents = inverted(model, recipe, [(64, 64), (72, 104)], 4)
+    styles = inverted(model, recipe, [(64, 64), (80, 64), (64, 64)], 5)
+    assert_equal_pairs(*both_ways(model, recipe, contents, styles, rows=8))
+
+
+def test_a_block_with_features_that_are_kept_replays_nothing(model):
+    recipe = Recipe(steps=STEPS)
+    latents = model.encode(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(6)) * 2 - 1)
+    content, style = (invert(model, latent, recipe, dtype=torch.float32) for latent in latents.split(1))
+    before = model.rows
+    block = paint_block(model, [content.features], [style.features], recipe, 4)
+    assert model.rows - before == STEPS
+    assert_close(block[0, 0], stylize(model, content, style, recipe), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("contents, styles, rows", [(2, 5, 2), (5, 2, 3), (1, 1, 8), (3, 3, 8)])
+def test_each_stored_latent_is_run_once_a_step(model, contents, styles, rows):
+    recipe = Recipe(steps=2)
+    (content,), (style,) = inverted(model, recipe, [(64, 64)], 7), inverted(model, recipe, [(64, 64)], 8)
+    before = model.rows
+    paint_block(model, [content.features] * contents, [style.features] * styles, recipe, rows)
+    assert model.rows - before == 2 * (contents * styles + contents + styles)
+
+
+def test_what_is_held_of_the_longer_side_is_one_column(model, monkeypatch):
+    recipe, held = Recipe(steps=2), []
+    contents, styles = inverted(model, recipe, [(64, 64)] * 2, 9), inverted(model, recipe, [(64, 64)] * 6, 10)
+    from magicstyle.headless import lockstep
+
+    shown, tile = [], lockstep._denoised_tile
+    monkeypatch.setattr(lockstep.Shown, "__init__", remembering(lockstep.Shown.__init__, shown))
+
+    def counting(*args):
+        found = tile(*args)
+        held.append(sum(len(one.places) for one in shown if one._view is not None))
+        return found
+
+    monkeypatch.setattr(lockstep, "_denoised_tile", counting)
+    paint_block(model, [c.features for c in contents], [s.features for s in styles], recipe, 2)
+    assert max(held) == 2 + 2
+
+
+def remembering(init, seen):
+    def remember(self, *args):
+        init(self, *args)
+        seen.append(self)
+
+    return remember
+
+
+def test_only_trajectories_of_one_kind_are_joined(model):
+    (first,), (second,) = (inverted(model, Recipe(steps=steps), [(64, 64)], 11) for steps in (2, 3))
+    one, other = first.features, second.features
+    narrow = type(one)(one.header, one.latents.half(), one.inputs, one.ends)
+    renamed = type(one)(replace(one.header, method="exact"), one.latents, one.inputs, one.ends)
+    assert [column.places for column in joined([one, other, narrow, renamed, one, one], 2)] == [
+        (0, 4), (1,), (2,), (3,), (5,)
+    ]  # fmt: skip
