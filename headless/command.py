@@ -62,7 +62,7 @@ def _make(found: Plan, asked: Request, console: Console) -> Outcome:
     _warn_of_photos(found.waiting, asked, console)
     console.progress(f"loading {asked.model.title}")
     with ending_at_once():
-        from .jobs import run  # diffusers takes seconds to import
+        from .block_jobs import run  # diffusers takes seconds to import
         from .model import load_model
 
     return run(found, load_model(asked.model.path, device), asked.order, console)

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import errno
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from ..core.errors import MagicStyleError
-from ..core.ranges import check_finite
 from ..core.regions import keep_mask
-from .console import Console, one_line
+from .console import Console
+from .easel import Easel, reason
 from .memory import free_bytes
 from .model import HeadlessModel
 from .outcome import Failure, Outcome
-from .pictures import read_mask, read_picture, to_images, to_tensor
+from .pictures import read_mask, read_picture
 from .plan import Job, Order, Picture, Places, Plan, file_record
 from .png import write_png
 from .sheet import contact_sheet
 from .sizes import shape_notes
-from .stylize import Inversion, invert, reconstruct, stylize
+from .stylize import Inversion, reconstruct, stylize
 
 LABELS = ("content", "style", "reconstruction", "result")
 ROOM = 3  # times the largest picture's features: a style, a content, and what their inversion takes
-OVERFLOW = "set temperature and weights nearer to their defaults, or give another checkpoint"
 DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EPERM}
 
 
@@ -37,7 +33,7 @@ class NoPlaceToWriteError(MagicStyleError):
     """The disk takes nothing more: no other job would fare better."""
 
 
-def run(plan: Plan, model: HeadlessModel, order: Order, console: Console) -> Outcome:
+def run_pairs(plan: Plan, model: HeadlessModel, order: Order, console: Console) -> Outcome:
     """Make the pictures one by one; one that fails does not stop the others, unless nothing can be written."""
     studio, outcome = Studio(model, order, plan.places, console), Outcome([], [])
     for number, job in enumerate(plan.waiting, start=1):
@@ -61,6 +57,7 @@ class Studio:
 
     def __init__(self, model: HeadlessModel, order: Order, places: Places, console: Console) -> None:
         self._model = model
+        self._easel = Easel(model, order.recipe, quiet=order.quiet)
         self._places = places
         self._order = order
         self._console = console
@@ -69,14 +66,17 @@ class Studio:
         self._content: tuple[Path, Inversion | MagicStyleError] | None = None
 
     def make(self, job: Job) -> Job:
-        """Write the files of one pair, the result last: where it lies, all is done."""
+        """Paint one pair and write its files, the result last: where it lies, all is done."""
         style = self._style(job.style)
         content = self._content_of(job.content)
         recipe = self._order.recipe
-        with self._progress(f"paint {job.result.stem}") as callback:
-            result = self._picture(
-                stylize(self._model, content, style, recipe, callback, kept(job.content)), "the result"
-            )
+        with self._easel.progress(f"paint {job.result.stem}") as callback:
+            latent = stylize(self._model, content, style, recipe, callback, kept(job.content))
+        result = self._easel.picture(latent, "the result")
+        return self.keep(job, result, content)
+
+    def keep(self, job: Job, result: Image.Image, content: Inversion) -> Job:
+        """Write a result, and its sheet before it where one is wanted."""
         sheet = self._sheet(job, content, result) if self._order.sheet else None
         job = self._placed(job)
         if sheet is not None:
@@ -85,9 +85,9 @@ class Studio:
         return job
 
     def _sheet(self, job: Job, content: Inversion, result: Image.Image) -> Image.Image:
-        with self._progress(f"reconstruct {job.content.path.name}") as callback:
+        with self._easel.progress(f"reconstruct {job.content.path.name}") as callback:
             latent = reconstruct(self._model, content, self._order.recipe, callback)
-        plain = self._picture(latent, "the reconstruction")
+        plain = self._easel.picture(latent, "the reconstruction")
         return contact_sheet([[self._read(job.content), self._read(job.style), plain, result]], LABELS)
 
     def _placed(self, job: Job) -> Job:
@@ -100,7 +100,7 @@ class Studio:
     def _style(self, picture: Picture) -> Inversion:
         if picture.path not in self._styles:
             self._make_room()
-            self._styles[picture.path] = self._invert("style", picture, self._order.recipe.style_roles)
+            self._styles[picture.path] = self._invert("style", picture)
         return _found(self._styles[picture.path])
 
     def _make_room(self) -> None:
@@ -118,37 +118,21 @@ class Studio:
     def _content_of(self, picture: Picture) -> Inversion:
         if self._content is None or self._content[0] != picture.path:
             self._content = None  # make room before the next one is inverted
-            self._content = (picture.path, self._invert("content", picture, self._order.recipe.content_roles))
+            self._content = (picture.path, self._invert("content", picture))
         return _found(self._content[1])
 
-    def _invert(self, role: str, picture: Picture, roles: str) -> Inversion | MagicStyleError:
+    def _invert(
+        self, role: Literal["content", "style"], picture: Picture, storage: str = "features"
+    ) -> Inversion | MagicStyleError:
         for note in shape_notes(str(picture.path), picture.shape, picture.size):
             self._console.note(note)
         try:
-            latent = self._model.encode(to_tensor(self._read(picture)))
-            with self._progress(f"invert {role} {picture.path.name}") as callback:
-                found = invert(self._model, latent, self._order.recipe, roles=roles, callback=callback)
-            for end in found.ends.tensors.values():
-                check_finite(end, f"the inversion of {picture.path}", OVERFLOW)
+            return self._easel.invert(role, picture.path.name, self._read(picture), storage=storage)
         except MagicStyleError as error:
             return error
-        return found
 
     def _read(self, picture: Picture) -> Image.Image:
         return read_picture(picture.path, picture.size)
-
-    def _picture(self, latent: Tensor, what: str) -> Image.Image:
-        """The picture of a latent 1 c h w."""
-        pixels = self._model.decode(latent)
-        for values in (latent, pixels):  # infinity may come out of the decoder as white
-            check_finite(values, what, OVERFLOW)
-        return to_images(pixels)[0]
-
-    @contextmanager
-    def _progress(self, phase: str) -> Iterator[Callable[[dict[str, Any]], None]]:
-        total = len(self._order.recipe.sigmas) - 1
-        with tqdm(total=total, desc=phase, unit="step", disable=self._order.quiet or None) as bar:
-            yield lambda state: bar.update()
 
 
 def kept(content: Picture) -> Tensor | None:
@@ -156,16 +140,6 @@ def kept(content: Picture) -> Tensor | None:
     if content.keep is None:
         return None
     return keep_mask(read_mask(content.keep.path, content.size), content.keep.strength, 1)
-
-
-def reason(error: Exception) -> str:
-    """Why a pair failed, in one line."""
-    text = one_line(error)
-    if isinstance(error, MagicStyleError):
-        return text
-    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
-        return "there is not enough memory: choose a smaller --size, fewer --layers or fewer --steps."
-    return f"{type(error).__name__}: {text}"
 
 
 def _write(path: Path, image: Image.Image, record: str) -> None:

@@ -10,7 +10,7 @@ Letters: b rows of a model call, c channels, h w of a latent, r numbers of all l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -100,11 +100,15 @@ def paint_block(
     recipe: Recipe,
     rows: int,
     callback: Callback | None = None,
+    keep: Sequence[Tensor | None] = (),
 ) -> dict[tuple[int, int], Tensor]:
-    """Every content, b = 1, with every style, b = 1, `rows` in a model call -> by (content, style) a latent 1 c h w."""
-    strips = _strips(model, contents, styles, recipe, rows)
+    """Every content, b = 1, with every style, b = 1, `rows` in a model call -> by (content, style) a latent 1 c h w.
+
+    `keep` says for each content how far it stays as it is, 1 h w; for all of them or for none.
+    """
+    strips = _strips(model, contents, styles, recipe, rows, keep)
     tiles = [tile for strip in strips for tile in strip.tiles]
-    start = NoisePair(*(_packed(ends) for ends in zip(*(tile.start for tile in tiles), strict=True)))
+    start = _packed_pair([tile.start for tile in tiles])
     sigmas = recipe.sigmas.to(model.device)
     flat = sample_back(_in_lockstep(model, strips), start, sigmas, recipe.inversion.method, callback)
     found = zip(tiles, _unpacked(flat, tiles), strict=True)
@@ -117,13 +121,14 @@ def _strips(
     styles: Sequence[ImageFeatures],
     recipe: Recipe,
     rows: int,
+    keep: Sequence[Tensor | None],
 ) -> list[Strip]:
     """The longer side in columns, each beside all pictures of the shorter one."""
     if len(styles) >= len(contents):
         single = _singly(contents)
-        return [Strip(c, [_tile(model, one, c, recipe) for one in single]) for c in joined(styles, rows)]
+        return [Strip(c, [_tile(model, one, c, recipe, keep) for one in single]) for c in joined(styles, rows)]
     single = _singly(styles)
-    return [Strip(c, [_tile(model, c, one, recipe) for one in single]) for c in joined(contents, rows)]
+    return [Strip(c, [_tile(model, c, one, recipe, keep) for one in single]) for c in joined(contents, rows)]
 
 
 def _in_lockstep(model: HeadlessModel, strips: Sequence[Strip]) -> Denoiser:
@@ -153,9 +158,11 @@ def _denoised_tile(model: HeadlessModel, tile: Tile, x: Tensor, level: float) ->
         return model.denoised(x, sigma)
 
 
-def _tile(model: HeadlessModel, content: Shown, style: Shown, recipe: Recipe) -> Tile:
+def _tile(model: HeadlessModel, content: Shown, style: Shown, recipe: Recipe, keep: Sequence[Tensor | None]) -> Tile:
     bank = FeatureBank(content.features, (StyleEntry(style.features),))
-    patch = FusionPatch(bank, recipe.settings, stored_layers(model.architecture, bank, recipe.layers), EVERYWHERE)
+    masks = [mask for mask in (keep[place] for place in content.places if keep) if mask is not None]
+    layers, mask = stored_layers(model.architecture, bank, recipe.layers), torch.cat(masks) if masks else None
+    patch = FusionPatch(bank, recipe.settings, layers, EVERYWHERE, keep=mask)
     check_roles(bank, patch.roles, recipe.settings.method)
     b = max(content.features.header.batch, style.features.header.batch)
     own, other = (_rows_of(shown.features, b, model.device) for shown in (content, style))
@@ -188,17 +195,24 @@ def _side_by_side(pictures: Sequence[Any]) -> ImageFeatures:
         return first
     header = replace(first.header, latent_shape=(len(pictures), *first.header.latent_shape[1:]))
     latents = torch.cat([picture.latents for picture in pictures], dim=1)
-    ends = [None if end[0] is None else torch.cat(end) for end in zip(*(p.ends for p in pictures), strict=True)]
-    return Trajectory(header, latents, {}, NoisePair(*ends))
+    ends = [picture.ends.tensors for picture in pictures]
+    together = NoisePair(**{name: torch.cat([pair[name] for pair in ends]) for name in ends[0]})
+    return Trajectory(header, latents, {}, together)
 
 
 def _singly(pictures: Sequence[ImageFeatures]) -> list[Shown]:
     return [Shown([place], features) for place, features in enumerate(pictures)]
 
 
-def _packed(latents: Sequence[Tensor | None]) -> Tensor | None:
+def _packed(latents: Iterable[Tensor]) -> Tensor:
     """Latents b c h w of any sizes -> 1 r."""
-    return None if latents[0] is None else torch.cat([latent.flatten() for latent in latents]).unsqueeze(0)
+    return torch.cat([latent.flatten() for latent in latents]).unsqueeze(0)
+
+
+def _packed_pair(ends: Sequence[NoisePair]) -> NoisePair:
+    """Both ends of all tiles, b c h w each -> 1 r each."""
+    companions = [pair.companion for pair in ends if pair.companion is not None]
+    return NoisePair(_packed(pair.noise for pair in ends), _packed(companions) if companions else None)
 
 
 def _unpacked(flat: Tensor, tiles: Sequence[Tile]) -> list[Tensor]:

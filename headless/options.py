@@ -14,6 +14,7 @@ from ..core.layers import select_layers
 from ..core.level_groups import MOST_EVERY
 from ..core.presets import PRESETS
 from ..model_files.demo import DEMO_CONTENT, DEMO_STYLE
+from .blocks import HELD, MOST, parse_shape
 from .checkpoints import ModelFile, model_file
 from .masks import chosen_masks
 from .pictures import SUFFIXES, pictures_in
@@ -47,7 +48,7 @@ KNOBS = {
     "temperature": "higher picks fewer, better matching style patches and looks sharper",
 }
 # options whose value names something, so that an empty one is a slip, such as a variable that is not set
-NAMES = ("content", "style", "out", "checkpoint", "size", "layers", "device", "keep")
+NAMES = ("content", "style", "out", "checkpoint", "size", "layers", "device", "keep", "block")
 
 
 class Parser(argparse.ArgumentParser):
@@ -98,6 +99,13 @@ def parser() -> argparse.ArgumentParser:
     _add_inversion(found.add_argument_group("inversion"))
     _add_knobs(found.add_argument_group("fusion"))
     found.add_argument("--device", help="such as cpu or cuda (default: cuda where there is one)")
+    found.add_argument(
+        "--block",
+        metavar="16x50",
+        help="portraits x styles that are painted together, each inverted latent run once a step for all of them "
+        f"(default: 16x50 with more than {HELD} styles, else pair by pair with the styles' features held in memory)",
+    )
+    found.add_argument("--batch", type=int, help="pictures in one model call of a block (default: 4, on a GPU 16)")
     found.add_argument("--overwrite", action="store_true", help="make finished pictures again")
     found.add_argument("--quiet", action="store_true", help="no progress, only paths and what goes wrong")
     found.add_argument("--version", action="store_true", help="say which version this is")
@@ -160,7 +168,8 @@ def request(given: argparse.Namespace) -> Request:
     frame = model.frame if size is None else Frame(size, fixed=True)
     recipe = Recipe(settings, given.steps, given.layers, given.adain, inversion, given.every)
     masks = chosen_masks(given.keep, given.likeness)
-    order = Order(recipe, frame, model.identity, given.sheet, given.overwrite, given.quiet, masks)
+    block = None if given.block is None else parse_shape(given.block)
+    order = Order(recipe, frame, model.identity, given.sheet, given.overwrite, given.quiet, masks, block, given.batch)
     return Request(contents, styles, out, one_file, order, model, given.device)
 
 
@@ -193,6 +202,8 @@ def chosen_output(text: str) -> tuple[Path, bool]:
 def _check_numbers(given: argparse.Namespace) -> None:
     if not 1 <= given.steps <= 999:
         raise MagicStyleError(f"--steps is {given.steps}: choose a number from 1 to 999.")
+    if given.batch is not None and not 1 <= given.batch <= MOST:
+        raise MagicStyleError(f"--batch is {given.batch}: choose a number from 1 to {MOST}.")
     if not 0.0 <= given.adain <= 1.0:
         raise MagicStyleError(f"--adain is {given.adain}: choose a value from 0 to 1.")
     if not 1 <= given.every <= MOST_EVERY:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core.errors import MagicStyleError
+from .blocks import BlockShape
 from .masks import Mask, Masks
 from .pictures import SUFFIXES, picture_size
 from .png import inspect
@@ -39,6 +40,8 @@ class Order:
     overwrite: bool = False
     quiet: bool = False
     masks: Masks | None = None
+    block: BlockShape | None = None  # None: blocks of the usual shape where there are many styles
+    batch: int | None = None  # rows of a model call in a block; None: what suits the device
 
 
 class Picture(NamedTuple):

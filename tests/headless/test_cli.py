@@ -16,7 +16,7 @@ from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import INVERSIONS
 from magicstyle.core.presets import PRESETS
-from magicstyle.headless import cli, jobs, memory, options
+from magicstyle.headless import cli, easel, jobs, memory, options
 from magicstyle.headless import model as model_module
 from magicstyle.headless.png import read_record, write_png
 from magicstyle.headless.recipe import Recipe
@@ -44,13 +44,13 @@ def loads(monkeypatch, model):
 @pytest.fixture
 def inversions(monkeypatch):
     """The inversions that a run does, by their number of kept roles."""
-    seen, invert = [], jobs.invert
+    seen, invert = [], easel.invert
 
     def counting(*args, **kwargs):
         seen.append(kwargs["roles"])
         return invert(*args, **kwargs)
 
-    monkeypatch.setattr(jobs, "invert", counting)
+    monkeypatch.setattr(easel, "invert", counting)
     return seen
 
 
@@ -362,7 +362,8 @@ def test_an_unexpected_error_fails_its_pair_only(tmp_path, pictures, monkeypatch
 @pytest.mark.parametrize("where", ["invert", "stylize", "reconstruct"])
 def test_what_is_no_number_is_never_saved_as_a_picture(tmp_path, pictures, monkeypatch, capsys, where):
     pictures("a.png", "x.png")
-    right = getattr(jobs, where)
+    module = easel if where == "invert" else jobs
+    right = getattr(module, where)
 
     def broken(*args, **kwargs):
         found = right(*args, **kwargs)
@@ -370,7 +371,7 @@ def test_what_is_no_number_is_never_saved_as_a_picture(tmp_path, pictures, monke
             return found._replace(ends=found.ends.mapped(lambda end: end * float("inf")))
         return torch.full_like(found, float("nan"))
 
-    monkeypatch.setattr(jobs, where, broken)
+    monkeypatch.setattr(module, where, broken)
     assert quiet("a.png", "x.png", "-o", "out", "--sheet") == cli.SOME_FAILED
     assert not (tmp_path / "out").exists()
     assert "holds NaN or infinite values: set temperature" in capsys.readouterr().err
@@ -399,7 +400,7 @@ def test_an_interrupt_ends_the_run_with_its_own_code(pictures, monkeypatch, caps
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs, "invert", interrupted)
+    monkeypatch.setattr(easel, "invert", interrupted)
     assert quiet("a.png", "x.png") == cli.INTERRUPTED
     assert capsys.readouterr().err.splitlines()[-1] == "magicstyle: interrupted; a rerun continues"
 
@@ -445,6 +446,9 @@ UNUSABLE = {
     "a.png x.png --size 64x64x64": "--size is '64x64x64'",
     f"a.png x.png --size {LONG}": "--size is '9999",
     "a.png x.png --size 8192": "multiples of 8 from 64 to 2048",
+    "a.png x.png --block 16": "--block is '16': write portraits x styles",
+    "a.png x.png --block 0x5": "--block is '0x5'",
+    "a.png x.png --batch 0": "--batch is 0",
     "a.png x.png --steps 0": "--steps is 0",
     "a.png x.png --steps 1e3": "invalid int value",
     f"a.png x.png --steps {LONG}": "invalid int value",
@@ -643,7 +647,7 @@ def test_bars_count_the_steps(pictures, monkeypatch):
     pictures("a.png", "x.png")
     seen = []
 
-    class Bar(jobs.tqdm):
+    class Bar(easel.tqdm):
         def __init__(self, **kwargs):
             super().__init__(**{**kwargs, "disable": False})
 
@@ -652,7 +656,7 @@ def test_bars_count_the_steps(pictures, monkeypatch):
                 seen.append((self.desc.rstrip(": "), self.n, self.total))
             super().close()
 
-    monkeypatch.setattr(jobs, "tqdm", Bar)
+    monkeypatch.setattr(easel, "tqdm", Bar)
     assert stylize("a.png", "x.png") == cli.OK
     assert seen == [("invert style x.png", 2, 2), ("invert content a.png", 2, 2), ("paint a--x", 2, 2)]
 

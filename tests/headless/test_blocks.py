@@ -1,0 +1,105 @@
+"""Runs with many styles: blocks, what of them fails, how many rows they take and how much they hold."""
+
+import numpy as np
+import pytest
+from magicstyle.headless import block_jobs, cli, easel
+from magicstyle.headless import model as model_module
+from magicstyle.headless.block_jobs import blocks_of
+from magicstyle.headless.blocks import BlockShape
+from magicstyle.headless.plan import Job, Picture
+from PIL import Image
+
+FAST = ["--steps", "2", "--size", "64", "--quiet"]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path, monkeypatch, model):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(model_module, "load_model", lambda *args: model)
+
+
+def stylize(*arguments):
+    return cli.main(["stylize", *map(str, arguments), *FAST])
+
+
+def made(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def pixels(path):
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def test_blocks_paint_what_pairs_paint_and_a_rerun_finds_it(tmp_path, pictures, monkeypatch):
+    pictures("photos/a.png", "photos/b.png", "photos/c.png", "styles/x.png", "styles/y.png")
+    assert stylize("photos", "styles", "-o", "pairs", "--sheet") == cli.OK
+    assert stylize("photos", "styles", "-o", "blocks", "--sheet", "--block", "2x50", "--batch", "2") == cli.OK
+    assert made(tmp_path / "pairs") == made(tmp_path / "blocks") and len(made(tmp_path / "pairs")) == 12
+    for path in (tmp_path / "pairs").iterdir():  # half precision: of trajectories here, of features there
+        assert np.abs(pixels(path) - pixels(tmp_path / "blocks" / path.name)).max() <= 2
+    monkeypatch.setattr(model_module, "load_model", None)
+    assert stylize("photos", "styles", "-o", "blocks", "--sheet", "--block", "3x3") == cli.OK
+
+
+def test_more_styles_than_are_held_go_in_blocks(pictures, monkeypatch):
+    pictures("a.png", *(f"styles/{number}.png" for number in range(6)))
+    seen, paint = [], block_jobs.paint_block
+    monkeypatch.setattr(block_jobs, "HELD", 5)
+    monkeypatch.setattr(block_jobs, "paint_block", lambda *args: seen.append(len(args[2])) or paint(*args))
+    assert stylize("a.png", "styles", "-o", "out") == cli.OK
+    assert seen == [6]
+    assert stylize("a.png", *(f"styles/{number}.png" for number in range(5)), "-o", "few") == cli.OK
+    assert seen == [6]
+
+
+def test_a_picture_that_cannot_be_inverted_fails_alone(tmp_path, pictures, monkeypatch, capsys):
+    pictures("photos/a.png", "photos/b.png", "x.png", "y.png")
+    invert, calls = easel.invert, []
+
+    def failing_once(*args, **kwargs):
+        calls.append(1)
+        found = invert(*args, **kwargs)
+        return found._replace(ends=found.ends.mapped(lambda end: end * float("nan"))) if len(calls) == 2 else found
+
+    monkeypatch.setattr(easel, "invert", failing_once)
+    assert stylize("photos", "x.png", "y.png", "-o", "out", "--block", "9x9") == cli.SOME_FAILED
+    assert made(tmp_path / "out") == ["a--x.png", "b--x.png"]
+    assert "photos/a.png + y.png and 1 more failed" in capsys.readouterr().err
+
+
+def test_a_block_that_fails_leaves_the_others(tmp_path, pictures, monkeypatch, capsys):
+    pictures("photos/a.png", "photos/b.png", "x.png")
+    paint, errors = block_jobs.paint_block, [MemoryError()]
+
+    def failing_once(*args):
+        if errors:
+            raise errors.pop()
+        return paint(*args)
+
+    monkeypatch.setattr(block_jobs, "paint_block", failing_once)
+    assert stylize("photos", "x.png", "-o", "out", "--block", "1x1") == cli.SOME_FAILED
+    assert made(tmp_path / "out") == ["b--x.png"] and "not enough memory" in capsys.readouterr().err
+
+
+def test_rows_are_counted_and_said(tmp_path, pictures, capsys):
+    pictures("photos/a.png", "photos/b.png", "x.png", "y.png")
+    arguments = ["stylize", "photos", "x.png", "y.png", "-o", "out", "--block", "9x9", *FAST[:-1]]
+    assert cli.main(arguments) == cli.OK
+    rows = 4 * (2 + 1) + 2 * (4 + 4)  # inversions; at each step four pictures and four replays
+    assert f"{rows} rows through the model, {rows / 4:.1f} for each of 4 pictures" in capsys.readouterr().err
+
+
+def jobs(pairs):
+    inputs = {name: Picture(name, name, (64, 64), (64, 64)) for pair in pairs for name in pair}
+    return [Job(inputs[content], inputs[style], f"{content}{style}", "", "") for content, style in pairs]
+
+
+def test_blocks_hold_what_is_missing_and_no_more():
+    full = [(f"c{c}", f"s{s}") for c in range(5) for s in range(7)]
+    missing = [pair for pair in full if pair not in {("c0", "s0"), ("c3", "s1"), ("c3", "s6")}]
+    found = list(blocks_of(jobs(missing), BlockShape(2, 4)))
+    assert sorted(job.base for block in found for job in block.jobs) == sorted("".join(pair) for pair in missing)
+    for block in found:
+        assert len(block.contents) <= 2 and len(block.styles) <= 4
+        assert len(block.jobs) == len(block.contents) * len(block.styles)
+    assert len(list(blocks_of(jobs(full), BlockShape(2, 4)))) == 3 * 2
