@@ -86,9 +86,27 @@ def _advice(error: OSError) -> str:
 
 def load_bank(path: Path, content: ImageFeatures | None = None) -> FeatureBank:
     """Read a bank; `content` takes the place of the content in the file, which may have none."""
+    header, pictures, masks = _read_or_say(path)
+    if content is None:
+        if header.content is None:
+            name = one_line(path.name)
+            raise MagicStyleError(f"{name} holds styles alone: connect the features of a content picture to content.")
+        content = pictures[header.content]
+    entries = zip(header.styles, masks, strict=True)
+    return FeatureBank(content, tuple(_entry(style, pictures, own, content.header.batch) for style, own in entries))
+
+
+def load_styles(path: Path) -> list[ImageFeatures]:
+    """The styles of a bank's file, without a content beside them."""
+    header, pictures, _ = _read_or_say(path)
+    return [pictures[style.picture] for style in header.styles]
+
+
+def _read_or_say(path: Path) -> tuple[BankHeader, list[ImageFeatures], list[dict[str, Tensor]]]:
+    """All of a file, or one sentence about what is wrong with it."""
     name = one_line(path.name)
     try:
-        header, pictures, masks = _read(path)
+        return _read(path)
     except FileNotFoundError as error:
         raise MagicStyleError(f"{name} is gone: refresh the node and choose another bank.") from error
     except OSError as error:
@@ -96,12 +114,6 @@ def load_bank(path: Path, content: ImageFeatures | None = None) -> FeatureBank:
     except (BadHeaderError, SafetensorError) as error:
         reason = f"bad {error}" if isinstance(error, BadHeaderError) else one_line(error)
         raise MagicStyleError(f"{name} is damaged or no MagicStyle bank ({reason}): save the bank again.") from error
-    if content is None:
-        if header.content is None:
-            raise MagicStyleError(f"{name} holds styles alone: connect the features of a content picture to content.")
-        content = pictures[header.content]
-    entries = zip(header.styles, masks, strict=True)
-    return FeatureBank(content, tuple(_entry(style, pictures, own, content.header.batch) for style, own in entries))
 
 
 def _entry(style: StyleFacts, pictures: list[ImageFeatures], masks: Mapping[str, Tensor], batch: int) -> StyleEntry:

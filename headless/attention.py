@@ -26,6 +26,7 @@ from . import quiet_diffusers  # noqa: F401 (before diffusers)
 # isort: split
 from diffusers import UNet2DConditionModel
 
+HOST_NAME = "BaseModel"  # what ComfyUI calls the same model: features of either serve both
 # changes nothing
 PLAIN = Handlers(Call.plain)
 
@@ -107,7 +108,7 @@ class Hooks:
     """The self-attention layers of one UNet, and the handlers that answer for them now."""
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
-        self.architecture = DiffusersUnet(type(unet).__name__, unet)
+        self.architecture = DiffusersUnet(HOST_NAME, unet)
         self.handlers = PLAIN
         self.latent_grid: Grid = (0, 0)
         processors = dict(unet.attn_processors)

@@ -130,6 +130,7 @@ class BlockStudio(Studio):
             yield self._kept(job, latent, whole[job.content.path])
 
     def _kept(self, job: Job, latent: Tensor, content: Inversion) -> Job | Failure:
+        """Decode a latent 1 c h w and write its files."""
         try:
             return self.keep(job, self._easel.picture(latent, "the result"), content)
         except NoPlaceToWriteError:

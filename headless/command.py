@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -16,9 +17,10 @@ from ..core.errors import MagicStyleError
 from ..model_files.demo import DEMO_CONTENT, DEMO_STYLE
 from .cli import OK, SOME_FAILED, UNUSABLE, ending_at_once
 from .console import Console, one_line
-from .options import Request, parse, request
+from .options import Request, check_given, parse, request
 from .outcome import Failure, Outcome
 from .pictures import read_picture
+from .places import over_stores
 from .plan import Bad, Job, Plan, digest, plan
 
 
@@ -29,13 +31,23 @@ def command(arguments: Sequence[str]) -> int:
     try:
         given = parse(arguments)
         console.quiet = given.quiet
-        return _stylize(request(given), console)
+        check_given(given)
+        return _chosen(given)(given, console)
     except MagicStyleError as error:
         console.note(one_line(error))
     except OSError as error:
         name = "" if error.filename is None else f"{error.filename}: "
         console.note(one_line(f"{name}{error.strerror or error}."))
     return UNUSABLE
+
+
+def _chosen(given: argparse.Namespace) -> Callable[[argparse.Namespace, Console], int]:
+    """What does what the options ask for."""
+    if given.command == "stylize" and not over_stores(given):
+        return lambda given, console: _stylize(request(given), console)
+    with ending_at_once():
+        from .store_command import invert_styles, stylize_store
+    return stylize_store if given.command == "stylize" else invert_styles
 
 
 def _stylize(asked: Request, console: Console) -> int:

@@ -123,7 +123,7 @@ def _strips(
     rows: int,
     keep: Sequence[Tensor | None],
 ) -> list[Strip]:
-    """The longer side in columns, each beside all pictures of the shorter one."""
+    """The longer side in columns, each beside all pictures of the shorter one; `keep` is 1 h w of each content."""
     if len(styles) >= len(contents):
         single = _singly(contents)
         return [Strip(c, [_tile(model, one, c, recipe, keep) for one in single]) for c in joined(styles, rows)]
@@ -159,6 +159,7 @@ def _denoised_tile(model: HeadlessModel, tile: Tile, x: Tensor, level: float) ->
 
 
 def _tile(model: HeadlessModel, content: Shown, style: Shown, recipe: Recipe, keep: Sequence[Tensor | None]) -> Tile:
+    """One content beside several styles or one style beside several contents; `keep` is 1 h w of each content."""
     bank = FeatureBank(content.features, (StyleEntry(style.features),))
     masks = [mask for mask in (keep[place] for place in content.places if keep) if mask is not None]
     layers, mask = stored_layers(model.architecture, bank, recipe.layers), torch.cat(masks) if masks else None

@@ -65,7 +65,7 @@ class HeadlessModel:
         self._unet = unet.eval().to(self.device)
         self._autoencoder = autoencoder.eval().to(self.device)
         self._prompt = prompt.to(self.device, unet.dtype)
-        self._scale_factor = scale_factor
+        self.scale_factor = scale_factor  # of the model's latents, of ComfyUI's
         self._levels = noise_levels().to(self.device)
         self.rows = 0  # that the UNet has computed so far
 
@@ -93,12 +93,12 @@ class HeadlessModel:
     def encode(self, pictures: Tensor) -> Tensor:
         """Pictures b 3 h w in -1..1 -> latents of about unit variance."""
         posterior = self._autoencoder.encode(pictures.to(self.device)).latent_dist
-        return posterior.mode() * self._scale_factor
+        return posterior.mode() * self.scale_factor
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents -> pictures b 3 h w in -1..1."""
-        return self._autoencoder.decode(latents / self._scale_factor).sample.clamp(-1.0, 1.0)
+        return self._autoencoder.decode(latents / self.scale_factor).sample.clamp(-1.0, 1.0)
 
     def timesteps(self, sigma: Tensor) -> Tensor:
         """The training timestep nearest to each sigma: b -> b."""

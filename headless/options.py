@@ -28,6 +28,8 @@ magicstyle stylize me.jpg monet.jpg                  one portrait like one pictu
 magicstyle stylize photos/ monet.jpg klimt.png       every picture of a folder like each of two
 magicstyle stylize me.jpg monet.jpg --checkpoint sd15.safetensors
                                                      with a model that knows photographs
+magicstyle invert-styles styles/ --library library/  every style picture of a folder inverted once, for any portrait
+magicstyle stylize photos/ --library library/        every picture of a folder like each style of a library
 """
 EPILOG = """\
 The demo model knows drawn portraits like the shipped ones and makes a smear of photographs: for your own pictures
@@ -39,7 +41,7 @@ replaces those of the same pair with other settings; an input or a picture of ot
 
 Exit code: 0 all pictures made, 1 some failed, 2 nothing could be begun, 130 interrupted.
 """
-COMMANDS = ("stylize",)
+COMMANDS = ("stylize", "invert-styles")
 MOST_CONTENT = 0.1  # the portrait's weight at the full likeness of a whole picture
 KNOBS = {
     "style_weight": "how strongly the style's features weigh; 0 leaves the style out",
@@ -48,7 +50,20 @@ KNOBS = {
     "temperature": "higher picks fewer, better matching style patches and looks sharper",
 }
 # options whose value names something, so that an empty one is a slip, such as a variable that is not set
-NAMES = ("content", "style", "out", "checkpoint", "size", "layers", "device", "keep", "block")
+NAMES = (
+    "content",
+    "style",
+    "out",
+    "checkpoint",
+    "size",
+    "layers",
+    "device",
+    "keep",
+    "block",
+    "library",
+    "shard",
+    "ray",
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -98,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--layers", default="output.6-11", help="where features are fused (default: %(default)s)")
     _add_inversion(found.add_argument_group("inversion"))
     _add_knobs(found.add_argument_group("fusion"))
+    _add_stores(found.add_argument_group("many pictures (docs/scale.md)"))
     found.add_argument("--device", help="such as cpu or cuda (default: cuda where there is one)")
     found.add_argument(
         "--block",
@@ -152,25 +168,34 @@ def _of_likeness(likeness: float | None, keep: str | None) -> dict[str, Any]:
 
 def request(given: argparse.Namespace) -> Request:
     """The options checked, without loading anything but headers."""
+    contents, styles = chosen_pictures(given.content, given.style)
+    out, one_file = chosen_output(given.out)
+    model, recipe, frame = model_and_recipe(given)
+    masks = chosen_masks(given.keep, given.likeness)
+    block = None if given.block is None else parse_shape(given.block)
+    order = Order(recipe, frame, model.identity, given.sheet, given.overwrite, given.quiet, masks, block, given.batch)
+    return Request(contents, styles, out, one_file, order, model, given.device)
+
+
+def model_and_recipe(given: argparse.Namespace) -> tuple[ModelFile, Recipe, Frame]:
+    """What pictures are made with, and at which sizes."""
+    _check_numbers(given)
+    settings = FusionSettings(given.method, *(getattr(given, name) for name in KNOBS))
+    inversion = InversionSettings(given.inversion, given.corrections)
+    size = None if given.size is None else parse_size(given.size)
+    model = model_file(None if given.checkpoint is None else Path(given.checkpoint))
+    select_layers(given.layers, dict.fromkeys(model.layers, 0))
+    frame = model.frame if size is None else Frame(size, fixed=True)
+    return model, Recipe(settings, given.steps, given.layers, given.adain, inversion, given.every), frame
+
+
+def check_given(given: argparse.Namespace) -> None:
+    """Refuse empty values."""
     for name in NAMES:
         values = getattr(given, name)
         if "" in (values if isinstance(values, list) else [values]):
             shown = name.upper() if name in ("content", "style") else f"--{name}"
             raise MagicStyleError(f"{shown} is empty: leave it out or give a value (is a variable not set?).")
-    _check_numbers(given)
-    settings = FusionSettings(given.method, *(getattr(given, name) for name in KNOBS))
-    inversion = InversionSettings(given.inversion, given.corrections)
-    size = None if given.size is None else parse_size(given.size)
-    contents, styles = chosen_pictures(given.content, given.style)
-    out, one_file = chosen_output(given.out)
-    model = model_file(None if given.checkpoint is None else Path(given.checkpoint))
-    select_layers(given.layers, dict.fromkeys(model.layers, 0))
-    frame = model.frame if size is None else Frame(size, fixed=True)
-    recipe = Recipe(settings, given.steps, given.layers, given.adain, inversion, given.every)
-    masks = chosen_masks(given.keep, given.likeness)
-    block = None if given.block is None else parse_shape(given.block)
-    order = Order(recipe, frame, model.identity, given.sheet, given.overwrite, given.quiet, masks, block, given.batch)
-    return Request(contents, styles, out, one_file, order, model, given.device)
 
 
 def chosen_pictures(content: str | None, styles: Sequence[str]) -> tuple[list[Path], list[Path]]:
@@ -234,6 +259,18 @@ def _add_inversion(group: argparse._ArgumentGroup) -> None:
         help="keep the features of one noise level in so many, which serves its neighbours: 5 takes a fifth of the "
         "memory and at 50 steps changes hardly anything (default: %(default)s)",
     )
+
+
+def _add_stores(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--library",
+        metavar="PLACE",
+        help="a folder or an address (s3://, gs://) of inverted styles, which invert-styles makes; portraits and -o "
+        "may then be addresses, too, and STYLE names styles of the library (default: all)",
+    )
+    group.add_argument("--shard", metavar="I/N", help="make the I-th of N parts, for a job array")
+    group.add_argument("--ray", metavar="ADDRESS", help="paint on a Ray cluster, or auto: the one that runs here")
+    group.add_argument("--workers", type=int, help="on Ray (default: one for each GPU, without any for each core)")
 
 
 def _add_knobs(group: argparse._ArgumentGroup) -> None:

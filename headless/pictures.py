@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ..core.errors import MagicStyleError
 from .png import read_record
-from .sizes import Size
+from .sizes import Frame, Size, check_shape
 
 MAX_PIXELS = 100_000_000
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -42,15 +43,31 @@ def missing_hint(path: Path) -> str:
 def picture_size(path: Path) -> Size:
     """Width and height of a picture as it is seen, upright, read from its beginning alone."""
     with _opened(path) as image:
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-        return image.size[::-1] if turned else image.size
+        return _upright_size(image)
 
 
 def read_picture(path: Path, size: Size) -> Image.Image:
     """A picture as RGB, upright, cropped to the aspect of `size` and resized to it: in height towards the top."""
     with _opened(path) as image:
-        upright = _rgb(ImageOps.exif_transpose(image))
-        return ImageOps.fit(upright, size, Image.Resampling.LANCZOS, centering=TOWARDS_FACES)
+        return _fitted(image, size)
+
+
+def decode_picture(name: str, data: bytes, frame: Frame) -> Image.Image:
+    """A picture's bytes at its working size, as `read_picture` gives them."""
+    with _decoding(name, io.BytesIO(data), len(data)) as image:
+        shape = _upright_size(image)
+        check_shape(name, shape)
+        return _fitted(image, frame.around(shape))
+
+
+def _upright_size(image: Image.Image) -> Size:
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    return image.size[::-1] if turned else image.size
+
+
+def _fitted(image: Image.Image, size: Size) -> Image.Image:
+    upright = _rgb(ImageOps.exif_transpose(image))
+    return ImageOps.fit(upright, size, Image.Resampling.LANCZOS, centering=TOWARDS_FACES)
 
 
 def read_mask(path: Path, size: Size) -> Tensor:
@@ -65,24 +82,35 @@ def read_mask(path: Path, size: Size) -> Tensor:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """An open picture; whatever is wrong with it becomes one sentence."""
     try:
-        if path.stat().st_size == 0:
-            raise MagicStyleError(f"{path} is empty (0 bytes): save or fetch it again.")
+        size = path.stat().st_size
+    except OSError as error:
+        raise MagicStyleError(f"{path} cannot be read ({error.strerror}): allow it, or copy the file.") from None
+    with _decoding(str(path), path, size) as image:
+        yield image
+
+
+@contextmanager
+def _decoding(name: str, source: Path | io.BytesIO, size: int) -> Iterator[Image.Image]:
+    """An open picture of a name, from its file or its bytes."""
+    try:
+        if size == 0:
+            raise MagicStyleError(f"{name} is empty (0 bytes): save or fetch it again.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is refused is refused below, in words and with limits of our own
-            with Image.open(path) as image:
-                _check_pixels(path, image.size)
+            with Image.open(source) as image:
+                _check_pixels(name, image.size)
                 yield image
     except MagicStyleError:
         raise
     except Image.DecompressionBombError:
-        raise _too_large(path, "far more") from None
+        raise _too_large(name, "far more") from None
     except UnidentifiedImageError:
-        raise MagicStyleError(f"{path} is not a picture that can be read: save it as PNG or JPEG.") from None
+        raise MagicStyleError(f"{name} is not a picture that can be read: save it as PNG or JPEG.") from None
     except PermissionError as error:
-        raise MagicStyleError(f"{path} cannot be read ({error.strerror}): allow it, or copy the file.") from None
+        raise MagicStyleError(f"{name} cannot be read ({error.strerror}): allow it, or copy the file.") from None
     except Exception as error:  # decoders raise whatever they meet in damaged files
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise MagicStyleError(f"{path} is damaged ({reason}): save it again as PNG or JPEG.") from None
+        raise MagicStyleError(f"{name} is damaged ({reason}): save it again as PNG or JPEG.") from None
 
 
 def _folder(path: Path) -> list[Path]:
@@ -110,14 +138,14 @@ def to_images(pictures: Tensor) -> list[Image.Image]:
     return [Image.fromarray(picture) for picture in pixels.cpu().contiguous().numpy()]
 
 
-def _check_pixels(path: Path, size: Size) -> None:
+def _check_pixels(name: str, size: Size) -> None:
     width, height = size
     if width * height > MAX_PIXELS:
-        raise _too_large(path, f"{width}x{height}, more")
+        raise _too_large(name, f"{width}x{height}, more")
 
 
-def _too_large(path: Path, amount: str) -> MagicStyleError:
-    return MagicStyleError(f"{path} is {amount} than {MAX_PIXELS // 10**6} million pixels: make it smaller first.")
+def _too_large(name: str, amount: str) -> MagicStyleError:
+    return MagicStyleError(f"{name} is {amount} than {MAX_PIXELS // 10**6} million pixels: make it smaller first.")
 
 
 def _rgb(image: Image.Image, ground: str = "white") -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -27,9 +28,20 @@ class Found(NamedTuple):
 
 def write_png(path: Path, image: Image.Image, record: str) -> None:
     """Write all of a PNG or nothing; `record` says how it was made."""
+    write_whole(path, lambda file: _save(file, image, record))
+
+
+def png_bytes(image: Image.Image, record: str) -> bytes:
+    """The bytes of what `write_png` writes."""
+    file = io.BytesIO()
+    _save(file, image, record)
+    return file.getvalue()
+
+
+def _save(file: BinaryIO, image: Image.Image, record: str) -> None:
     texts = PngInfo()
     texts.add_text(RECORD, record)
-    write_whole(path, lambda file: image.save(file, format="PNG", pnginfo=texts))
+    image.save(file, format="PNG", pnginfo=texts)
 
 
 def inspect(path: Path) -> Found:

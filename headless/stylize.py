@@ -72,6 +72,8 @@ def invert(
     recorder: Recorder | TrajectoryRecorder = TrajectoryRecorder(groups.count, dtype, groups.kept)
     if storage == "features":
         recorder = Recorder(FeatureWriter(tuple(grids), groups.count, roles, dtype), groups.kept)
+    if isinstance(recorder, TrajectoryRecorder):
+        recorder.inputs = {"c_crossattn": model.prompt.expand(latent.shape[0], -1, -1).cpu()}
     with model.hooks.answered_by(recorder.handlers):
         found = invert_latent(
             model.denoised, latent, sigmas, recipe.inversion, callback=callback, record=recorder.recording

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "attention_patches/host": RUNTIME | HOST,
     "model_files": RUNTIME,
     "nodes": RUNTIME | HOST | {"tqdm", "PIL"},
-    "headless": RUNTIME | {"diffusers", "transformers", "torchvision", "PIL", "tqdm"},
+    "headless": RUNTIME | {"diffusers", "transformers", "torchvision", "PIL", "tqdm", "fsspec", "ray"},
 }
 SOURCES = sorted(path for layer in LAYERS for path in (PACK / layer).rglob("*.py"))
 

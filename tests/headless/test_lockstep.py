@@ -116,3 +116,12 @@ def test_only_trajectories_of_one_kind_are_joined(model):
     assert [column.places for column in joined([one, other, narrow, renamed, one, one], 2)] == [
         (0, 4), (1,), (2,), (3,), (5,)
     ]  # fmt: skip
+
+
+def test_a_group_of_levels_is_replayed_once_and_held(model):
+    recipe = Recipe(steps=4, every=2)
+    contents, styles = inverted(model, recipe, [(64, 64)] * 2, 12), inverted(model, recipe, [(64, 64)] * 4, 13)
+    before = model.rows
+    block = paint_block(model, [c.features for c in contents], [s.features for s in styles], recipe, 2)
+    assert model.rows - before == 4 * 8 + 2 * (2 + 4)
+    assert_close(block[1, 3], stylize(model, contents[1], styles[3], recipe), atol=1e-4, rtol=1e-4)

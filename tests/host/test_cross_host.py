@@ -7,9 +7,13 @@ from comfy_extras.nodes_custom_sampler import SamplerCustom
 from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FUSIONS, FusionSettings
+from magicstyle.headless.library import Library
 from magicstyle.headless.model import load_demo_model
+from magicstyle.headless.names import StyleName
+from magicstyle.headless.store import FolderStore
 from magicstyle.headless.stylize import Recipe, invert, paint, reconstruct, stylize
 from magicstyle.nodes import demo_model as node_module
+from magicstyle.nodes import files
 from magicstyle.nodes.bank import FeatureBankNode
 from magicstyle.nodes.demo_model import DemoModel
 from magicstyle.nodes.initial_latent import InitialLatent
@@ -141,6 +145,22 @@ def test_both_copy_the_contents_resnet(demo, headless, pictures, in_comfyui, in_
     apart = difference(ours, with_it)
     assert apart < TOLERANCE
     assert difference(without, with_it) > 10 * apart  # on this model the copied ResNet changes little, but it does
+
+
+def test_comfyui_opens_a_style_of_the_command_lines_library(
+    demo, headless, pictures, in_comfyui, in_headless, tmp_path, monkeypatch
+):
+    recipe, style = Recipe(steps=STEPS, layers="all"), StyleName("style.png", "0" * 12)
+    tensor = pictures[1].movedim(-1, 1) * 2 - 1
+    found = invert(headless, headless.encode(tensor), recipe, storage="latents").features
+    Library(FolderStore(tmp_path), "key").put(style, found, headless.scale_factor)
+    monkeypatch.setattr(files, "path_of", lambda name: tmp_path / "key" / style.file)
+    bank, noise, _ = files.LoadFeatureBank.execute("style", content=in_comfyui[0][1]).args
+    scale = demo[0].get_model_object("latent_format").scale_factor
+    assert difference(noise["samples"] * scale, in_headless[1].noise) < TOLERANCE
+    start = InitialLatent.execute(in_comfyui[0][0], noise, "adain", 1.0).args[0]
+    theirs = painted(demo, bank, (start, None, in_comfyui[0][2]), "ffa")
+    assert difference(stylize(headless, *in_headless, Recipe(steps=STEPS)), theirs) < 2 * TOLERANCE
 
 
 def test_copies_of_a_style_weigh_the_same_in_both(demo, headless, in_comfyui, in_headless):

@@ -1,0 +1,61 @@
+"""What a run over a store is to make: everything that a worker on any machine must know, as plain values."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from .blocks import BlockShape
+from .names import digest_of
+from .recipe import Recipe
+from .sizes import Frame
+
+# of a recipe, what an inverted style does not depend on
+AFTER_INVERSION = ("settings", "layers", "adain")
+
+
+@dataclass(frozen=True)
+class Commission:
+    """Portraits, a library of inverted styles, and where what they become goes."""
+
+    portraits: str
+    library: str
+    out: str
+    recipe: Recipe
+    frame: Frame
+    identity: str  # of the model file
+    checkpoint: str | None = None
+    device: str | None = None
+    block: BlockShape = BlockShape()
+    batch: int | None = None
+    overwrite: bool = False
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Every setting that changes a picture."""
+        return {"checkpoint": self.identity, "frame": list(self.frame), **self.recipe.facts}
+
+    @property
+    def key(self) -> str:
+        """The folder of what is made with these settings: other settings, other folder."""
+        return digest_of(self.facts)
+
+    @property
+    def style_facts(self) -> dict[str, Any]:
+        """Every setting that changes an inverted style."""
+        return {name: value for name, value in self.facts.items() if name not in AFTER_INVERSION}
+
+    @property
+    def library_key(self) -> str:
+        """The folder of the styles inverted with these settings."""
+        return digest_of(self.style_facts)
+
+    @property
+    def manifests(self) -> str:
+        """The folder of what says which units are finished."""
+        return f"manifests/{self.key}"
+
+    def record(self, portrait: str, style: str) -> str:
+        """How a picture was made, as the text that its file carries: of which two pictures, by their digests."""
+        return json.dumps({"content": portrait, "style": style, **self.facts}, sort_keys=True)

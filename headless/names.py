@@ -1,0 +1,59 @@
+"""Names in a store follow from relative paths and settings alone, so that nothing that is added renames a thing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, NamedTuple
+
+LONGEST = 240  # bytes of a part of a name, so that it fits any file system with what is added
+DIGEST = 12  # letters
+BANK = ".safetensors"
+
+
+class StyleName(NamedTuple):
+    """An inverted style of a library: the style picture's own name, and the digest of its bytes."""
+
+    name: str
+    digest: str
+
+    @property
+    def file(self) -> str:
+        """The bank file's name below the library's folder."""
+        return f"{fitting(self.name)}.{self.digest}{BANK}"
+
+    @classmethod
+    def of(cls, file: str) -> StyleName | None:
+        """The style of a bank file; None where the file is another's."""
+        name, dot, digest = file.removesuffix(BANK).rpartition(".")
+        fits = file.endswith(BANK) and dot and len(digest) == DIGEST and set(digest) <= set("0123456789abcdef")
+        return cls(name, digest) if fits else None
+
+
+def output_name(key: str, portrait: str, style: str) -> str:
+    """Where the picture of a portrait and a style belongs: KEY/PORTRAIT/STYLE.png."""
+    return f"{key}/{fitting(portrait)}/{fitting(style)}.png"
+
+
+def fitting(name: str) -> str:
+    """A name whose parts any file system takes: a part that is too long keeps its beginning and gets a digest."""
+    return "/".join(part if len(_bytes(part)) <= LONGEST else _cut(part) for part in name.split("/"))
+
+
+def digest_of(facts: Any) -> str:
+    """A short name for plain values."""
+    return digest(json.dumps(facts, sort_keys=True).encode())
+
+
+def digest(data: bytes) -> str:
+    """A short name for bytes."""
+    return hashlib.sha256(data).hexdigest()[:DIGEST]
+
+
+def _cut(part: str) -> str:
+    kept = _bytes(part)[: LONGEST - DIGEST - 1].decode("utf-8", "ignore")
+    return f"{kept}-{digest(_bytes(part))}"
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
