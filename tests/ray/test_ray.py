@@ -1,0 +1,198 @@
+"""Portraits times styles on two real raylets: the bytes of one process, whatever is killed in the middle."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from magicstyle.tests.headless.conftest import drawn
+
+if importlib.util.find_spec("ray") is None or importlib.util.find_spec("s3fs") is None:
+    pytest.skip("Ray and S3: pip install -r requirements-ray.txt", allow_module_level=True)
+
+from magicstyle.tests.ray.cluster import Cluster
+
+pytestmark = pytest.mark.ray
+PORTRAITS, STYLES, BLOCK = 24, 12, "6x4"
+UNITS = PORTRAITS * STYLES // 24
+OPTIONS = ["--size", "64", "--steps", "1", "--block", BLOCK]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A folder with portraits, one poisoned picture, and a library of styles."""
+    folder = tmp_path_factory.mktemp("inputs")
+    for name, count, first in (("photos", PORTRAITS, 0), ("styles", STYLES, 100)):
+        (folder / name).mkdir()
+        for number in range(count):
+            drawn(first + number).resize((96, 96)).save(folder / name / f"{number:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    running = Cluster()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def expected(inputs, cluster):
+    """What one process makes."""
+    arguments = ["invert-styles", inputs / "styles", "--library", inputs / "library", *OPTIONS]
+    assert ended(cluster.magicstyle(*arguments))[0] == 0
+    arguments = ["stylize", inputs / "photos", "--library", inputs / "library", "-o", inputs / "expected", *OPTIONS]
+    assert ended(cluster.magicstyle(*arguments))[0] == 0
+    found = pictures(inputs / "expected")
+    assert len(found) == PORTRAITS * STYLES
+    return found
+
+
+def ended(process):
+    told, _ = process.communicate(timeout=500)
+    return process.returncode, told
+
+
+def pictures(folder):
+    files = (path for path in Path(folder).glob("*/*/*.png") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def manifests(folder):
+    return list(Path(folder).glob("manifests/*/*.json"))
+
+
+def on_ray(cluster, inputs, out, photos=None, **environment):
+    places = ["stylize", photos or inputs / "photos", "--library", inputs / "library", "-o", out]
+    return cluster.magicstyle(*places, *OPTIONS, "--ray", cluster.address, **environment)
+
+
+def wait_for(condition, process, seconds=240):
+    for _ in range(seconds * 10):
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()[0][-3000:]
+        time.sleep(0.1)
+    raise TimeoutError
+
+
+def assert_whole(out, expected):
+    found = pictures(out)
+    assert found.keys() == expected.keys()
+    assert all(found[name] == data for name, data in expected.items())
+    assert not list(Path(out).rglob("*.part")) and len(manifests(out)) == UNITS
+
+
+def test_two_nodes_make_the_bytes_of_one_process_and_a_poisoned_picture_fails_alone(
+    cluster, inputs, expected, tmp_path
+):
+    shutil.copytree(inputs / "photos", tmp_path / "photos")
+    code, told = ended(on_ray(cluster, inputs, tmp_path / "out"))
+    assert code == 0 and f"{PORTRAITS * STYLES} made, 0 finished earlier" in told, told[-3000:]
+    assert "rows through the model for each" in told and "a minute" in told
+    assert_whole(tmp_path / "out", expected)
+    (tmp_path / "photos" / "poison.png").write_bytes(b"no picture")
+    code, told = ended(on_ray(cluster, inputs, tmp_path / "out", tmp_path / "photos"))
+    assert code == 1 and "poison.png failed: poison.png is not a picture" in told, told[-3000:]
+    assert pictures(tmp_path / "out") == expected
+
+
+def test_a_worker_that_is_killed_loses_and_doubles_nothing(cluster, inputs, expected, tmp_path):
+    running = on_ray(cluster, inputs, tmp_path / "out")
+    wait_for(lambda: manifests(tmp_path / "out") and cluster.workers(), running)
+    victim = cluster.workers()[0]
+    victim.kill()
+    code, told = ended(running)
+    assert code == 0 and f"{PORTRAITS * STYLES} made" in told, told[-3000:]
+    assert_whole(tmp_path / "out", expected)
+
+
+def test_a_driver_that_is_killed_is_started_again_and_makes_the_rest(cluster, inputs, expected, tmp_path):
+    running = on_ray(cluster, inputs, tmp_path / "out")
+    wait_for(lambda: len(manifests(tmp_path / "out")) >= 2, running)
+    running.kill()
+    running.wait()
+    wait_for_end_of(cluster)
+    left = len(manifests(tmp_path / "out"))
+    code, told = ended(on_ray(cluster, inputs, tmp_path / "out"))
+    assert code == 0 and f"{24 * (UNITS - left)} made, {24 * left} finished earlier" in told, told[-3000:]
+    assert_whole(tmp_path / "out", expected)
+
+
+def wait_for_end_of(cluster):
+    """Ray ends the workers of a driver that is gone."""
+    for _ in range(300):
+        if not cluster.workers():
+            return
+        time.sleep(0.1)
+
+
+def test_an_object_store_holds_inputs_library_and_outputs(cluster, inputs, expected):
+    """S3 as moto's server speaks it."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        access = {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "a",
+            "AWS_SECRET_ACCESS_KEY": "b",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        run_on_s3(cluster, inputs, expected, access)
+    finally:
+        server.stop()
+
+
+def run_on_s3(cluster, inputs, expected, access):
+    import s3fs
+
+    bucket = s3fs.S3FileSystem(key="a", secret="b", endpoint_url=access["AWS_ENDPOINT_URL"])
+    bucket.mkdir("studio")
+    bucket.put(str(inputs / "photos"), "studio/photos", recursive=True)
+    bucket.put(str(inputs / "library"), "studio/library", recursive=True)
+    places = ["stylize", "s3://studio/photos", "--library", "s3://studio/library", "-o", "s3://studio/out"]
+    for part in ("1/2", "2/2"):  # Ray's workers have the environment of their raylets, so shards do this part
+        code, told = ended(cluster.magicstyle(*places, *OPTIONS, "--shard", part, **access))
+        assert code == 0, told[-3000:]
+    bucket.invalidate_cache()
+    found = {path.removeprefix("studio/out/"): bucket.cat_file(path) for path in bucket.find("studio/out")}
+    made = {name: data for name, data in found.items() if name.endswith(".png")}
+    assert made.keys() == expected.keys()
+    code, told = ended(cluster.magicstyle(*places, *OPTIONS, **access))
+    assert code == 0 and f"0 made, {PORTRAITS * STYLES} finished earlier" in told, told[-3000:]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="may not mount")
+def test_a_disk_that_fills_up_stops_the_run_and_a_rerun_makes_the_rest(cluster, inputs, expected, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={sum(map(len, expected.values())) // 2}", "tmpfs", disk]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("may not mount")
+    try:
+        code, told = ended(on_ray(cluster, inputs, disk / "out"))
+        assert code == 1 and "No space left on device" in told, told[-3000:]
+        made = pictures(disk / "out")
+        assert 0 < len(made) < len(expected) and all(expected[name] == data for name, data in made.items())
+        subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)
+        code, told = ended(on_ray(cluster, inputs, disk / "out"))
+        assert code == 0, told[-3000:]
+        assert_whole(disk / "out", expected)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_node_that_is_lost_loses_and_doubles_nothing(cluster, inputs, expected, tmp_path):
+    """The last test of this cluster, which has one node afterwards."""
+    running = on_ray(cluster, inputs, tmp_path / "out")
+    wait_for(lambda: manifests(tmp_path / "out") and cluster.workers(), running)
+    cluster.raylets()[1].kill()
+    code, told = ended(running)
+    assert code == 0 and f"{PORTRAITS * STYLES} made" in told, told[-3000:]
+    assert_whole(tmp_path / "out", expected)
