@@ -379,6 +379,15 @@ def test_a_file_that_is_something_else_is_refused(path, name):
         load_bank(path)
 
 
+def test_a_header_is_read_up_to_its_greatest_length_and_not_beyond(path):
+    path.parent.mkdir()
+    for length, refused in ((bank_file.MOST_HEADER, False), (bank_file.MOST_HEADER + 1, True)):
+        path.write_bytes(struct.pack("<Q", length) + b"{}")
+        with pytest.raises(MagicStyleError) as caught:
+            load_bank(path)
+        assert ("bad length of the header" in str(caught.value)) is refused
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
 def test_a_truncated_file_is_refused(path, share):
     save_bank(bank(), path)

@@ -253,3 +253,9 @@ def test_style_aligned_shares_statistics_and_keys_out_by_weight():
 def test_bad_knobs_are_refused_in_one_sentence(knobs, message):
     with pytest.raises(MagicStyleError, match=message):
         FusionSettings(**knobs)
+
+
+def test_a_scene_that_says_nothing_more_is_the_first_moment_of_a_run_and_a_style_of_weight_one_everywhere():
+    scene, style = Scene(LIVE, CONTENT, ()), StyleFeatures(STYLE)
+    assert scene.moment == (0.0, 1.0) and scene.keep is None and scene.yielding is scene
+    assert style == (STYLE, 1.0, None, None, None)
