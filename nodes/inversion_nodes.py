@@ -8,6 +8,7 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from ..core.inversion_methods import INVERSIONS, MOST_CORRECTIONS
+from ..core.level_groups import MOST_EVERY
 from ..core.placement import PLACES, PRECISIONS
 from .inversion_order import KEEP, InversionOrder
 from .inversion_run import invert
@@ -59,7 +60,8 @@ def _inputs(picture: str) -> list[Any]:
             default=InversionOrder.storage,
             tooltip="features keeps queries, keys and values in memory: fastest. latents keeps only the inverted "
             "latents, a thousandth of the memory, and makes the features anew at each step: about three times slower. "
-            "auto takes features while they fit, and latents for transformers.",
+            "auto takes features while they fit, of fewer noise levels where those of all do not, and latents for "
+            "transformers.",
         ),
         io.Sigmas.Input(
             "sigmas",
@@ -112,6 +114,15 @@ def _inputs(picture: str) -> list[Any]:
             optional=True,
             tooltip="Sample the noise back at once, without fusion, and say in the report how much of the "
             "picture returned. Takes as long as a sampling run.",
+        ),
+        io.Int.Input(
+            "every",
+            default=InversionOrder.every,
+            min=1,
+            max=MOST_EVERY,
+            optional=True,
+            tooltip="Keep one noise level in so many, which serves its neighbours: 5 takes a fifth of the memory, and "
+            "of the replays of latents, and at 50 steps hardly changes the picture. storage auto may take more.",
         ),
     ]
 

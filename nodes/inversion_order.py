@@ -42,6 +42,7 @@ class InversionOrder:
     method: str = InversionSettings.method
     corrections: int = InversionSettings.corrections
     measure: bool = False
+    every: int = 1
 
     @property
     def settings(self) -> InversionSettings:

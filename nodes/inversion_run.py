@@ -33,14 +33,12 @@ from ..core.noise_pair import NoisePair
 from ..core.placement import Allocate, OnDisk, in_memory, narrowed, page_locked, settle_place
 from ..core.regions import Grid
 from ..core.stored_features import FeatureWriter, feature_bytes
+from .inversion_budget import Budget, Need, settle_budget
 from .inversion_order import InversionOrder, at_guidance_one, check_conditioning, checked_latent
 from .inversion_sampler import InversionSampler, InvertedNoise
 from .latent_pair import Latent, noise_latent
-from .report import Walk, inversion_report, readable_bytes
+from .report import Walk, inversion_report
 from .samplers import host_sampler
-
-# what a conditioning may carry beside its text
-UNREPEATABLE = {"control": "a ControlNet", "hooks": "hooks"}
 
 
 class Inversion(NamedTuple):
@@ -51,14 +49,6 @@ class Inversion(NamedTuple):
     sigmas: Tensor
     report: str
     start: InvertedNoise
-
-
-class Budget(NamedTuple):
-    """What an inversion will keep, decided before it runs."""
-
-    storage: str  # features or latents
-    estimate: int  # bytes of the features, whether they are kept or not
-    reason: str
 
 
 class Plan(NamedTuple):
@@ -105,24 +95,26 @@ def plan_inversion(order: InversionOrder) -> Plan:
     grids = _grids(model, order.layers, samples)
     architecture = find(model)
     resnet = _resnet(architecture, grids, order.layers) if "x" in order.roles else {}
-    amount = len(levels), samples.shape[0], order.roles, order.dtype
-    estimate = feature_bytes(grids, architecture.widths, *amount, resnet)
+    level = feature_bytes(grids, architecture.widths, 1, samples.shape[0], order.roles, order.dtype, resnet)
+    need = Need(len(levels), level, samples.numel() * latent_precision(order.dtype).itemsize)
     flow = architecture.parametrization is Parametrization.FLOW
-    budget = _budget(order.storage, order.place, estimate, order.conditioning, flow)
+    budget = settle_budget(order, need, free_memory(), flow=flow)
     plain, removed = plain_model(model)
     prompt, left = at_guidance_one(model, order.conditioning)
     depth = architecture.depth(prompt[0][0].shape[1])
     heads = {layer: facts.heads for layer, facts in architecture.layers.items() if layer in grids}
-    header = FeatureHeader(architecture.id, settings.method, levels, tuple(samples.shape), grids, heads, depth)
+    shape, every = tuple(samples.shape), budget.every
+    header = FeatureHeader(architecture.id, settings.method, levels, shape, grids, heads, depth, every=every)
     return Plan(order, samples, prompt, sigmas, header, budget, plain, [*removed, *left])
 
 
 def _recorder(plan: Plan) -> Recorder | TrajectoryRecorder:
-    order, header = plan.order, plan.header
+    order, header, groups = plan.order, plan.header, plan.header.groups
     if plan.budget.storage == "latents":
-        return TrajectoryRecorder(len(header.sigmas), latent_precision(order.dtype))
+        return TrajectoryRecorder(groups.count, latent_precision(order.dtype), groups.kept)
     allocate = allocator(order.place, order.model, plan.budget.estimate)
-    return Recorder(FeatureWriter(header.layers, len(header.sigmas), order.roles, order.dtype, allocate))
+    writer = FeatureWriter(header.layers, groups.count, order.roles, order.dtype, allocate)
+    return Recorder(writer, groups.kept)
 
 
 def _walk_up(plan: Plan, recorder: Recorder | TrajectoryRecorder) -> Walked:
@@ -218,25 +210,6 @@ def allocator(place: str, model: Model, estimate: int) -> Allocate:
 def free_memory() -> int:
     """Bytes of main memory that the host reports as free."""
     return comfy.model_management.get_free_memory(torch.device("cpu"))
-
-
-def _budget(storage: str, place: str, estimate: int, conditioning: list[Any], flow: bool) -> Budget:
-    """`features` while they fit half of the free memory, since two pictures come; else `latents`.
-
-    And for transformers: a large one's features of a single step are several GB.
-    """
-    carried = [name for key, name in UNREPEATABLE.items() if key in conditioning[0][1]]
-    if storage == "latents" and carried:
-        raise MagicStyleError(
-            f"conditioning carries {' and '.join(carried)}, which a replay of latents cannot repeat: "
-            "choose storage features, or invert with a plain prompt."
-        )
-    free = free_memory()
-    sizes = f"features were estimated at {readable_bytes(estimate)}, {readable_bytes(free)} of memory were free"
-    if storage == "auto":
-        fits = not flow and (place == "disk" or estimate <= free / 2)
-        storage = "features" if carried or fits else "latents"
-    return Budget(storage, estimate, f"storage {storage}: {sizes}")
 
 
 def _walk(

@@ -10,6 +10,7 @@ from ..core.bank import FeatureBank, StyleEntry
 from ..core.features import FeatureHeader, ImageFeatures
 from ..core.inversion_methods import INVERSIONS, Inverted, RoundTrip
 from ..core.layers import legal_range
+from ..core.level_groups import ordinal
 
 APART = 0.2
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -84,7 +85,7 @@ def describe(features: ImageFeatures) -> str:
     header = features.header
     return (
         f"{_pictures(header)}, layers {legal_range(header.layers)} on token grids {_grids(header)}, "
-        f"{len(header.sigmas)} steps of {features.kept}: {readable_bytes(features.nbytes)} {features.place}"
+        f"{_steps(header)} of {features.kept}: {readable_bytes(features.nbytes)} {features.place}"
     )
 
 
@@ -93,6 +94,11 @@ def _describe_style(style: StyleEntry) -> str:
     extras += ["in a region"] if style.region is not None else []
     extras += ["drawn from a masked part"] if style.style_mask is not None else []
     return f"{describe(style.features)} ({', '.join(extras)})"
+
+
+def _steps(header: FeatureHeader) -> str:
+    steps, kept = len(header.sigmas), header.groups.count
+    return f"{steps} steps" if header.every == 1 else f"{kept} of {steps} steps, every {ordinal(header.every)},"
 
 
 def _pictures(header: FeatureHeader) -> str:

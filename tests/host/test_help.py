@@ -109,7 +109,7 @@ def test_every_node_has_search_words_in_every_language(nodes, language):
         )
 
 
-INVERSION = {"storage", "precision", "place", "keep", "corrections", "measure"}
+INVERSION = {"storage", "precision", "place", "keep", "corrections", "measure", "every"}
 FOLDED = {
     "MagicStyleInvertContent": INVERSION,
     "MagicStyleInvertStyle": INVERSION,

@@ -10,6 +10,7 @@ import psutil
 import pytest
 import torch
 from magicstyle.attention_patches.architectures import find
+from magicstyle.attention_patches.entry import Entry
 from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.stored_features import StoredFeatures
@@ -299,7 +300,79 @@ def test_auto_takes_features_while_they_fit_and_says_why(tiny_model, monkeypatch
     monkeypatch.setattr(inversion_run, "free_memory", lambda: 100_000)
     result = inversion(tiny_model, picture(), "auto")
     assert isinstance(result.features, Trajectory)
-    assert "storage latents: features were estimated at 675.0 KiB, 97.7 KiB of memory were free" in result.report
+    sizes = "features of every level were estimated at 675.0 KiB, 97.7 KiB of memory were free"
+    assert "storage latents of every 3rd level, the finest that fits half of the free memory" in result.report
+    assert sizes in result.report
+
+
+@pytest.mark.parametrize(
+    "free, every, chosen, said",
+    [
+        (1350, 1, ("features", 1), "storage features of every level: "),
+        (1349, 1, ("features", 2), "storage features of every 2nd level, the finest"),
+        (809, 1, ("features", 3), "storage features of every 3rd level, the finest"),
+        (539, 1, ("features", 5), "storage features of every 5th level, the finest"),
+        (269, 1, ("latents", 3), "storage latents of every 3rd level, the finest"),
+        (4, 1, ("latents", 5), "storage latents of every 5th level, the finest"),
+        (1349, 3, ("features", 3), "storage features of every 3rd level: features of every 3rd level were estimated"),
+        (269, 4, ("latents", 4), "storage latents of every 4th level, the finest"),
+    ],
+)
+def test_auto_takes_the_finest_that_fits_half_of_the_free_memory(tiny_model, monkeypatch, free, every, chosen, said):
+    """Five levels of 135 KiB each; their latents take 1.5 KiB each."""
+    monkeypatch.setattr(inversion_run, "free_memory", lambda: free * 1024)
+    result = inversion(tiny_model, picture(), "auto", precision="fp32", every=every)
+    assert (result.features.representation, result.features.header.every) == chosen
+    assert said in result.report
+
+
+def test_a_controlled_inversion_takes_features_of_fewer_levels_before_none_fits(tiny_model, monkeypatch):
+    controlled = [[tiny_conditioning()[0][0], {"control": Control(), "control_apply_to_uncond": False}]]
+    monkeypatch.setattr(inversion_run, "free_memory", lambda: 1)
+    found = inversion(tiny_model, picture(), "auto", conditioning=controlled).features
+    assert isinstance(found, StoredFeatures) and found.header.every == 5
+
+
+@pytest.mark.parametrize("sampler, share", [("euler", 1), ("heun", 2), ("dpm_2", 2)])
+def test_latents_of_every_second_level_are_replayed_when_their_group_begins(tiny_model, sampler, share):
+    """Also by samplers that visit a level twice or levels in between; the picture is that of stored features."""
+    content, features = scene(tiny_model, "features", every=2)
+    _, latents = scene(tiny_model, "latents", every=2)
+    seen = []
+
+    def count(executor, *args, **kwargs):
+        seen.append(Entry.of(args[5]).replaying)
+        return executor(*args, **kwargs)
+
+    results = []
+    for bank in (features, latents):
+        seen.clear()
+        model = patch(tiny_model, bank)
+        model.add_wrapper_with_key("apply_model", "spy", count)
+        results.append(sample(model, content, sampler=sampler))
+    assert difference(results[1], results[0]) <= 1e-4
+    assert seen.count(True) == 2 * content.features.header.groups.count == 6
+    assert seen.count(False) >= share * 5 - 1
+
+
+def test_other_weights_are_recorded_once_a_group(tiny_model):
+    """A LoRA that comes after the inversion: latents become features of the inversion's model first."""
+    content, features = scene(tiny_model, "features", every=3)
+    _, latents = scene(tiny_model, "latents", every=3)
+    changed = with_lora(tiny_model)
+    results = [sample(patch(changed, bank), content) for bank in (features, latents)]
+    assert difference(results[1], results[0]) <= 1e-4
+
+
+def test_every_that_makes_no_groups_is_refused(tiny_model):
+    with pytest.raises(MagicStyleError, match="every is 0: choose a number from 1"):
+        inversion(tiny_model, picture(), "features", every=0)
+
+
+def test_report_and_summary_say_how_many_levels_are_kept(tiny_model):
+    content, bank = scene(tiny_model, "features", every=2)
+    assert "3 of 5 steps, every 2nd, of q, k, v in float32" in content.report
+    assert "3 of 5 steps, every 2nd, of q, k, v in float32" in bank_summary(bank)
 
 
 def test_replay_of_a_controlled_inversion_is_refused_and_auto_avoids_it(tiny_model, monkeypatch):
