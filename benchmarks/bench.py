@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -146,15 +148,24 @@ class Lab:
         self.prompt = [[torch.randn(1, 77, self.network.prompt, generator=generator), extra]]
         self._euler = comfy.samplers.sampler_object("euler")
 
-    def call(self, model: Any, latent: Any) -> Any:
-        """One sampling step at one noise level: one model call without guidance."""
+    def call(self, model: Any, latent: Any, levels: tuple[float, ...] = (SIGMA,), callback: Any = None) -> Any:
+        """A sampling step at each noise level: a model call each, without guidance."""
         import comfy.sample
         import torch
 
-        zeros, sigmas = torch.zeros_like(latent), torch.tensor([self.SIGMA, 0.0])
+        zeros, sigmas = torch.zeros_like(latent), torch.tensor([*levels, 0.0])
         with torch.inference_mode():
             return comfy.sample.sample_custom(
-                model, zeros, 1.0, self._euler, sigmas, self.prompt, self.prompt, latent, disable_pbar=True
+                model,
+                zeros,
+                1.0,
+                self._euler,
+                sigmas,
+                self.prompt,
+                self.prompt,
+                latent,
+                callback=callback,
+                disable_pbar=True,
             )
 
     def capture(self, latent: Any, layers: str, roles: str = "qkv") -> Any:
@@ -183,6 +194,14 @@ class Lab:
         source = {"source": ModelSource(self.model)}
         return recorder.close(self.header(latent, layers), NoisePair(latent), **source)
 
+    def group(self, latent: Any, layers: str, levels: tuple[float, ...]) -> Any:
+        """A trajectory whose only latent serves all of these noise levels."""
+        from magicstyle.core.trajectory import Trajectory
+
+        moment = self.trajectory(latent, layers)
+        header = replace(moment.header, sigmas=levels, every=len(levels))
+        return Trajectory(header, moment.latents, moment.inputs, moment.ends, source=moment.source)
+
     def header(self, latent: Any, layers: str) -> Any:
         """Facts about one picture at one noise level."""
         from magicstyle.attention_patches.architectures import find
@@ -193,6 +212,12 @@ class Lab:
         grids = architecture.grids(tuple(latent.shape[2:]))
         chosen = {layer: grids[layer] for layer in select_layers(layers, grids)}
         return FeatureHeader(architecture.id, "ddim", (self.SIGMA,), tuple(latent.shape), chosen)
+
+    def step_seconds(self, model: Any, latent: Any, levels: tuple[float, ...]) -> list[float]:
+        """Seconds of each step of a run through these levels."""
+        times = [clock()]
+        self.call(model, latent, levels, callback=lambda *_: times.append(clock()))
+        return [after - before for before, after in pairwise(times)]
 
     def fused(self, bank: Any, latent: Any, start: float = 0.0, **knobs: Any) -> Callable[[], object]:
         """A model call with fusion in the network's layers."""

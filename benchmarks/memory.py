@@ -1,5 +1,7 @@
 """What the bank takes, and what replay costs: python -m benchmarks.memory [--network sdxl] [--device cuda]
 
+    python -m benchmarks.memory --every 5     what a step costs where one replay serves five levels, and nothing else
+
 Genuine SD1.5 shapes, random weights, CPU, torch's own attention. Bytes are for 50 steps of two pictures at size x size
 latents (64 is 512x512) and output blocks 6 to 11, against StyleID's published scheme: queries, keys and values of both
 pictures in float32 at every step. Times are CPU time of one model call, each variant in turn, divided by the plain
@@ -24,15 +26,20 @@ def bank_bytes(lab: Lab) -> list[tuple[str, int]]:
 
     header, widths = lab.header(lab.latents[0], lab.network.layers), find(lab.model).widths
 
-    def features(roles: str, dtype: torch.dtype) -> int:
-        return feature_bytes(header.grids, widths, STEPS, 1, roles, dtype)
+    def features(roles: str, dtype: torch.dtype, steps: int = STEPS) -> int:
+        return feature_bytes(header.grids, widths, steps, 1, roles, dtype)
 
-    latents = STEPS * lab.latents[0].numel() * 2 + lab.prompt[0][0].numel() * 4
+    latents, fifth = STEPS * lab.latents[0].numel() * 2 + lab.prompt[0][0].numel() * 4, STEPS // 5
     return [
         ("StyleID's scheme: q, k, v of both, float32", 2 * features("qkv", torch.float32)),
         ("features, all roles, fp16", 2 * features("qkv", torch.float16)),
         ("features, what styleid reads, fp16", features("q", torch.float16) + features("kv", torch.float16)),
         ("features, what styleid reads, fp8", features("q", torch.float8_e4m3fn) + features("kv", torch.float8_e4m3fn)),
+        ("every 5th level: features, all roles, fp16", 2 * features("qkv", torch.float16, fifth)),
+        (
+            "every 5th level: features, what styleid reads, fp8",
+            features("q", torch.float8_e4m3fn, fifth) + features("kv", torch.float8_e4m3fn, fifth),
+        ),
         ("latents, fp16", 2 * latents),
     ]
 
@@ -60,6 +67,36 @@ def model_calls(lab: Lab) -> dict[str, Callable[[], object]]:
         "three rows in one plain call": lambda: lab.call(lab.model, together),
         "three plain calls of one row": lambda: [lab.call(lab.model, latent) for latent in lab.latents],
     }
+
+
+def group_steps(lab: Lab, rounds: int) -> dict[str, list[float]]:
+    """Seconds of a plain step, of the first step of a group, which replays, and of another one, round by round."""
+    from magicstyle.attention_patches.host import install_fusion
+    from magicstyle.core.bank import FeatureBank, StyleEntry
+    from magicstyle.core.fusion import FusionSettings
+
+    levels = (lab.SIGMA, 0.9 * lab.SIGMA)
+    content, style = (lab.group(latent, lab.network.layers, levels) for latent in lab.latents[:2])
+    bank = FeatureBank(content, (StyleEntry(style),))
+    fused = install_fusion(lab.model, bank, FusionSettings(), lab.network.layers, 0.0, 1.0)
+    seconds: dict[str, list[float]] = {"plain": [], "first": [], "later": []}
+    for number in range(rounds + 1):
+        plain, (first, later) = (lab.step_seconds(model, lab.latents[2], levels) for model in (lab.model, fused))
+        if number:  # the first round warms up
+            for name, value in (("plain", sum(plain) / len(plain)), ("first", first), ("later", later)):
+                seconds[name].append(value)
+    return seconds
+
+
+def print_group(lab: Lab, rounds: int, every: int) -> None:
+    """What a step costs on average where one replay of two pictures serves so many levels."""
+    seconds = group_steps(lab, rounds)
+    both = zip(seconds["first"], seconds["later"], strict=True)
+    seconds["average"] = [(first + (every - 1) * later) / every for first, later in both]
+    relative = ratios(seconds, "plain")
+    print(f"a step of ffa with replayed latents of two pictures, every {every} levels a replay")
+    names = {"plain": "plain", "first": "with a replay", "later": "with what is held", "average": "on average"}
+    print(table(["step", "time / plain"], [[text, f"{relative[name]:.2f}"] for name, text in names.items()]))
 
 
 def one_attention(size: int, device: str) -> dict[str, Callable[[], object]]:
@@ -94,8 +131,13 @@ def one_attention(size: int, device: str) -> dict[str, Callable[[], object]]:
 
 def main() -> None:
     """Measure and print the tables."""
-    arguments = parser(__doc__, rounds=5).parse_args()
+    options = parser(__doc__, rounds=5)
+    options.add_argument("--every", type=int, help="how many noise levels a replay serves")
+    arguments = options.parse_args()
     use_comfyui(arguments.device)
+    if arguments.every is not None:
+        print_group(Lab(arguments.size, 3, arguments.network), arguments.rounds, arguments.every)
+        return
     attention = one_attention(arguments.size, arguments.device)
     seconds, memory = ratios(in_turn(attention, arguments.rounds), "ours"), peaks(attention)
     print(f"one self-attention of {arguments.size**2} tokens x 320 channels")

@@ -8,6 +8,7 @@ from magicstyle.core.bank_file import load_bank, save_bank
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures, FeatureHeader, ModelId
 from magicstyle.core.layers import LayerId
+from magicstyle.core.level_groups import LevelGroups
 from magicstyle.core.stored_features import FeatureWriter, StoredFeatures, feature_bytes
 from magicstyle.core.trajectory import Trajectory
 
@@ -167,6 +168,20 @@ def test_the_estimate_is_what_is_allocated(roles, batch):
     stored = features(roles=roles, batch=batch)
     assert feature_bytes(GRIDS, dict.fromkeys(LAYERS, 8), len(SIGMAS), batch, roles, torch.float16) == stored.nbytes
     assert stored.widths == dict.fromkeys(LAYERS, 8)
+
+
+def test_every_fifth_of_fifty_levels_takes_a_tenth_of_styleids_scheme():
+    """SD1.5 at 512x512, output.6-11, two pictures; StyleID keeps queries, keys and values of both in float32."""
+    grids = {LayerId("output", i, 0): (32, 32) if i < 9 else (64, 64) for i in range(6, 12)}
+    widths = {layer: 640 if layer.number < 9 else 320 for layer in grids}
+
+    def taken(roles, dtype, every):
+        return feature_bytes(grids, widths, LevelGroups(50, every).count, 1, roles, dtype)
+
+    scheme, eight = 2 * taken("qkv", torch.float32, 1), torch.float8_e4m3fn
+    assert 2 * taken("qkv", torch.float16, 5) <= 0.1 * scheme
+    assert taken("q", eight, 5) + taken("kv", eight, 5) <= 0.03 * scheme
+    assert scheme == 6750 * 2**20
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -21,6 +21,11 @@ In *FFA Model Patcher*:
 
 In *Invert both pictures*: the working size, in multiples of 8, and the steps.
 
+### Calls and memory
+
+With *method* midpoint in both inversions and *Midpoint Sampler* in place of the sampler: 12 steps are **fast**
+(42 model calls), 20 **balanced** (63), 50 **faithful** (153). *every* 5 in both takes a fifth of the memory.
+
 The button in the corner of *Invert both pictures* and *Paint* opens them: inside are the separate nodes.
 """
 
