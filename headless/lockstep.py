@@ -22,6 +22,7 @@ from ..attention_patches.fusion_patch import FusionPatch
 from ..attention_patches.replay import Catcher, Rerun
 from ..core.adain import adain_map
 from ..core.bank import FeatureBank, StyleEntry
+from ..core.errors import MagicStyleError
 from ..core.features import AttentionFeatures, ImageFeatures, View
 from ..core.inversion import Denoiser
 from ..core.inversion_methods import sample_back
@@ -35,6 +36,9 @@ from .recipe import Recipe
 from .stylize import EVERYWHERE, rerun_like
 
 Callback = Callable[[dict[str, Any]], None]
+
+# a view of a picture that the method does not read
+NOTHING = View(lambda layer, roles: AttentionFeatures())
 
 
 class Shown:
@@ -63,7 +67,7 @@ class Shown:
                 self._group, self._view = group, catcher.view
             return self._view
 
-        return self.features.view(sigma, replay) if roles else _nothing
+        return self.features.view(sigma, replay) if roles else NOTHING
 
     def forget(self) -> None:
         """Let go of what was replayed."""
@@ -172,6 +176,8 @@ def _tile(model: HeadlessModel, content: Shown, style: Shown, recipe: Recipe, ke
 
 def _rows_of(features: ImageFeatures, b: int, device: torch.device) -> NoisePair:
     """The ends of an inversion on b rows, b c h w each."""
+    if features.ends is None:
+        raise MagicStyleError("a picture lacks the end of its inversion, where painting starts: invert it again.")
     return features.ends.mapped(lambda end: end.to(device, torch.float32).expand(b, -1, -1, -1))
 
 
@@ -185,8 +191,9 @@ def joined(pictures: Sequence[ImageFeatures], rows: int) -> list[Shown]:
 
 
 def _alike(one: ImageFeatures, other: ImageFeatures) -> bool:
-    trajectories = isinstance(one, Trajectory) and isinstance(other, Trajectory)
-    return trajectories and one.header == other.header and one.latents.dtype == other.latents.dtype
+    if not isinstance(one, Trajectory) or not isinstance(other, Trajectory):
+        return False
+    return one.header == other.header and one.latents.dtype == other.latents.dtype
 
 
 def _side_by_side(pictures: Sequence[Any]) -> ImageFeatures:
@@ -225,8 +232,3 @@ def _unpacked(flat: Tensor, tiles: Sequence[Tile]) -> list[Tensor]:
 
 def _row(places: Sequence[int], row: int) -> int:
     return places[row if len(places) > 1 else 0]
-
-
-def _nothing(layer: LayerId, roles: str) -> AttentionFeatures:
-    """A view of a picture that the method does not read."""
-    return AttentionFeatures()
