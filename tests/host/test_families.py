@@ -8,6 +8,7 @@ from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.bank_file import load_bank, save_bank
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.rotation import moved
+from magicstyle.nodes.attention_look import regions_from_words
 from magicstyle.nodes.exact_sampler import exact_sampler
 from magicstyle.nodes.latent_pair import required_pair
 from magicstyle.nodes.samplers import host_sampler
@@ -219,6 +220,18 @@ def test_an_area_is_refused_where_places_are_rotary():
 
 def test_noise_is_white_in_the_report():
     assert "expected 1" in inverted("flux", content_latent("flux")).report
+
+
+@every()
+def test_a_resnet_is_not_looked_for_where_there_is_none(name):
+    with pytest.raises(MagicStyleError, match="keep asks for a ResNet, and this model has none .*: set keep to all"):
+        inverted(name, content_latent(name), keep="all and ResNet")
+
+
+@every()
+def test_words_are_found_by_a_unets_cross_attention_alone(name):
+    with pytest.raises(MagicStyleError, match="words are found by the cross-attention of a Stable Diffusion"):
+        regions_from_words(family_model(name), None, {"samples": content_latent(name)}, "hair", "", 0.5, 0.5, 0)
 
 
 def test_an_unknown_transformer_is_refused_with_what_is_supported():
