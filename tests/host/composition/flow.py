@@ -202,8 +202,8 @@ class Wires:
             row("KSampler, denoise below 1", Tried("denoise 0.6", sampled_by(ksampler(0.6)), self.noisy)),
             row(
                 "deterministic and second-order samplers",
-                *(self.by(name) for name in DETERMINISTIC + SECOND_ORDER),
-                note="each of the host's",
+                *(self.by(name) for name in DETERMINISTIC + SECOND_ORDER if name != "dpm_adaptive"),
+                note="each of the host's with a fixed number of steps",
                 storages=ONE_STORAGE,
             ),
             row("euler_ancestral", self.by("euler_ancestral")),
