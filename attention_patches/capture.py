@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ..core.features import AttentionFeatures, FeatureHeader
 from ..core.inversion import Steps
-from ..core.level_groups import EVERY_STEP
+from ..core.layers import LayerId
+from ..core.level_groups import EVERY_STEP, LevelGroups
 from ..core.noise_pair import NoisePair
-from ..core.placement import narrowed
+from ..core.placement import Allocate, in_memory, latent_precision, narrowed
 from ..core.stored_features import FeatureWriter, StoredFeatures
 from ..core.trajectory import Input, Source, Trajectory, constants_of, mapped_inputs
 from .call import Call, Handlers, ResNetCall
@@ -111,3 +112,29 @@ class TrajectoryRecorder:
         latents = narrowed(torch.stack([self._latents[step] for step in range(self._steps)]), self._dtype)
         header = replace(header, constants=constants_of(self.inputs))
         return Trajectory(header, latents, self.inputs, ends, source=source)
+
+
+AnyRecorder = Recorder | TrajectoryRecorder
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an inversion is to keep of a picture."""
+
+    layers: tuple[LayerId, ...]
+    groups: LevelGroups
+    roles: str
+    dtype: torch.dtype
+    room: Callable[[], Allocate] = in_memory  # for features; asked only where they are kept
+
+
+# by representation: what a new one needs beside its class and its row in core.representations
+RECORDERS: dict[str, Callable[[Wanted], AnyRecorder]] = {
+    "features": lambda wanted: Recorder(
+        FeatureWriter(wanted.layers, wanted.groups.count, wanted.roles, wanted.dtype, wanted.room()),
+        wanted.groups.kept,
+    ),
+    "latents": lambda wanted: TrajectoryRecorder(
+        wanted.groups.count, latent_precision(wanted.dtype), wanted.groups.kept
+    ),
+}

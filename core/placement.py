@@ -30,6 +30,11 @@ PLACES = ("auto", "cpu", "gpu", "disk")
 Allocate = Callable[[str, tuple[int, ...], torch.dtype], Tensor]
 
 
+def latent_precision(dtype: torch.dtype) -> torch.dtype:
+    """Latents are small and must stay exact: eight bits serve features alone."""
+    return torch.float16 if dtype.itemsize == 1 else dtype
+
+
 def narrowed(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """The tensor, of any shape, in a smaller precision, or as it is where that is too small for its values.
 

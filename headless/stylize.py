@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..attention_patches.call import Handlers
-from ..attention_patches.capture import Recorder, TrajectoryRecorder
+from ..attention_patches.capture import RECORDERS, TrajectoryRecorder, Wanted
 from ..attention_patches.checks import check_roles, check_run, stored_layers
 from ..attention_patches.fusion_patch import FusionPatch, SigmaWindow
 from ..attention_patches.prefetch import lane_to
@@ -29,7 +29,6 @@ from ..core.noise_pair import NoisePair
 from ..core.regions import Grid
 from ..core.scene import Moment
 from ..core.schedule import LEVELS
-from ..core.stored_features import FeatureWriter
 from ..core.trajectory import Trajectory
 from .model import HeadlessModel
 from .recipe import Recipe
@@ -69,9 +68,7 @@ def invert(
     sigmas = recipe.sigmas.to(latent.device)
     levels, grids = recipe.inversion.way.levels(sigmas).tolist(), _kept_grids(model, latent, recipe, roles)
     groups = LevelGroups(len(levels), recipe.every)
-    recorder: Recorder | TrajectoryRecorder = TrajectoryRecorder(groups.count, dtype, groups.kept)
-    if storage == "features":
-        recorder = Recorder(FeatureWriter(tuple(grids), groups.count, roles, dtype), groups.kept)
+    recorder = RECORDERS[storage](Wanted(tuple(grids), groups, roles, dtype))
     if isinstance(recorder, TrajectoryRecorder):
         recorder.inputs = {"c_crossattn": model.prompt.expand(latent.shape[0], -1, -1).cpu()}
     with model.hooks.answered_by(recorder.handlers):

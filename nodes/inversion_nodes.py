@@ -10,12 +10,13 @@ from comfy_api.latest import io
 from ..core.inversion_methods import INVERSIONS, MOST_CORRECTIONS
 from ..core.level_groups import MOST_EVERY
 from ..core.placement import PLACES, PRECISIONS
+from ..core.representations import REPRESENTATIONS
 from .inversion_order import KEEP, InversionOrder
 from .inversion_run import invert
 from .schema import check_choices, folded, search_aliases
 from .sockets import CATEGORY, Features
 
-STORAGE = ["auto", "features", "latents"]
+STORAGE = ["auto", *REPRESENTATIONS]
 CHOICES = {
     "scheduler": comfy.samplers.SCHEDULER_NAMES,
     "storage": STORAGE,

@@ -6,6 +6,7 @@ An order becomes a plan before anything runs; the walk follows the plan and ends
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from ..attention_patches.architectures import Architecture, find
 from ..attention_patches.architectures.base import Parametrization
-from ..attention_patches.capture import Recorder, TrajectoryRecorder
+from ..attention_patches.capture import RECORDERS, AnyRecorder, Wanted
 from ..attention_patches.checks import named
 from ..attention_patches.host import ModelSource, check_model, install_capture, install_start, plain_model
 from ..attention_patches.protocols import Model
@@ -30,9 +31,9 @@ from ..core.inversion import sampling_grid, with_zero
 from ..core.inversion_methods import Inverted, RoundTrip
 from ..core.layers import LayerId, select_layers
 from ..core.noise_pair import NoisePair
-from ..core.placement import Allocate, OnDisk, in_memory, narrowed, page_locked, settle_place
+from ..core.placement import Allocate, OnDisk, in_memory, latent_precision, narrowed, page_locked, settle_place
 from ..core.regions import Grid
-from ..core.stored_features import FeatureWriter, feature_bytes
+from ..core.stored_features import feature_bytes
 from .inversion_budget import Budget, Need, settle_budget
 from .inversion_order import InversionOrder, at_guidance_one, check_conditioning, checked_latent
 from .inversion_sampler import InversionSampler, InvertedNoise
@@ -108,16 +109,13 @@ def plan_inversion(order: InversionOrder) -> Plan:
     return Plan(order, samples, prompt, sigmas, header, budget, plain, [*removed, *left])
 
 
-def _recorder(plan: Plan) -> Recorder | TrajectoryRecorder:
-    order, header, groups = plan.order, plan.header, plan.header.groups
-    if plan.budget.storage == "latents":
-        return TrajectoryRecorder(groups.count, latent_precision(order.dtype), groups.kept)
-    allocate = allocator(order.place, order.model, plan.budget.estimate)
-    writer = FeatureWriter(header.layers, groups.count, order.roles, order.dtype, allocate)
-    return Recorder(writer, groups.kept)
+def _recorder(plan: Plan) -> AnyRecorder:
+    order, header = plan.order, plan.header
+    room = partial(allocator, order.place, order.model, plan.budget.estimate)
+    return RECORDERS[plan.budget.storage](Wanted(header.layers, header.groups, order.roles, order.dtype, room))
 
 
-def _walk_up(plan: Plan, recorder: Recorder | TrajectoryRecorder) -> Walked:
+def _walk_up(plan: Plan, recorder: AnyRecorder) -> Walked:
     settings = plan.order.settings
     sampler = InversionSampler(settings, recorder.recording)
     together = settings.way.steps_per_call(plan.header.batch, len(plan.header.sigmas))
@@ -132,7 +130,7 @@ def _walk_up(plan: Plan, recorder: Recorder | TrajectoryRecorder) -> Walked:
     return Walked(ends, ended.inverted, ended.clean, seconds, ended.start)
 
 
-def _close(plan: Plan, recorder: Recorder | TrajectoryRecorder, walked: Walked) -> Inversion:
+def _close(plan: Plan, recorder: AnyRecorder, walked: Walked) -> Inversion:
     order, header = plan.order, plan.header
     schedule = tuple(sampling_grid(plan.sigmas).tolist())
     result = noise_latent(walked.ends, schedule)
@@ -186,11 +184,6 @@ def _grids(model: Model, layers: str, samples: Tensor) -> dict[LayerId, Grid]:
     architecture = find(model)
     every = architecture.grids((samples.shape[-2], samples.shape[-1]))
     return {layer: every[layer] for layer in select_layers(named(layers, architecture.kept_layers), every)}
-
-
-def latent_precision(dtype: torch.dtype) -> torch.dtype:
-    """Latents are small and must stay exact: eight bits serve features alone."""
-    return torch.float16 if dtype.itemsize == 1 else dtype
 
 
 def allocator(place: str, model: Model, estimate: int) -> Allocate:

@@ -10,7 +10,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..architectures import find
-from ..capture import Recorder, TrajectoryRecorder
+from ..capture import AnyRecorder
 from ..model_call import ModelCall
 from ..protocols import Executor, Model
 from ..seam import hooked
@@ -18,7 +18,7 @@ from ..words import WordReader
 from .models import KEY
 
 
-def install_capture(model: Model, recorder: Recorder | TrajectoryRecorder, *, together: int = 1) -> Model:
+def install_capture(model: Model, recorder: AnyRecorder, *, together: int = 1) -> Model:
     """A clone of the model that shows the recorder what passes by, in calls of `together` steps."""
     architecture = find(model)
 

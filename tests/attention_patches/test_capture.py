@@ -1,12 +1,19 @@
 """What is kept while a picture is inverted."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from magicstyle.attention_patches.capture import TrajectoryRecorder
+from magicstyle.attention_patches.call import Call, RowPlan, TokenLayout
+from magicstyle.attention_patches.capture import RECORDERS, TrajectoryRecorder, Wanted
 from magicstyle.attention_patches.model_call import ModelCall
-from magicstyle.core.features import FeatureHeader, ModelId
+from magicstyle.core.features import AttentionFeatures, FeatureHeader, ModelId
+from magicstyle.core.layers import LayerId
+from magicstyle.core.level_groups import LevelGroups
 from magicstyle.core.noise_pair import NoisePair
-from magicstyle.tests.core.oracle import randn
+from magicstyle.core.placement import in_memory
+from magicstyle.core.representations import REPRESENTATIONS
+from magicstyle.tests.core.oracle import kernel, randn
 
 HEADER = FeatureHeader(ModelId("SD15", "x"), "ddim", (8.0, 2.0, 1.0), (1, 4, 3, 5), {})
 
@@ -48,3 +55,26 @@ def test_a_walk_that_left_out_a_step_is_no_trajectory():
         pass
     with pytest.raises(KeyError):
         recorder.close(HEADER, NoisePair(latent))
+
+
+def test_every_representation_has_a_recorder_that_ends_in_it_and_asks_for_room_where_it_needs_some():
+    layer, made = LayerId("output", 9, 0), []
+
+    def room():
+        made.append("room")
+        return in_memory()
+
+    for name, kind in REPRESENTATIONS.items():
+        recorder = RECORDERS[name](Wanted((layer,), LevelGroups(3, 2), "k", torch.float8_e4m3fn, room))
+        for step in (2, 1, 0):
+            with recorder.recording((step,), torch.full((1, 4, 3, 5), float(step))):
+                recorder.see_inputs(call(torch.ones(1, 7, 8)))
+                if recorder.handlers is not None:
+                    live = AttentionFeatures(*(torch.full((1, 15, 8), float(step)) for _ in range(3)))
+                    recorder.handlers.attention(Call(layer, TokenLayout((3, 5)), RowPlan(), live, kernel(2, True)))
+        kept = recorder.close(replace(HEADER, every=2), NoisePair(torch.zeros(1, 4, 3, 5)))
+        assert type(kept) is kind and kept.representation == name
+        stack = kept.tensors["output.9.0.k" if name == "features" else "latents"]
+        assert stack.dtype == (torch.float8_e4m3fn if name == "features" else torch.float16)
+        assert [float(part.float().mean()) for part in stack] == [0.0, 2.0]  # the noisier of two, and the last
+    assert made == ["room"] and RECORDERS.keys() == REPRESENTATIONS.keys()
