@@ -1,5 +1,6 @@
 """An inversion as the host sees it: progress, memory, and what is decided before it runs."""
 
+import math
 from types import SimpleNamespace
 
 import comfy.model_management
@@ -90,18 +91,23 @@ def test_the_host_is_told_of_the_rows_of_an_inversions_calls(tiny_model, batches
 
 
 @pytest.mark.parametrize(
-    "share, place, kept",
+    "share, place, kept, every",
     [
-        (2.0, "auto", StoredFeatures),
-        (1.99, "auto", Trajectory),
-        (1.2, "cpu", Trajectory),
-        (0.5, "disk", StoredFeatures),
+        (2.0, "auto", StoredFeatures, 1),
+        (1.99, "auto", StoredFeatures, 2),  # three of five levels
+        (1.2, "cpu", StoredFeatures, 2),
+        (1.19, "cpu", StoredFeatures, 3),
+        (0.39, "auto", Trajectory, 3),
+        (0.5, "disk", StoredFeatures, 1),
     ],
 )
-def test_auto_keeps_features_while_they_take_half_of_the_free_memory(tiny_model, monkeypatch, share, place, kept):
+def test_auto_keeps_the_finest_features_that_take_half_of_the_free_memory_then_latents(
+    tiny_model, monkeypatch, share, place, kept, every
+):
     bytes_of_features = 5 * by_hand(3 * (8 * 12 + 4 * 6), roles=3)
-    monkeypatch.setattr(inversion_run, "free_memory", lambda: int(share * bytes_of_features))
-    assert isinstance(inversion(tiny_model, picture(), storage="auto", place=place).features, kept)
+    monkeypatch.setattr(inversion_run, "free_memory", lambda: math.ceil(share * bytes_of_features))
+    features = inversion(tiny_model, picture(), storage="auto", place=place).features
+    assert isinstance(features, kept) and features.header.every == every
 
 
 GIGABYTE = 2**30
