@@ -62,8 +62,8 @@ def inversion(model: HeadlessModel, drawn: Drawing, recipe: Recipe) -> tuple[Ten
     return picture, invert(model, model.encode(picture * 2 - 1), recipe)
 
 
-def strip(model: HeadlessModel, example: Example) -> None:
-    """Write content, regions, styles and result side by side."""
+def painted(model: HeadlessModel, example: Example) -> tuple[list[Tensor], list[str]]:
+    """Content, regions, styles and, last, the result, each 1 3 h w; and what each is called."""
     recipe = replace(Recipe(), settings=example.settings)
     portrait = drawing(example.content, CONTENT_TECHNIQUE)
     picture, content = inversion(model, portrait, recipe)
@@ -79,8 +79,14 @@ def strip(model: HeadlessModel, example: Example) -> None:
         labels += [title] if region is None else [title, f"{title} here"]
     latent = paint(model, FeatureBank(content.features, tuple(entries)), NoisePair(start), recipe)
     shown.append((model.decode(latent) + 1) / 2)
+    return shown, [*labels, "result"]
+
+
+def strip(model: HeadlessModel, example: Example) -> None:
+    """Write content, regions, styles and result side by side."""
+    shown, labels = painted(model, example)
     row = [to_images(x)[0] for x in shown]
-    contact_sheet([row], [*labels, "result"], tile=192).save(FOLDER / f"{example.name}.png", optimize=True)
+    contact_sheet([row], labels, tile=192).save(FOLDER / f"{example.name}.png", optimize=True)
 
 
 def main() -> None:

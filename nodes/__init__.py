@@ -12,6 +12,7 @@ from .initial_latent import InitialLatent
 from .inversion_nodes import InvertContent, InvertStyle
 from .midpoint_sampler import MidpointSampler
 from .patcher import PatchFFA
+from .preset import PresetNode
 from .preview import FeaturePreview
 from .regions_from_words import RegionsFromWords
 
@@ -29,6 +30,7 @@ NODES: list[type[io.ComfyNode]] = [
     RegionsFromWords,
     ExactSampler,
     MidpointSampler,
+    PresetNode,
 ]
 
 

@@ -58,6 +58,7 @@ def pytest_pycollect_makemodule(module_path, parent):
     return None
 
 
+@pytest.hookimpl(trylast=True)  # after -m and -k: what they leave out runs nothing in the browser
 def pytest_collection_modifyitems(config, items):
     for item in items:
         if needs_host(item.path):

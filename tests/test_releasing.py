@@ -21,10 +21,12 @@ def test_newest_section_of_the_changelog_is_this_version():
 
 
 def test_workflows_name_this_version_on_every_node_of_the_pack():
-    files = sorted((PACK / "workflows").glob("*.json"))
+    files = sorted(PACK.glob("workflows/*.json")) + sorted(PACK.glob("subgraphs/*.json"))
     assert files
     for path in files:
-        nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        pages = [saved, *saved.get("definitions", {}).get("subgraphs", ())]
+        nodes = [node for page in pages for node in page["nodes"]]
         ours = [node["properties"] for node in nodes if node["type"].startswith("MagicStyle")]
         assert ours and {(p["cnr_id"], p["ver"]) for p in ours} == {("magicstyle", VERSION)}, path.name
 
@@ -38,6 +40,5 @@ def test_publishing_starts_when_the_version_changes():
 def test_archive_leaves_out_what_only_developers_need_and_keeps_what_users_need():
     ignored = (PACK / ".comfyignore").read_text(encoding="utf-8").splitlines()
     assert {"tests/", "tools/", "benchmarks/", "run.py", "requirements-dev.txt"} <= set(ignored)
-    assert not {
-        f"{name}/" for name in ("core", "attention_patches", "model_files", "nodes", "workflows", "web", "locales")
-    } & set(ignored)
+    needed = ("core", "attention_patches", "model_files", "nodes", "workflows", "subgraphs", "web", "locales")
+    assert not {f"{name}/" for name in needed} & set(ignored)

@@ -68,12 +68,36 @@ LOOK_AT = """([x, y, scale]) => {
 }"""
 
 
+SLOT = """([node, side, name]) => {
+    const found = app.graph.getNodeById(node), slot = found[side].findIndex(entry => entry.name === name);
+    const [x, y] = side === 'inputs' ? found.getInputPos(slot) : found.getOutputPos(slot);
+    return [x, y];
+}"""
+ON_SCREEN = """([x, y]) => {
+    const { scale, offset } = app.canvas.ds, frame = app.canvas.canvas.getBoundingClientRect();
+    return [(x + offset[0]) * scale + frame.left, (y + offset[1]) * scale + frame.top];
+}"""
+TURN = """([node, values]) => {
+    for (const widget of app.graph.getNodeById(node).widgets)
+        if (widget.name in values) { widget.value = values[widget.name]; widget.callback?.(widget.value); }
+}"""
+
+LEAVE_APP = """() => {
+    const stores = document.getElementById('vue-app').__vue_app__.config.globalProperties.$pinia._s;
+    const canvas = stores.get('canvas');
+    if (canvas?.linearMode) canvas.linearMode = false;
+}"""
+APP_PICTURE = """() => [...document.querySelectorAll('[data-testid=linear-center-panel] img')]
+    .map(image => [image.naturalWidth, image.naturalHeight]).find(([width]) => width >= 128)"""
+
+
 class Frontend:
     """One tab; `complaints` holds what went wrong in it since the last `forget`."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.page, self.url = page, url
         self.complaints: list[str] = []
+        self.presses = 0  # of the mouse's button, a double click being two
         page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
         page.on("requestfailed", lambda request: self._on_request(request.url, "failed"))
@@ -123,13 +147,57 @@ class Frontend:
     def load(self, workflow: dict[str, Any]) -> None:
         """Open a workflow as a dropped file would."""
         self.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+        self.leave_app()
         self.settle()
+
+    def click(self, target: Locator) -> None:
+        """A user's click, counted."""
+        target.click()
+        self.presses += 1
+
+    def on_screen(self, place: list[float]) -> list[float]:
+        """Where a place of the graph is in the window."""
+        return self.evaluate(ON_SCREEN, place)
+
+    def slot(self, node: int, side: str, name: str) -> list[float]:
+        """Where an input or output is in the window."""
+        return self.on_screen(self.evaluate(SLOT, [node, side, name]))
+
+    def connect(self, begin: int, output: str, end: int, name: str) -> None:
+        """Draw a wire with the mouse."""
+        mouse = self.page.mouse
+        mouse.move(*self.slot(begin, "outputs", output))
+        mouse.down()
+        mouse.move(*self.slot(end, "inputs", name), steps=6)
+        mouse.up()
+        self.presses += 1
+        self.settle(150)
+
+    def add_by_search(self, words: str, place: list[float]) -> None:
+        """Double click on the empty canvas, type, Enter, and a click to put the first node found into its place."""
+        self.page.mouse.dblclick(*self.on_screen(place))
+        self.settle(1000)
+        self.page.keyboard.type(words)
+        self.settle(1000)
+        self.page.keyboard.press("Enter")
+        self.settle(500)
+        self.page.mouse.click(*self.on_screen(place))
+        self.presses += 3
+        self.settle(500)
+
+    def previews(self) -> list[str]:
+        """The nodes that show a picture of what they are doing."""
+        return self.evaluate("() => Object.keys(app.nodePreviewImages ?? {})")
+
+    def turn(self, node: int, values: dict[str, Any]) -> None:
+        """Set widgets, as their own editors do."""
+        self.evaluate(TURN, [node, values])
 
     def open_templates(self) -> Locator:
         """Templates in the side bar, our pack under Extensions; returns the dialog."""
-        self.page.get_by_role("button", name="Templates").first.click()
+        self.click(self.page.get_by_role("button", name="Templates").first)
         dialog = self.page.get_by_role("dialog")
-        dialog.get_by_text(PACK_FOLDER).first.click()
+        self.click(dialog.get_by_text(PACK_FOLDER).first)
         return dialog
 
     def thumbnail(self, name: str) -> list[int]:
@@ -140,10 +208,35 @@ class Frontend:
     def open_template(self, name: str) -> Locator:
         """Click on a workflow's card among the templates; returns the dialog."""
         dialog = self.open_templates()
-        dialog.get_by_test_id(f"template-workflow-{name}").click()
-        dialog.wait_for(state="hidden")
+        card = dialog.get_by_test_id(f"template-workflow-{name}")
+        self.click(card)
+        card.wait_for(state="hidden")
         self.settle()
         return dialog
+
+    def leave_app(self) -> None:
+        """From App mode to the graph, where the frontend has such a mode."""
+        self.skip_tour()
+        self.evaluate(LEAVE_APP)
+
+    def skip_tour(self) -> None:
+        """Close what greets who enters App mode for the first time."""
+        skip = self.page.get_by_test_id("coach-landing").get_by_role("button", name="Skip", exact=True)
+        if skip.count():
+            self.click(skip)
+            self.settle(500)
+
+    def app_knobs(self) -> list[str]:
+        """What the widgets in App mode are called."""
+        return self.page.get_by_test_id("builder-widget-label").all_inner_texts()
+
+    def run_app(self) -> None:
+        """The Run button of App mode."""
+        self.click(self.page.get_by_test_id("linear-run-button"))
+
+    def wait_for_app_picture(self, patience: float = 180) -> list[int]:
+        """The size of the result that App mode shows, as soon as it does."""
+        return self.page.wait_for_function(APP_PICTURE, timeout=patience * 1000).json_value()
 
     def graph(self) -> dict[str, Any]:
         """What the frontend holds: missing classes, faulty nodes, links, boxes."""
@@ -189,7 +282,7 @@ class Frontend:
     def run(self) -> None:
         """Bring the whole graph into view, for the canvas loads only pictures that it draws; press the Run button."""
         self.command("Comfy.Canvas.FitView")
-        self.page.get_by_test_id("queue-button").click()
+        self.click(self.page.get_by_test_id("queue-button"))
 
     def wait_for_pictures(self, node: int, patience: float = 180) -> list[list[int]]:
         """Sizes of the pictures that a node shows, as soon as it shows some or the frontend reports an error."""

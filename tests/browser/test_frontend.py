@@ -5,11 +5,13 @@ from magicstyle.tests.browser.frontend import PACK_FOLDER
 from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.convert import NOTES, subgraphs
 from magicstyle.tests.workflows.provide import TOO_LARGE
+from magicstyle.tests.workflows.test_workflows import skip_where_the_host_is_too_old
 
 DEMO = "demo_no_download"
 NODES_2 = "Comfy.VueNodes.Enabled"
-SMALL = {"width": 128, "height": 128, "steps": 3}
+SMALL = {"width": 128, "height": 128, "largest_size": 128, "steps": 3, "preset": "fast"}
 RENDERERS = {"classic": False, "nodes 2.0": True}
+PREVIEWS, FEW = "Comfy.Execution.PreviewMethod", 6
 READABLE = 0.58  # below this scale the classic canvas hides all texts
 every_workflow = pytest.mark.parametrize("name", graphs.NAMES)
 
@@ -34,8 +36,10 @@ def without_titles(graph):
     return {key: {field: node[field] for field in ("class_type", "inputs")} for key, node in graph.items()}
 
 
+@pytest.mark.slow
 @every_workflow
-def test_workflow_opens_without_complaint_and_queues_its_twin(frontend, name, keep_picture):
+def test_workflow_opens_without_complaint_and_queues_its_twin(frontend, server, name, keep_picture):
+    skip_where_the_host_is_too_old(server, name)
     saved = graphs.saved(name)
     frontend.load(saved)
     check_opened(frontend, saved)
@@ -47,23 +51,61 @@ def test_workflow_opens_without_complaint_and_queues_its_twin(frontend, name, ke
 
 @every_workflow
 @pytest.mark.parametrize("renderer", RENDERERS)
-def test_workflow_opens_readable_from_the_template_browser(frontend, name, renderer):
+def test_workflow_opens_readable_from_the_template_browser(frontend, server, name, renderer):
     """As a user meets it at 1600x900: texts are drawn, no node lies on another or hangs out of its group."""
-    if RENDERERS[renderer] and not frontend.has_setting(NODES_2):
-        pytest.skip("this frontend has one renderer")
+    if RENDERERS[renderer] and not meets_nodes_2(frontend, server):
+        pytest.skip("Nodes 2.0 is tested on ComfyUI 0.33 or newer")
+    skip_where_the_host_is_too_old(server, name)
+    frontend.leave_app()
     frontend.set_settings({NODES_2: RENDERERS[renderer]})
     try:
         frontend.open_template(graphs.title(name))
+        frontend.leave_app()
         check_opened(frontend, graphs.saved(name))
         assert frontend.scale() >= READABLE
-        boxes = frontend.boxes()
-        groups = [group["bounding"] for group in graphs.saved(name)["groups"]]
-        for i, (title, *box) in enumerate(boxes):
-            covered = [other for other, *second in boxes[i + 1 :] if overlap(box, second)]
-            assert not covered, f"{title} lies on {covered}"
-            assert any(inside(box, group) for group in groups), f"{title} hangs out of its group"
+        check_places(frontend, graphs.saved(name))
     finally:
         frontend.set_settings({NODES_2: False})
+
+
+def meets_nodes_2(frontend, server):
+    """Whether the host is one with which users meet the new renderer."""
+    version = server.get("system_stats")["system"]["comfyui_version"]
+    return frontend.has_setting(NODES_2) and tuple(map(int, version.split(".")[:2])) >= (0, 33)
+
+
+def check_places(frontend, saved):
+    """No node lies on another or hangs out of its group."""
+    boxes, groups = frontend.boxes(), [group["bounding"] for group in saved["groups"]]
+    for i, (title, *box) in enumerate(boxes):
+        covered = [other for other, *second in boxes[i + 1 :] if overlap(box, second)]
+        assert not covered, f"{title} lies on {covered}"
+        assert any(inside(box, group) for group in groups), f"{title} hangs out of its group"
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_everything_stays_in_its_place_while_previews_come_and_go(frontend, server, renderer):
+    """The demo in few steps with live previews, from Run to the result."""
+    if not meets_nodes_2(frontend, server) or not frontend.has_setting(PREVIEWS):
+        pytest.skip("live previews are asked for by the frontend on ComfyUI 0.33 or newer")
+    saved, seen = graphs.saved(DEMO), 0
+    frontend.set_settings({NODES_2: RENDERERS[renderer], PREVIEWS: "latent2rgb"})
+    try:
+        frontend.open_template(graphs.title(DEMO))
+        (steps,) = (node["id"] for node in saved["nodes"] if node.get("title") == "Invert both pictures")
+        frontend.turn(steps, {"steps": FEW + list(RENDERERS).index(renderer)})  # others: the run before is cached
+        server_runs = len(server.get("history"))
+        frontend.run()
+        while len(server.get("history")) == server_runs:
+            seen += bool(frontend.previews())
+            check_places(frontend, saved)
+            frontend.settle(100)
+        for node in picture_nodes(saved):
+            frontend.wait_for_pictures(node)
+        check_places(frontend, saved)
+        assert seen
+    finally:
+        frontend.set_settings({NODES_2: False, PREVIEWS: "default"})
 
 
 def overlap(one, other):
@@ -115,15 +157,11 @@ def run_and_look(frontend, server, saved):
     assert frontend.complaints == []
 
 
-def test_three_clicks_lead_to_a_picture_without_any_download(frontend, server):
-    """Template browser, our template, Run: nothing is prepared, no value is changed."""
-    frontend.open_template(graphs.title(DEMO))
-    run_and_look(frontend, server, graphs.saved(DEMO))
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*graphs.NAMES} - {DEMO, *TOO_LARGE}))
 def test_run_button_gives_pictures_with_the_files_that_a_workflow_names(frontend, server, name):
     """Generated ones under those names: the checkpoint, the LoRA, the pictures, the saved style."""
+    skip_where_the_host_is_too_old(server, name)
     saved = with_pictures(shrink(graphs.saved(name)))
     frontend.load(saved)
     run_and_look(frontend, server, saved)

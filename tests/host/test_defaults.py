@@ -55,6 +55,7 @@ DEFAULTS = {
     },
     "MagicStyleExactSampler": {},
     "MagicStyleMidpointSampler": {},
+    "MagicStylePreset": {"preset": "balanced"},
 }
 
 

@@ -7,10 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from magicstyle.tools.workflows.titles import NEWER
+
 API_FOLDER = Path(__file__).with_name("api")
 UI_FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 NAMES = sorted(path.stem for path in API_FOLDER.glob("*.json"))
 Graph = dict[str, dict[str, Any]]
+FOLDER_OF_PORTRAITS = ("portrait.png", "style.png")  # what tests put into the folder that a workflow names
 # the files that tests choose in the picture nodes
 CHOSEN = {
     "Portrait": "portrait.png",
@@ -38,6 +41,11 @@ def title(name: str) -> str:
 def saved(name: str) -> dict[str, Any]:
     """A workflow as the frontend opens it."""
     return read(saved_files()[name])
+
+
+def lacking(server: Any, name: str) -> set[str]:
+    """The classes that a host lacks for a workflow that needs a newer one; none for all others."""
+    return {node["class_type"] for node in api(name).values()} - server.object_info().keys() if name in NEWER else set()
 
 
 def api(name: str) -> Graph:

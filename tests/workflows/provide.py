@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from magicstyle.tests import photographs
 from magicstyle.tests.host.server import Server
 from magicstyle.tests.tiny_transformer import FILES
 from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.graphs import Graph
+from PIL import Image
 
 STYLE_LIBRARY = "style_library_save"
 # the kind of checkpoint that lies under a public name; SD1.5 under all others
@@ -49,6 +52,13 @@ def save_a_style(server: Server) -> None:
     server.run(graph)
 
 
+def fill(folder: Path, size: tuple[int, int]) -> None:
+    """A folder of two portraits."""
+    folder.mkdir(exist_ok=True)
+    for name, paint in zip(graphs.FOLDER_OF_PORTRAITS, (photographs.portrait, photographs.style), strict=True):
+        Image.fromarray(paint(size)).save(folder / name)
+
+
 def provide(server: Server, graph: Graph, size: tuple[int, int], *, saved_style: bool = True) -> None:
     """Checkpoints, pictures, LoRAs, ControlNets and saved banks under the names that the graph has for them."""
     for checkpoint in graphs.literals(graph, "CheckpointLoaderSimple", "ckpt_name"):
@@ -62,6 +72,8 @@ def provide(server: Server, graph: Graph, size: tuple[int, int], *, saved_style:
     for picture in graphs.literals(graph, "LoadImage", "image"):
         image = (photographs.style if "style" in picture else photographs.portrait)(size)
         server.upload(picture, painted(image) if draws_mask(graph, picture) else image)
+    for folder in graphs.literals(graph, "LoadImageDataSetFromFolder", "folder"):
+        fill(server.folder / "input" / folder, size)
     for lora in graphs.literals(graph, "LoraLoaderModelOnly", "lora_name"):
         server.add_lora(lora)
     for control_net in graphs.literals(graph, "ControlNetLoader", "control_net_name"):

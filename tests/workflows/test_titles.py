@@ -6,7 +6,7 @@ import pytest
 from magicstyle.tests.host.locate import PACK
 from magicstyle.tests.workflows import graphs
 from magicstyle.tools.workflows import build
-from magicstyle.tools.workflows.titles import TITLES, title
+from magicstyle.tools.workflows.titles import APPS, TITLES, title
 
 # as the template browser splits what it finds and what is searched
 WORDS = re.compile(r"\s+")
@@ -19,14 +19,29 @@ def test_every_workflow_is_a_file_under_its_title_and_has_a_twin():
 
 
 def test_titles_are_numbered_so_that_a_sorted_list_is_the_order_of_the_cards():
-    numbers = [int(text[:2]) for text in TITLES.values()]
+    numbers = [int(text[:2]) for name, text in TITLES.items() if name not in APPS]
     assert numbers == sorted(set(numbers))
-    assert list(TITLES.values()) == sorted(TITLES.values())
+    assert [title(name) for name in TITLES] == sorted(map(title, TITLES))
+
+
+def test_what_opens_in_app_mode_is_called_an_app():
+    apps = {name for name in graphs.NAMES if graphs.saved(name)["extra"].get("linearMode")}
+    assert apps == APPS == {name for name in graphs.NAMES if graphs.title(name).endswith(".app")}
+
+
+@pytest.mark.parametrize("name", sorted(APPS))
+def test_an_app_shows_widgets_and_results_that_are_there(name):
+    saved = graphs.saved(name)
+    nodes, shown = {node["id"]: node for node in saved["nodes"]}, saved["extra"]["linearData"]
+    for number, widget in shown["inputs"]:
+        assert widget in [entry["widget"]["name"] for entry in nodes[number]["inputs"] if "widget" in entry]
+    assert [nodes[number]["type"] for number in shown["outputs"]] == ["SaveImage"]
 
 
 def test_the_packs_name_finds_every_workflow_among_all_templates():
     for name in graphs.NAMES:
-        assert "magicstyle" in WORDS.split(graphs.title(name).lower())
+        # the search takes the beginnings of words
+        assert any(word.startswith("magicstyle") for word in WORDS.split(graphs.title(name).lower()))
 
 
 def test_files_have_names_that_every_system_takes():

@@ -1,107 +1,72 @@
-"""Draw workflows/TITLE.jpg, which ComfyUI's template browser shows: the graph, and below it what it is about.
+"""Draw workflows/TITLE.jpg, which ComfyUI's template browser shows: what comes out of the workflow, large.
 
-    python -m tools.pictures.thumbnails
+    python -m tools.pictures.thumbnails [NAME ...]
 
-Graphs come from assets/screenshots (`python -m pytest tests/browser --write-screenshots`). Below stands the strip of
-pictures in assets/examples (`python -m benchmarks.gallery`) where there is one, or what the demo model makes of its two
-pictures where that is what the workflow does, else the heart of the graph in full size.
+The demo model paints drawings that it never saw, or its own two pictures where the workflow does: minutes on one core,
+the same pictures every time. Run it again when the demo model changes; without names it draws all cards.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
+import argparse
 
+from .parameters import ROOT, Cell, Studio  # first: makes the checkout a package
+
+# isort: split
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from magicstyle.benchmarks.gallery import EXAMPLES, Example, Style, painted
+from magicstyle.benchmarks.quality import STRONG, to_images
+from magicstyle.headless.model import load_demo_model
+from magicstyle.tools.demo_model.techniques import drawing
+from magicstyle.tools.workflows.build import WORKFLOWS
+from magicstyle.tools.workflows.titles import TITLES, title
+from PIL import Image
 
-from .parameters import ROOT, Cell, FusionSettings, Studio
-
-WORKFLOWS, SCREENSHOTS, EXAMPLES = (ROOT / name for name in ("workflows", "assets/screenshots", "assets/examples"))
-SCALE, MARGIN = 0.6, 30  # as the browser tests draw graphs
-SIDE, GRAPH, TILE = 480, 260, 152
-GAP = (SIDE - 3 * TILE) // 4
-BACK, WHITE = "#16161a", "#e8e8ee"
-CORE_COLOUR = "#a1309b"  # of the group in which the features are fused
-PAINTED = {
-    "demo_no_download": FusionSettings(content_weight=0.0),  # as that workflow sets it
-    "portrait_stylization": FusionSettings(),
-    "style_library_apply": FusionSettings(),
-    "styleid": FusionSettings("styleid"),
+SIDE, STEPS, QUALITY = 480, 50, 85
+OWN_PICTURES = {"demo_no_download", "demo_app"}  # those that the demo model ships with
+SHOWS_THE_STYLE = {"style_library_save"}
+# a technique for each workflow, so that cards differ; in turn where none is named
+TECHNIQUES = ("hatching", "stipple", "halftone", "ink", "cross_stitch", "mosaic", "linocut", "oil")
+CHOSEN = {
+    "portrait_stylization": "hatching",
+    "stylize_portrait": "cross_stitch",
+    "stylize_portrait_app": "cross_stitch",
+    "portrait_folder": "stipple",
+    "style_library_save": "ink",
+    "style_library_apply": "ink",
 }
-STEPS = 25
-Box = tuple[int, int, int, int]
+SEED = 6_000_100  # of the first portrait; the styles follow 50 behind
 
 
-def group_box(workflow: dict[str, Any], colour: str) -> Box:
-    """Where the screenshot shows the group of a colour."""
-    frames = [group["bounding"] for group in workflow["groups"]]
-    left, top = (min(frame[i] for frame in frames) - MARGIN for i in (0, 1))
-    x, y, width, height = next(group["bounding"] for group in workflow["groups"] if group["color"] == colour)
-    corners = (x - left, y - top, x - left + width, y - top + height)
-    return tuple(round(value * SCALE) for value in corners)
+def example(name: str) -> Example:
+    """What a workflow's card shows: its example in the documentation, or a pair of its own by its number."""
+    for shown in EXAMPLES:
+        if shown.name == name:
+            return shown
+    number = int(TITLES[name][:2])
+    technique = CHOSEN.get(name, TECHNIQUES[number % len(TECHNIQUES)])
+    return Example(name, SEED + number, (Style(SEED + 50 + number, technique),), STRONG)
 
 
-def core_part(graph: Image.Image, workflow: dict[str, Any], size: tuple[int, int]) -> Image.Image:
-    """The graph around the upper end of its fusion group, in the screenshot's own size."""
-    left, top, right, _ = group_box(workflow, CORE_COLOUR)
-    x = max(0, min((left + right - size[0]) // 2, graph.width - size[0]))
-    return graph.crop((x, top, x + size[0], top + size[1]))
-
-
-def demo_row(pictures: list[Image.Image], size: tuple[int, int]) -> Image.Image:
-    """Content, style and result, and who painted it."""
-    row, font = Image.new("RGB", size, BACK), ImageFont.load_default(15)
-    draw = ImageDraw.Draw(row)
-    for i, (name, picture) in enumerate(zip(("content", "style", "result (demo model)"), pictures, strict=True)):
-        x = GAP + i * (TILE + GAP)
-        row.paste(picture.resize((TILE, TILE), Image.Resampling.LANCZOS), (x, 30))
-        draw.text((x, 8), name, fill=WHITE, font=font)
-    return row
-
-
-def strip(path: Path, size: tuple[int, int]) -> Image.Image:
-    """A strip of pictures across the width."""
-    row, pictures = Image.new("RGB", size, BACK), Image.open(path).convert("RGB")
-    pictures = ImageOps.contain(pictures, size, Image.Resampling.LANCZOS)
-    row.paste(pictures, ((size[0] - pictures.width) // 2, (size[1] - pictures.height) // 2))
-    return row
-
-
-def thumbnail(graph: Image.Image, below: Image.Image) -> Image.Image:
-    """The whole graph over its detail."""
-    image = Image.new("RGB", (SIDE, SIDE), BACK)
-    small = ImageOps.contain(graph, (SIDE, GRAPH), Image.Resampling.LANCZOS)
-    image.paste(small, ((SIDE - small.width) // 2, (GRAPH - small.height) // 2))
-    image.paste(below, (0, GRAPH))
-    return image
-
-
-def draw(path: Path, studio: Studio) -> Path:
-    """The thumbnail of one workflow."""
-    workflow = json.loads(path.read_text(encoding="utf-8"))
-    name = workflow["extra"]["magicstyle"]
-    graph = Image.open(SCREENSHOTS / f"{name}.png").convert("RGB")
-    size = (SIDE, SIDE - GRAPH)
-    example = EXAMPLES / f"{name}.png"
-    if example.exists():
-        below = strip(example, size)
-    elif name in PAINTED:
-        below = demo_row([*studio.pictures, studio.paint(Cell("", PAINTED[name]))], size)
-    else:
-        below = core_part(graph, workflow, size)
-    target = path.with_suffix(".jpg")
-    thumbnail(graph, below).save(target, quality=85, optimize=True)
-    return target
+def picture(name: str) -> Image.Image:
+    """The result alone."""
+    if name in OWN_PICTURES:
+        return Studio(STEPS).paint(Cell("", STRONG))
+    shown = example(name)
+    if name in SHOWS_THE_STYLE:
+        return Image.fromarray(drawing(shown.styles[0].seed, shown.styles[0].technique).image)
+    return to_images(painted(load_demo_model(), shown)[0][-1])[0]
 
 
 def main() -> None:
     """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="workflows as tools and tests call them; all, if none is named")
     torch.set_num_threads(1)
-    studio = Studio(STEPS)
-    for path in sorted(WORKFLOWS.glob("*.json")):
-        target = draw(path, studio)
+    for name in parser.parse_args().names or [workflow.name for workflow in WORKFLOWS]:
+        target = ROOT / "workflows" / f"{title(name)}.jpg"
+        large = picture(name).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        large.save(target, quality=QUALITY, optimize=True)
         print(f"{target.relative_to(ROOT)}: {target.stat().st_size // 1000} kB")
 
 

@@ -1,8 +1,9 @@
 """Write every workflow's two files from its description and a running ComfyUI's node definitions.
 
-python -m tools.workflows.build http://127.0.0.1:8188
+python -m tools.workflows.build http://127.0.0.1:8188 [http://127.0.0.1:8189]
 
-Run it against the oldest supported ComfyUI with this pack installed, so that the files load everywhere.
+Run it against the oldest supported ComfyUI with this pack installed, so that the files load everywhere. What needs a
+newer one (NEWER in titles.py) is built from the second, and stays as it is without one.
 """
 
 from __future__ import annotations
@@ -16,21 +17,24 @@ from typing import Any
 from . import (
     demo_no_download,
     few_step,
+    folder,
     keep_the_face,
     neighbours,
     portrait_stylization,
     published,
     regions,
     style_library,
+    stylize_portrait,
     transformers,
 )
 from .definitions import NodeDefinition, parse_definitions, read_object_info
 from .describe import Workflow
-from .export import Exporter
-from .titles import title
+from .export import CORE_VERSION, NEWER_CORE, Exporter
+from .titles import NEWER, title
 
 ROOT = Path(__file__).resolve().parents[2]
 UI_FOLDER = ROOT / "workflows"
+BLUEPRINTS = ROOT / "subgraphs"  # where the host looks for a pack's
 API_FOLDER = ROOT / "tests" / "workflows" / "api"
 INDEX = """# Workflows
 
@@ -39,6 +43,10 @@ Before version 0.1.0 the files were called as on the left; tools and tests call 
 """
 WORKFLOWS: tuple[Workflow, ...] = (
     portrait_stylization.WORKFLOW,
+    stylize_portrait.PORTRAIT,
+    stylize_portrait.PORTRAIT_APP,
+    stylize_portrait.DEMO_APP,
+    folder.WORKFLOW,
     style_library.SAVE,
     style_library.APPLY,
     demo_no_download.WORKFLOW,
@@ -72,6 +80,15 @@ def write(path: Path, content: dict[str, Any]) -> None:
     print(path.relative_to(ROOT))
 
 
+def write_blueprint(definitions: dict[str, NodeDefinition]) -> None:
+    """The block that does it all, for hosts that offer blocks among the nodes; its file's name is its name there."""
+    workflow = stylize_portrait.PORTRAIT
+    (block,) = workflow.blocks
+    exporter = Exporter(workflow, definitions, pack_version())
+    saved = exporter.blueprint(block, stylize_portrait.ABOUT, stylize_portrait.WORDS)
+    write(BLUEPRINTS / f"{block.title}.json", saved)
+
+
 def index() -> str:
     """The folder's README: each file, and the name under which the tools know it."""
     names = sorted((workflow.name for workflow in WORKFLOWS), key=title)
@@ -79,12 +96,17 @@ def index() -> str:
     return "\n".join((INDEX, "| name in tools and tests | file |", "| --- | --- |", *rows, ""))
 
 
-def build(definitions: dict[str, NodeDefinition]) -> None:
-    """Write all files."""
+def build(definitions: dict[str, NodeDefinition], newer: dict[str, NodeDefinition] | None = None) -> None:
+    """Write all files; those that need a newer host from its definitions, if there are any."""
     for workflow in WORKFLOWS:
-        exporter = Exporter(workflow, definitions, pack_version())
+        if workflow.name in NEWER and newer is None:
+            print(f"{workflow.name}: left as it is, it needs the definitions of a newer ComfyUI")
+            continue
+        known, core = (newer or {}, NEWER_CORE) if workflow.name in NEWER else (definitions, CORE_VERSION)
+        exporter = Exporter(workflow, known, pack_version(), core)
         write(UI_FOLDER / f"{title(workflow.name)}.json", exporter.ui())
         write(API_FOLDER / f"{workflow.name}.json", exporter.api())
+    write_blueprint(definitions)
     (UI_FOLDER / "README.md").write_text(index(), encoding="utf-8")
 
 
@@ -93,11 +115,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "definitions",
-        nargs="?",
-        default="http://127.0.0.1:8188",
-        help="address of a running server, or a saved copy of its /object_info",
+        nargs="*",
+        default=["http://127.0.0.1:8188"],
+        help="address of a running server, or a saved copy of its /object_info; then a newer one's",
     )
-    build(parse_definitions(read_object_info(parser.parse_args().definitions)))
+    build(*(parse_definitions(read_object_info(source)) for source in parser.parse_args().definitions[:2]))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from .describe import Block, Group, Node, Out
-from .parts import bank, block, decoded, initial, inversion, page, patch, result, sampler, steps_knob, work
+from .parts import (
+    bank,
+    block,
+    compared,
+    comparison,
+    decoded,
+    initial,
+    inversion,
+    page,
+    patch,
+    result,
+    sampler,
+    steps_knob,
+    work,
+)
 from .parts import noise as end_of
-from .stock import encoded
+from .stock import encoded, largest
 from .titles import called
 
 NOTE = f"""## Try it without any download
@@ -38,8 +52,7 @@ SHOWN = 512  # pixels: the demo model's pictures are small
 
 def enlarged(key: str, image: Out) -> Node:
     """A picture at a size to look at."""
-    inputs = {"image": image, "upscale_method": "lanczos", "largest_size": SHOWN}
-    return Node(key, "ImageScaleToMaxDimension", inputs)
+    return largest(key, image, SHOWN)
 
 
 def look_block() -> Block:
@@ -50,9 +63,9 @@ def look_block() -> Block:
     return block("look", "Enlarge both pictures", both, **names, **large)
 
 
-def shown(key: str, image: Out, title: str) -> Node:
+def shown(key: str, image: Out, title: str, size: tuple[int, int] | None = None) -> Node:
     """A picture on the page."""
-    return Node(key, "PreviewImage", {"images": image}, title=title)
+    return Node(key, "PreviewImage", {"images": image}, title=title, size=size)
 
 
 def invert_block() -> Block:
@@ -86,8 +99,10 @@ def paint_block() -> Block:
     ddim = Node("ddim", "KSamplerSelect", {"sampler_name": "ddim"})
     plain = {"model": MODEL, "latent_image": end_of("content")}
     names = {"model": Out("patch", "model"), "latent": Out("initial", "latent"), "conditioning": PROMPT, "vae": VAE}
-    names |= {"plain_model": MODEL, "noise": end_of("content"), "image": RESULT, "reconstruction": BACK}
-    return block("paint", "Paint", (ddim, *painted("")), painted("_plain", **plain), **names)
+    names |= {"portrait": CONTENT, "style_picture": STYLE, "plain_model": MODEL, "noise": end_of("content")}
+    names |= {"image": RESULT, "reconstruction": BACK}
+    beside = compared(CONTENT, STYLE, RESULT)
+    return block("paint", "Paint", (ddim, *painted(""), *beside), painted("_plain", **plain), **names)
 
 
 RESULT, BACK = Out("large", "IMAGE"), Out("large_plain", "IMAGE")
@@ -106,5 +121,5 @@ WORKFLOW = page(
     ),
     # strong: the style's technique, not only its colours
     work(invert_block(), patch(MODEL, content_weight=0.0), paint_block()),
-    result(RESULT, "magicstyle/demo", shown("reconstruction", BACK, "Reconstruction")),
+    result(RESULT, "magicstyle/demo", comparison(), shown("reconstruction", BACK, "Reconstruction", size=(300, 250))),
 )

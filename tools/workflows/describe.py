@@ -24,11 +24,16 @@ class Node:
     title: str | None = None
     models: tuple[dict[str, str], ...] = ()
     size: tuple[int, int] | None = None
+    labels: dict[str, str] = field(default_factory=dict)  # of widgets, in place of their names
 
     @property
     def links(self) -> dict[str, Out]:
         """The connected inputs."""
         return {name: value for name, value in self.inputs.items() if isinstance(value, Out)}
+
+    def labelled(self, **labels: str) -> Node:
+        """The same node with other words in front of some widgets."""
+        return replace(self, labels=labels)
 
     def having(self, **inputs: Any) -> Node:
         """The same node with some inputs set."""
@@ -83,12 +88,24 @@ class Group:
     color: str = "#3f789e"
 
 
+class App(NamedTuple):
+    """What a workflow shows in App mode: widgets by item key and name, and the nodes whose pictures are its results."""
+
+    inputs: tuple[tuple[str, str], ...]
+    outputs: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Workflow:
-    """A page: columns of groups from left to right."""
+    """A page: columns of groups from left to right; with an `app` it opens in App mode, where the host has one."""
 
     name: str
     columns: tuple[tuple[Group, ...], ...]
+    app: App | None = None
+
+    def as_app(self, name: str, app: App) -> Workflow:
+        """The same page, opening in App mode."""
+        return replace(self, name=name, app=app)
 
     @property
     def groups(self) -> Iterator[Group]:

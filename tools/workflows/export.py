@@ -5,27 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from .definitions import Input, NodeDefinition
-from .describe import Node, Out, Workflow
+from .describe import Block, Node, Out, Workflow
 from .layout import inside, place
 from .pages import JSON, Facts, Inside, Page, stable_id
 
 CORE_VERSION = "0.3.64"  # the oldest ComfyUI that the files are tested with
+NEWER_CORE = "0.33.0"
 FRONTEND_VERSION = "1.27.10"
 VIEW: JSON = {"ds": {"scale": 0.6, "offset": [40, 80]}, "frontendVersion": FRONTEND_VERSION}
+CATEGORY = "MagicStyle"  # of the pack's nodes
 NAME = "magicstyle"  # under which a file says what tools and tests call its workflow
 
 
 class Exporter:
     """One workflow with its node numbers, places and links resolved."""
 
-    def __init__(self, workflow: Workflow, definitions: dict[str, NodeDefinition], version: str) -> None:
-        self.workflow, self.version = workflow, version
+    def __init__(
+        self, workflow: Workflow, definitions: dict[str, NodeDefinition], version: str, core: str = CORE_VERSION
+    ) -> None:
+        self.workflow, self.version, self.core = workflow, version, core
         self.facts = Facts(workflow, definitions)
         self.layout = place(workflow, self.facts)
 
     def ui(self) -> JSON:
         """The file that the frontend opens."""
-        page = Page(self.facts, self.workflow.items, self.layout.items, self.version, CORE_VERSION)
+        page = Page(self.facts, self.workflow.items, self.layout.items, self.version, self.core)
         saved: JSON = {
             "id": stable_id(self.workflow.name),
             "revision": 0,
@@ -35,14 +39,43 @@ class Exporter:
             "links": [list(link) for link in page.links],
             "groups": self._groups(),
             "config": {},
-            "extra": {**VIEW, NAME: self.workflow.name},
+            "extra": {**VIEW, NAME: self.workflow.name, **self._app()},
             "version": 0.4,
         }
         subgraphs = [
-            Inside(self.facts, block, inside(block, self.facts), self.version, CORE_VERSION).definition()
+            Inside(self.facts, block, inside(block, self.facts), self.version, self.core).definition()
             for block in self.workflow.blocks
         ]
         return saved | ({"definitions": {"subgraphs": subgraphs}} if subgraphs else {})
+
+    def blueprint(self, block: Block, description: str, aliases: tuple[str, ...]) -> JSON:
+        """A block alone, as the file from which a host offers it among the nodes."""
+        saved = self.ui()
+        (node,) = (node for node in saved["nodes"] if node["id"] == self.facts.numbers[block.key])
+        (inner,) = (inner for inner in saved["definitions"]["subgraphs"] if inner["id"] == node["type"])
+        inputs = [{**entry, "link": None} for entry in node["inputs"]]
+        outputs = [{**entry, "links": []} for entry in node["outputs"]]
+        return {
+            "id": stable_id(f"blueprint/{block.key}"),
+            "revision": 0,
+            "last_node_id": node["id"],
+            "last_link_id": 0,
+            "nodes": [{**node, "pos": [0, 0], "order": 0, "inputs": inputs, "outputs": outputs}],
+            "links": [],
+            "groups": [],
+            "definitions": {"subgraphs": [{**inner, "category": CATEGORY, "description": description}]},
+            "config": {},
+            "extra": {"BlueprintDescription": description, "BlueprintSearchAliases": list(aliases)},
+            "version": 0.4,
+        }
+
+    def _app(self) -> JSON:
+        """What opens the workflow in App mode."""
+        app, numbers = self.workflow.app, self.facts.numbers
+        if app is None:
+            return {}
+        inputs = [[numbers[key], widget] for key, widget in app.inputs]
+        return {"linearMode": True, "linearData": {"inputs": inputs, "outputs": [numbers[key] for key in app.outputs]}}
 
     def _groups(self) -> list[JSON]:
         frames = [(group, self.layout.groups[group.title]) for group in self.workflow.groups]

@@ -18,15 +18,15 @@ from .parts import (
     size_knobs,
     work,
 )
-from .stock import load_checkpoint, prompt
+from .stock import HUB, load_checkpoint, load_lora, prompt
 
 NOTE = """## Few steps, no inversion
 
 For models that paint in 4 to 8 steps. Their trajectories cannot be inverted, and need not be: method **noising** adds
 one fixed noise to both pictures at each of the few levels and keeps the features seen there.
 
-1. Choose an **SD1.5 checkpoint**, and in *Load LoRA* the **LCM LoRA** for it (*latent-consistency/lcm-lora-sdv1-5* on
-   Hugging Face, saved into *models/loras* under the name in the node).
+1. Choose an **SD1.5 checkpoint**, and in *Load LoRA* the **LCM LoRA** for it: ComfyUI offers
+   *latent-consistency/lcm-lora-sdv1-5*, whose file is called *pytorch_lora_weights*.
 2. Choose your **Portrait** and a **Style picture**.
 3. Press **Run**.
 
@@ -39,7 +39,7 @@ one fixed noise to both pictures at each of the few levels and keeps the feature
 A checkpoint with LCM built in: leave *Load LoRA* out. **Lightning, Hyper or Turbo**: bypass
 *ModelSamplingDiscrete* inside *Few-step model*, and choose *euler* inside *Paint*.
 """
-LORA = "lcm-lora-sdv1-5.safetensors"
+LCM_LORA = f"{HUB}/latent-consistency/lcm-lora-sdv1-5/resolve/main/pytorch_lora_weights.safetensors"
 LCM, LEVELS = Out("lcm_model", "MODEL"), Out("schedule", "SIGMAS")
 
 
@@ -74,11 +74,7 @@ WORKFLOW = page(
     NOTE,
     (
         load_checkpoint(),
-        Node(
-            "lora",
-            "LoraLoaderModelOnly",
-            {"model": Out("checkpoint", "MODEL"), "lora_name": LORA, "strength_model": 1.0},
-        ),
+        load_lora(LCM_LORA, strength_model=1.0),
         few_step_model(),
     ),
     portrait_and_style(),

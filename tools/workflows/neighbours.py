@@ -23,14 +23,21 @@ from .parts import (
     work,
 )
 from .regions import MASK, painted_mask
-from .stock import HUB, SD15_INPAINTING, SDXL, VAE, download, file_name, load_checkpoint, prompt
+from .stock import (
+    HUB,
+    LORA,
+    SD15_INPAINTING,
+    SDXL,
+    VAE,
+    download,
+    file_name,
+    load_checkpoint,
+    load_lora,
+    prompt,
+)
 from .titles import called
 
 CANNY = f"{HUB}/comfyanonymous/ControlNet-v1-1_fp16_safetensors/resolve/main/control_v11p_sd15_canny_fp16.safetensors"
-LORA = (
-    f"{HUB}/artificialguybr/pixelartredmond-1-5v-pixel-art-loras-for-sd-1-5/resolve/main/"
-    "PixelArtRedmond15V-PixelArt-PIXARFK.safetensors"
-)
 
 CONTROL_NOTE = """## ControlNet and LoRA
 
@@ -92,9 +99,8 @@ SIZED, CONTROL_NET = Out("content_sized", "IMAGE"), Out("control_net", "CONTROL_
 
 def lora() -> tuple[Node, Node]:
     """A LoRA on the sampling model, and its prompt."""
-    load = {"model": Out("checkpoint", "MODEL"), "lora_name": file_name(LORA)}
     return (
-        Node("lora", "LoraLoaderModelOnly", load, models=download(LORA, "loras")),
+        load_lora(LORA),
         prompt("lora_prompt", "PixArFK, a portrait", "LoRA prompt"),
     )
 

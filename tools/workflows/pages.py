@@ -173,6 +173,7 @@ class Page:
     def _input(self, item: Item, slot: int, name: str, kind: str, *, widget: bool, optional: bool = False) -> JSON:
         saved: JSON = {"localized_name": name, "name": name, "type": kind}
         saved |= {"shape": OPTIONAL_SHAPE} if optional else {}
+        saved |= {"label": item.labels[name]} if isinstance(item, Node) and name in item.labels else {}
         saved |= {"widget": {"name": name}} if widget else {}
         return {**saved, "link": self._link_to(self.facts.numbers[item.key], slot)}
 

@@ -11,7 +11,7 @@ from .stock import CLIP, MODEL, VAE, encoded, load_picture, prompt, save, sized
 GOLD, PURPLE, GREEN = "#b08d45", "#a1309b", "#8a8"
 PATCHED, BANK, START = Out("patch", "model"), Out("bank", "bank"), Out("initial", "latent")
 SIGMAS, EMPTY = Out("invert_content", "sigmas"), Out("prompt", "CONDITIONING")
-IMAGE = Out("decode", "IMAGE")
+IMAGE, COMPARED = Out("decode", "IMAGE"), Out("compared", "IMAGE")
 # what the sockets of blocks are called
 NAMES = {
     MODEL: "model",
@@ -28,6 +28,7 @@ NAMES = {
     SIGMAS: "sigmas",
     EMPTY: "conditioning",
     IMAGE: "image",
+    COMPARED: "comparison",
 }
 
 
@@ -154,7 +155,25 @@ def decoded(key: str = "decode", samples: str = "sample", vae: Out = VAE) -> Nod
     return Node(key, "VAEDecode", {"samples": Out(samples, "output"), "vae": vae})
 
 
-def paint_block(knobs: tuple[Knob, ...] = (), sampler_name: str = "ddim", title: str = "Paint", **inputs: Any) -> Block:
-    """From an initial latent to a picture; `inputs` are the sampler's where they differ."""
+def compared(portrait: Out, style: Out, image: Out = IMAGE) -> tuple[Node, Node]:
+    """Portrait, style picture and result side by side, as high as the result."""
+    beside = {"direction": "left", "spacing_width": 8}
+    pair = Node("compared_style", "ImageStitch", {"image1": image, "image2": style, **beside})
+    return pair, Node("compared", "ImageStitch", {"image1": Out(pair.key, "IMAGE"), "image2": portrait, **beside})
+
+
+def comparison() -> Node:
+    """Portrait, style picture and result on the page."""
+    return Node("comparison", "PreviewImage", {"images": COMPARED}, title="Portrait, style, result", size=(420, 220))
+
+
+def paint_block(
+    knobs: tuple[Knob, ...] = (),
+    sampler_name: str = "ddim",
+    title: str = "Paint",
+    after: tuple[Node, ...] = (),
+    **inputs: Any,
+) -> Block:
+    """From an initial latent to a picture, and what is made of it; `inputs` are the sampler's where they differ."""
     ddim = Node("ddim", "KSamplerSelect", {"sampler_name": sampler_name})
-    return block("paint", title, (ddim, sampler(**inputs), decoded()), knobs=knobs)
+    return block("paint", title, (ddim, sampler(**inputs), decoded(), *after), knobs=knobs)

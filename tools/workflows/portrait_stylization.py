@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .parts import IMAGE, invert_block, page, paint_block, patch, portrait_and_style, result, work
+from .describe import Out
+from .parts import IMAGE, compared, comparison, invert_block, page, paint_block, patch, portrait_and_style, result, work
 from .stock import load_checkpoint
 
 NOTE = """## Portrait stylization
@@ -29,11 +30,12 @@ With *method* midpoint in both inversions and *Midpoint Sampler* in place of the
 The button in the corner of *Invert both pictures* and *Paint* opens them: inside are the separate nodes.
 """
 
+PORTRAIT, STYLE = Out("content", "IMAGE"), Out("style", "IMAGE")
 WORKFLOW = page(
     "portrait_stylization",
     NOTE,
     (load_checkpoint(),),
     portrait_and_style(),
-    work(invert_block(), patch(), paint_block()),
-    result(IMAGE, "magicstyle/portrait"),
+    work(invert_block(), patch(), paint_block(after=compared(PORTRAIT, STYLE))),
+    result(IMAGE, "magicstyle/portrait", comparison()),
 )

@@ -21,7 +21,7 @@ from .parts import (
     steps_knob,
     work,
 )
-from .stock import load_checkpoint, load_picture, prompt
+from .stock import LORA, load_checkpoint, load_lora, load_picture, prompt
 
 STYLEID_NOTE = """## StyleID
 
@@ -54,7 +54,6 @@ injected while the checkpoint **with the LoRA** paints.
 - *end_percent* in *FFA Model Patcher*: lower lets go of the portrait earlier, for more style.
 - *cfg* in *Paint*: how closely the style prompt is followed.
 """
-LORA = "style_lora.safetensors"
 WORDS = Out("style_prompt", "CONDITIONING")
 
 
@@ -99,8 +98,8 @@ LORA_STYLE = page(
     LORA_NOTE,
     (
         load_checkpoint(),
-        Node("lora", "LoraLoaderModelOnly", {"model": Out("checkpoint", "MODEL"), "lora_name": LORA}),
-        prompt("style_prompt", "a portrait painting", "Style prompt"),
+        load_lora(LORA),
+        prompt("style_prompt", "PixArFK, a portrait", "Style prompt"),
     ),
     pictures(load_picture("content", "Portrait")),
     work(

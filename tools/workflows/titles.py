@@ -10,7 +10,11 @@ from __future__ import annotations
 PACK = "MagicStyle"
 TITLES = {
     "demo_no_download": "01 Demo, no download",
+    "demo_app": "01 Demo, no download",
     "portrait_stylization": "02 Portrait in a style",
+    "stylize_portrait_app": "03 Stylize Portrait",
+    "stylize_portrait": "03 Stylize Portrait, one block",
+    "portrait_folder": "04 Folder of portraits",
     "portrait_keep_background": "05 Portrait, background kept",
     "two_styles_by_mask": "06 Two styles by mask",
     "regions_from_words": "07 Regions from words",
@@ -28,13 +32,17 @@ TITLES = {
     "qwen_image_portrait": "19 Qwen-Image portrait",
     "z_image_portrait": "20 Z-Image portrait",
 }
+# what needs classes that the oldest host lacks
+NEWER = {"portrait_folder"}
+# by this end of its name the template browser knows what opens in App mode
+APPS, APP = {"demo_app", "stylize_portrait_app"}, ".app"
 
 
 def title(name: str) -> str:
     """What users call a workflow: its card's title and its file's name."""
     if name not in TITLES:
         raise KeyError(f"{name} has no title: give it one, with a number, in tools/workflows/titles.py.")
-    return f"{TITLES[name]} - {PACK}"
+    return f"{TITLES[name]} - {PACK}{APP if name in APPS else ''}"
 
 
 def called(name: str) -> str:

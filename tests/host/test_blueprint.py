@@ -1,0 +1,79 @@
+"""The host offers *Stylize Portrait* among its blocks, and what it hands out is a graph that runs."""
+
+import json
+
+import pytest
+import requests
+from magicstyle.tests.host.locate import PACK
+from magicstyle.tests.workflows import graphs
+from magicstyle.tests.workflows.convert import subgraphs, ui_to_api
+from magicstyle.tests.workflows.provide import provide
+
+TITLE, WORKFLOW = "Stylize Portrait (MagicStyle)", "stylize_portrait"
+FILE = PACK / "subgraphs" / f"{TITLE}.json"
+KNOBS = ["style strength", "likeness", "preset", "method", "size"]
+SOCKETS = ["model", "clip", "vae", "portrait", "style", "face mask"]
+
+
+@pytest.fixture(scope="module")
+def offered(server):
+    """The block as the host hands it out."""
+    if requests.get(f"{server.url}/global_subgraphs", timeout=30).status_code == 404:
+        pytest.skip("this host offers no blocks")
+    ours = {key: entry for key, entry in server.get("global_subgraphs").items() if entry["name"] == TITLE}
+    ((key, entry),) = ours.items()
+    assert entry["source"] == "custom_node" and "comfyui-magicstyle" in entry["info"]["node_pack"]
+    return json.loads(server.get(f"global_subgraphs/{key}")["data"])
+
+
+def placed(blueprint):
+    """The workflow of the same name with the block taken from a blueprint, as a user adds it."""
+    saved = graphs.saved(WORKFLOW)
+    (mine,) = subgraphs(saved).values()
+    (block,) = (node for node in saved["nodes"] if node["type"] == mine["id"])
+    (inner,), (outer,) = blueprint["definitions"]["subgraphs"], blueprint["nodes"]
+    assert inner["id"] == outer["type"]
+    for side in ("inputs", "outputs"):
+        assert [entry["name"] for entry in outer[side]] == [entry["name"] for entry in block[side]]
+    block["type"], saved["definitions"]["subgraphs"] = inner["id"], [inner]
+    return saved
+
+
+def test_the_file_is_a_block_alone_with_its_sockets_and_knobs():
+    blueprint = json.loads(FILE.read_text(encoding="utf-8"))
+    (node,), (inner,) = blueprint["nodes"], blueprint["definitions"]["subgraphs"]
+    assert node["type"] == inner["id"] and node["title"] == inner["name"] == TITLE
+    assert [entry["name"] for entry in node["inputs"]] == SOCKETS + KNOBS
+    assert [entry["name"] for entry in inner["inputs"]] == SOCKETS + KNOBS
+    assert [entry["type"] for entry in inner["outputs"]] == ["IMAGE"]
+    assert all(entry["link"] is None for entry in node["inputs"]) and blueprint["links"] == []
+    assert inner["description"] and inner["category"] == "MagicStyle"
+
+
+def test_the_block_is_made_of_separate_nodes():
+    (inner,) = json.loads(FILE.read_text(encoding="utf-8"))["definitions"]["subgraphs"]
+    ours = {node["type"] for node in inner["nodes"] if node["type"].startswith("MagicStyle")}
+    parts = ("Preset", "InvertContent", "InvertStyle", "FeatureBank", "InitialLatent", "PatchFFA", "MidpointSampler")
+    assert ours == {f"MagicStyle{part}" for part in parts}
+
+
+def test_every_knob_leads_to_widgets_inside():
+    (inner,) = json.loads(FILE.read_text(encoding="utf-8"))["definitions"]["subgraphs"]
+    nodes, links = {node["id"]: node for node in inner["nodes"]}, {link["id"]: link for link in inner["links"]}
+    for entry in inner["inputs"][len(SOCKETS) :]:
+        ends = [links[number] for number in entry["linkIds"]]
+        assert ends
+        assert all("widget" in nodes[end["target_id"]]["inputs"][end["target_slot"]] for end in ends)
+
+
+def test_host_hands_the_block_out(offered):
+    assert offered == json.loads(FILE.read_text(encoding="utf-8"))
+
+
+def test_the_block_from_the_host_runs(offered, server):
+    graph = ui_to_api(placed(offered))
+    assert graph == graphs.api(WORKFLOW)
+    small = graphs.substituted(graph, largest_size=128, preset="fast")
+    provide(server, small, (128, 128))
+    (image,) = server.images(server.run(small))
+    assert image.std() > 2

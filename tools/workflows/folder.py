@@ -1,0 +1,63 @@
+"""A folder of portraits, all painted in one style that is inverted once; for hosts that load folders."""
+
+from __future__ import annotations
+
+from .describe import Block, Node, Out
+from .parts import (
+    IMAGE,
+    bank,
+    block,
+    initial,
+    inversion,
+    latent_of,
+    page,
+    paint_block,
+    patch,
+    pictures,
+    result,
+    size_knobs,
+    steps_knob,
+    work,
+)
+from .stock import encoded, load_checkpoint, load_picture, prompt, sized
+
+NOTE = """## A folder of portraits
+
+1. Put portraits into a folder of ComfyUI's *input*, and press *R*.
+2. Choose an **SD1.5 checkpoint**, the **folder** and a **Style picture**.
+3. Press **Run**: every portrait is painted, the style is inverted once.
+
+### What to change first
+
+- The faces are lost: raise *query_preservation* in *FFA Model Patcher*; too little style: lower it.
+- *storage* of *DDIM Inversion (Content)*, inside *Invert all pictures*: **latents** takes next to no memory
+  however many the portraits are; **features** is faster for a handful.
+"""
+FOLDER = "portraits"
+PORTRAITS = Out("portraits", "images")
+
+
+def invert_block() -> Block:
+    """From a list of portraits and one style to a bank and an initial latent for each portrait."""
+    portrait = sized("content_sized", PORTRAITS, 512)
+    latent = encoded("content_latent", Out("content_sized", "IMAGE"))
+    return block(
+        "invert",
+        "Invert all pictures",
+        (prompt(), portrait, latent, *latent_of("style", 512)),
+        (inversion("content", storage="latents"), inversion("style")),
+        (bank(), initial()),
+        knobs=(steps_knob("invert_content", "invert_style"), *size_knobs("content_sized", "style_sized")),
+        portraits=PORTRAITS,
+    )
+
+
+LOAD = Node("portraits", "LoadImageDataSetFromFolder", {"folder": FOLDER}, title="Portraits")
+WORKFLOW = page(
+    "portrait_folder",
+    NOTE,
+    (load_checkpoint(),),
+    pictures(LOAD, load_picture("style", "Style picture")),
+    work(invert_block(), patch(), paint_block()),
+    result(IMAGE, "magicstyle/folder"),
+)
