@@ -7,7 +7,7 @@ import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures
 from magicstyle.core.fusion import FUSIONS, FusionSettings, fuse
-from magicstyle.core.scene import Moment, Scene, StyleFeatures
+from magicstyle.core.scene import Moment, Scene, StyleFeatures, shares
 from magicstyle.tests.core import oracle
 from magicstyle.tests.core.oracle import adain, cat, dense_attention, kernel, randn
 from torch.testing import assert_close
@@ -259,3 +259,14 @@ def test_a_scene_that_says_nothing_more_is_the_first_moment_of_a_run_and_a_style
     scene, style = Scene(LIVE, CONTENT, ()), StyleFeatures(STYLE)
     assert scene.moment == (0.0, 1.0) and scene.keep is None and scene.yielding is scene
     assert style == (STYLE, 1.0, None, None, None)
+
+
+def test_shares_of_styles_that_act_everywhere_are_one_row_for_every_batch_and_sum_to_one():
+    styles = [StyleFeatures(STYLE, 1.0), StyleFeatures(OTHER, 3.0)]
+    first, second = shares(styles, randn(5, 3, N, C))
+    assert first.shape == second.shape == (1, N, 1)
+    assert_close(first, torch.full((1, N, 1), 0.25))
+    assert_close(second, torch.full((1, N, 1), 0.75))
+    region = torch.rand(3, N, generator=torch.Generator().manual_seed(0))
+    (alone,) = shares([StyleFeatures(STYLE, 2.0, region)], randn(5, 3, N, C))
+    assert_close(alone, region.unsqueeze(2))
