@@ -108,7 +108,7 @@ def paint_block(
 ) -> dict[tuple[int, int], Tensor]:
     """Every content, b = 1, with every style, b = 1, `rows` in a model call -> by (content, style) a latent 1 c h w.
 
-    `keep` says for each content how far it stays as it is, 1 h w; for all of them or for none.
+    `keep` says for each content how far it stays as it is, 1 h w, or None.
     """
     strips = _strips(model, contents, styles, recipe, rows, keep)
     tiles = [tile for strip in strips for tile in strip.tiles]
@@ -165,13 +165,19 @@ def _denoised_tile(model: HeadlessModel, tile: Tile, x: Tensor, level: float) ->
 def _tile(model: HeadlessModel, content: Shown, style: Shown, recipe: Recipe, keep: Sequence[Tensor | None]) -> Tile:
     """One content beside several styles or one style beside several contents; `keep` is 1 h w of each content."""
     bank = FeatureBank(content.features, (StyleEntry(style.features),))
-    masks = [mask for mask in (keep[place] for place in content.places if keep) if mask is not None]
-    layers, mask = stored_layers(model.architecture, bank, recipe.layers), torch.cat(masks) if masks else None
-    patch = FusionPatch(bank, recipe.settings, layers, EVERYWHERE, keep=mask)
+    layers = stored_layers(model.architecture, bank, recipe.layers)
+    patch = FusionPatch(bank, recipe.settings, layers, EVERYWHERE, keep=_masks(content, keep))
     check_roles(bank, patch.roles, recipe.settings.method)
     b = max(content.features.header.batch, style.features.header.batch)
     own, other = (_rows_of(shown.features, b, model.device) for shown in (content, style))
     return Tile(content, style, patch, own.mapped(adain_map(own.noise, other.noise, recipe.adain)))
+
+
+def _masks(content: Shown, keep: Sequence[Tensor | None]) -> Tensor | None:
+    """The masks of contents, b h w, black for those that have none; None where none has one."""
+    found = [keep[place] for place in content.places if keep]
+    like = next((mask for mask in found if mask is not None), None)
+    return None if like is None else torch.cat([torch.zeros_like(like) if mask is None else mask for mask in found])
 
 
 def _rows_of(features: ImageFeatures, b: int, device: torch.device) -> NoisePair:

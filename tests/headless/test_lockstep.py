@@ -125,3 +125,17 @@ def test_a_group_of_levels_is_replayed_once_and_held(model):
     block = paint_block(model, [c.features for c in contents], [s.features for s in styles], recipe, 2)
     assert model.rows - before == 4 * 8 + 2 * (2 + 4)
     assert_close(block[1, 3], stylize(model, contents[1], styles[3], recipe), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("count", [(3, 2), (2, 3)], ids=["contents joined", "styles joined"])
+def test_each_content_is_kept_by_its_own_mask_or_by_none(model, count):
+    recipe = Recipe(FusionSettings(content_weight=0.0), steps=STEPS)
+    contents, styles = (inverted(model, recipe, [(64, 64)] * n, seed) for seed, n in zip((11, 12), count, strict=True))
+    left = torch.zeros(1, 64, 64)
+    left[..., :32] = 1.0
+    keep = [left, None, 1.0 - left][: len(contents)]
+    block = paint_block(model, [c.features for c in contents], [s.features for s in styles], recipe, 2, keep=keep)
+    for (c, s), latent in block.items():
+        expected = stylize(model, contents[c], styles[s], recipe, keep=keep[c])
+        assert_close(latent, expected, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(block[0, 0], stylize(model, contents[0], styles[0], recipe), atol=1e-3)
