@@ -10,10 +10,11 @@ from torch import Tensor
 from ..core.bank import FeatureBank
 from ..core.errors import MagicStyleError
 from ..core.features import ImageFeatures
-from ..core.layers import LayerId, select_layers
+from ..core.layers import LayerId, misnamed, select_layers
 from .architectures import Architecture
 
 AUTO = "auto"
+BLOCKS = ("input", "middle", "output", "double", "single")  # of all kinds of models
 ROLE_NAMES = {"q": "queries", "k": "keys", "v": "values"}
 
 
@@ -51,6 +52,15 @@ def stored_layers(architecture: Architecture, bank: FeatureBank, layers: str) ->
             "choose the same or more layers on both DDIM Inversion nodes."
         )
     return chosen
+
+
+def check_layer_text(name: str, text: str) -> None:
+    """Refuse, before there is a model to ask, what names a layer of none."""
+    if text.strip().lower() != AUTO and (part := misnamed(text, BLOCKS)) is not None:
+        raise MagicStyleError(
+            f"{name}: '{part.strip()}' is not a layer; write auto, all, or a block and its numbers, such as "
+            "output.6-11, middle, double.0-18, single."
+        )
 
 
 def named(layers: str, default: str) -> str:

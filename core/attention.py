@@ -7,8 +7,8 @@ whatever the sign of the logits. The term may vary per query token (a region of 
 on the source). No n x m bias is ever built: it has rank (number of sources + 1) and travels in as many extra channels
 of q and k, which every attention backend understands; a term of the key alone can be a 1 x m mask instead.
 
-Regions are mostly flat: a few groups of query tokens have the same weights throughout. Each group asks only the sources
-that act there, with plain numbers for weights, and the channels serve the soft edges alone.
+Regions are mostly flat: a few groups of query tokens have the same weights throughout. Each group attends only to the
+sources that act there, with plain numbers for weights, and the channels serve the soft edges alone.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Source(NamedTuple):
 class Kernel:
     """The attention function that does the work, `call(q, k, v, mask)` on b n (h d), and what it accepts.
 
-    In a transformer text and picture share an attention: `beside` is the text, asked together with whatever sources.
+    In a transformer text and picture share an attention: `beside` is the text, attended to beside whatever sources.
     """
 
     call: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]

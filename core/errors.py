@@ -4,6 +4,8 @@
 class MagicStyleError(ValueError):
     """A value that the user can correct; the message is one sentence that a node can show as it is."""
 
+    __module__ = "magicstyle"  # the host shows it before the sentence: without the path of this file
+
 
 def one_line(text: object, most: int = 200) -> str:
     """What another program or a file says, fit for a message: printable, on one line, not endless."""

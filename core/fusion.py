@@ -7,13 +7,13 @@ Per layer and noise level, with the running stream t, the content c and styles s
 
 g is the query preservation, tau the attention temperature, b_x = ln(w_x) the log of a source's weight, whose region it
 holds too; w_x = 0 drops the source, and what no style's region covers is added to w_c. Where all are dropped the stream
-asks itself, with K_t and V_t. The paper's own FFA equation (MagicStyle, arXiv 2409.08156) is not public in a form that
-we could check against, so this is our reading of its abstract: texture and colour are fused from the stored queries,
-keys and values of both pictures.
+attends to itself, with K_t and V_t. The paper's own FFA equation (MagicStyle, arXiv 2409.08156) is not public in a
+form that we could check against, so this is our reading of its abstract: texture and colour are fused from the stored
+queries, keys and values of both pictures.
 
 Every method takes any number of styles: their weights and regions are log weights in its softmax, so that order does
 not matter and n copies of one style at weight 1/n are one style. Where no style acts, the softmax is left with what the
-method asks besides: the content's features, or the running stream's own in methods without content.
+method attends to besides: the content's features, or the running stream's own in methods without content.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from .sources import (
     styles_or_content,
 )
 
-# Portrait Diffusion (2312.02212): 35 of 50 steps ask with the content's queries alone; guidance of the later ones
+# Portrait Diffusion (2312.02212): 35 of 50 steps attend with the content's queries alone; guidance of the later ones
 SAC_EARLY = 35 / 50
 SAC_GUIDANCE = 1.2
 # ZePo (2408.05492): lambda of the authors' run script (0.5 where none is given)
@@ -88,7 +88,7 @@ def fuse(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
 
 
 def feature_fusion(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
-    """FFA: styles and content in one softmax, asked with preserved queries; nothing left, the stream itself: b n c."""
+    """FFA: styles and content in one softmax, under preserved queries; nothing left, the stream itself: b n c."""
     asked = [*style_sources(scene, settings.style_weight), *content_source(scene, settings.content_weight)]
     q = preserve_query(scene, settings.query_preservation)
     return attend(kernel, q, asked or [source(scene.live)], settings.temperature)
@@ -103,7 +103,7 @@ def style_injection(kernel: Kernel, scene: Scene, settings: FusionSettings) -> T
 def style_attention_control(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """Portrait Diffusion's SAC (Liu et al. 2023): early A(Q_c), later A(Q_c) + w (A(Q_t) - A(Q_c)).
 
-    A asks the styles: b n c.
+    A attends to the styles: b n c.
     """
     asked = styles_or_content(scene, settings.style_weight)
     if scene.moment.progress < SAC_EARLY:
@@ -147,7 +147,7 @@ def reference_self_attention(kernel: Kernel, scene: Scene, settings: FusionSetti
 
 
 def mutual_self_attention(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
-    """MasaCtrl (Cao et al., ICCV 2023, eq. 3): the running queries ask the content's keys and values: b n c."""
+    """MasaCtrl (Cao et al., ICCV 2023, eq. 3): the running queries attend to the content's keys and values: b n c."""
     return attend(kernel, preserve_query(scene, 0.0), [source(scene.content)])
 
 
@@ -206,7 +206,7 @@ FUSIONS = {
         "q",
         "kv",
         ("style_weight",),
-        "the style alone, asked with the portrait's queries (Portrait Diffusion)",
+        "the style alone, under the portrait's queries (Portrait Diffusion)",
     ),
     "seac": Method(
         style_enhanced_control,
@@ -251,7 +251,7 @@ FUSIONS = {
 def content_roles(settings: FusionSettings, bank: FeatureBank, *, keeps: bool = False) -> str:
     """The stored roles of the content that a run reads: its keys and values fill what no style covers.
 
-    Where a mask keeps the content, the methods that draw from it ask with its queries.
+    Where a mask keeps the content, the methods that draw from it attend with its queries.
     """
     method = FUSIONS[settings.method]
     everywhere = [style for style in bank.styles if style.region is None and style.weight * settings.style_weight > 0.0]

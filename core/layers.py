@@ -10,7 +10,7 @@ all                      every self-attention layer of the model
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from .errors import MagicStyleError
@@ -36,6 +36,19 @@ class LayerId(NamedTuple):
         """The inverse of `str`."""
         block, number, index = name.split(".")
         return cls(block, int(number), int(index))
+
+
+def misnamed(text: str, blocks: Collection[str]) -> str | None:
+    """The first part of a layer text that names no layer of a model with such blocks; all of it if it is empty."""
+    parts = [part.strip() for part in text.lower().split(",") if part.strip()]
+    return next((part for part in parts if not _names_layers(part, blocks)), None if parts else text)
+
+
+def _names_layers(part: str, blocks: Collection[str]) -> bool:
+    match = _PART.fullmatch(part)
+    if match is None or match["block"] not in blocks:
+        return part == "all"
+    return match["last"] is None or int(match["first"]) <= int(match["last"])
 
 
 def select_layers(text: str, available: Iterable[LayerId]) -> tuple[LayerId, ...]:

@@ -60,12 +60,15 @@ def heat(share: Tensor, grid: Grid) -> Tensor:
     return rearrange(colours, "(h w) rgb -> h w rgb", h=grid[0])
 
 
+def enlarged(picture: Tensor) -> Tensor:
+    """A picture h w 3 without smoothing at the height of all: H W 3."""
+    width = max(1, round(picture.shape[1] * HEIGHT / picture.shape[0]))
+    large = F.interpolate(rearrange(picture, "h w rgb -> 1 rgb h w"), size=(HEIGHT, width), mode="nearest")
+    return rearrange(large, "1 rgb h w -> h w rgb")
+
+
 def side_by_side(pictures: Sequence[Tensor]) -> Tensor:
-    """Pictures h w 3 of any size, enlarged without smoothing to one height, with white gaps -> 1 H W 3."""
-    gap = torch.ones(HEIGHT, GAP, 3)
-    row = []
-    for picture in pictures:
-        width = max(1, round(picture.shape[1] * HEIGHT / picture.shape[0]))
-        enlarged = F.interpolate(rearrange(picture, "h w rgb -> 1 rgb h w"), size=(HEIGHT, width), mode="nearest")
-        row += [rearrange(enlarged, "1 rgb h w -> h w rgb"), gap]
+    """Pictures H W 3 of one height, with white gaps -> 1 H W 3."""
+    gap = torch.ones(pictures[0].shape[0], GAP, 3)
+    row = [part for picture in pictures for part in (picture, gap)]
     return torch.cat(row[:-1], dim=1).unsqueeze(0)

@@ -1,4 +1,4 @@
-"""What a fusion asks, and with which queries: the styles, the content and the running stream as sources.
+"""What a fusion attends to, and with which queries: the styles, the content and the running stream as sources.
 
 Letters: b rows, n tokens of the running picture, c channels.
 """

@@ -1,4 +1,4 @@
-"""Who asks: a schema and a short execute per node. The list below is what users see."""
+"""What users see: a schema and a short execute per node. The list below is the pack."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .files import LoadFeatureBank, SaveFeatureBank, register_folder
 from .initial_latent import InitialLatent
 from .inversion_nodes import InvertContent, InvertStyle
 from .midpoint_sampler import MidpointSampler
+from .notices import show_warnings
 from .patcher import PatchFFA
 from .preset import PresetNode
 from .preview import FeaturePreview
@@ -38,6 +39,7 @@ class MagicStyleExtension(ComfyExtension):
     """The pack, as the host sees it."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Every node class of the pack; the host learns of the banks' folders first."""
+        """Every node class of the pack; the host learns of the banks' folders first, the page of warnings."""
         register_folder()
+        show_warnings()
         return NODES

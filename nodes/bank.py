@@ -9,7 +9,9 @@ from comfy_api.latest import io
 from ..core.bank import FeatureBank, StyleEntry
 from ..core.features import ImageFeatures
 from ..core.regions import region_mask, style_mask
+from .notices import show_on_node, warn
 from .report import bank_summary
+from .roles import role_warnings
 from .schema import search_aliases
 from .sockets import CATEGORY, Bank, Features
 
@@ -37,6 +39,14 @@ def mask_inputs() -> list[Any]:
             tooltip="Which part of the style picture may be drawn from: paint a face black to keep it from leaking.",
         ),
     ]
+
+
+def summarized(title: str, bank: FeatureBank) -> str:
+    """What a bank holds, also as a text on the node; what is wrong with it, as warnings."""
+    warn(title, role_warnings(bank))  # of other noise levels sampling warns
+    summary = bank_summary(bank)
+    show_on_node(summary)
+    return summary
 
 
 class FeatureBankNode(io.ComfyNode):
@@ -74,7 +84,7 @@ class FeatureBankNode(io.ComfyNode):
         """Check that the two fit and hand out a new, immutable bank."""
         bank = FeatureBank(content, ())
         bank = bank if style is None else with_style(bank, style, 1.0, region, style_mask)
-        return io.NodeOutput(bank, bank_summary(bank))
+        return io.NodeOutput(bank, summarized("Feature Bank", bank))
 
 
 class AddStyle(io.ComfyNode):
@@ -112,4 +122,6 @@ class AddStyle(io.ComfyNode):
         cls, bank: FeatureBank, style: ImageFeatures, weight: float, region: Any = None, style_mask: Any = None
     ) -> io.NodeOutput:
         """A new bank; the one that came in stays as it is."""
-        return io.NodeOutput(with_style(bank, style, weight, region, style_mask))
+        bank = with_style(bank, style, weight, region, style_mask)
+        summarized("Feature Bank: Add Style", bank)
+        return io.NodeOutput(bank)

@@ -13,8 +13,8 @@ from ..core.bank import FeatureBank
 from ..core.bank_file import load_bank, save_bank
 from ..core.errors import MagicStyleError, one_line
 from ..core.features import ImageFeatures
+from .bank import summarized
 from .latent_pair import Latent, noise_latent
-from .report import bank_summary
 from .schema import check_choices, search_aliases
 from .sockets import CATEGORY, Bank, Features
 
@@ -164,7 +164,7 @@ class LoadFeatureBank(io.ComfyNode):
         if path is None:
             raise MagicStyleError(f"bank_name {_missing(bank_name)}")
         bank = load_bank(path, content)
-        return io.NodeOutput(bank, _stored_noise(bank), bank_summary(bank))
+        return io.NodeOutput(bank, _stored_noise(bank), summarized("Load Feature Bank", bank))
 
 
 def _missing(bank_name: Any) -> str:

@@ -13,7 +13,9 @@ from ..core.placement import PLACES, PRECISIONS
 from ..core.representations import REPRESENTATIONS
 from .inversion_order import KEEP, InversionOrder
 from .inversion_run import invert
-from .schema import check_choices, folded, search_aliases
+from .notices import show_on_node
+from .roles import CONTENT, STYLE, remember
+from .schema import check_choices, check_layers, folded, search_aliases
 from .sockets import CATEGORY, Features
 
 STORAGE = ["auto", *REPRESENTATIONS]
@@ -128,8 +130,9 @@ def _inputs(picture: str) -> list[Any]:
     ]
 
 
-def _check(**chosen: str | None) -> bool | str:
-    return check_choices(**{name: (value, CHOICES[name]) for name, value in chosen.items()})
+def _check(layers: str | None, **chosen: str | None) -> bool | str:
+    known = check_choices(**{name: (value, CHOICES[name]) for name, value in chosen.items()})
+    return check_layers(layers=layers) if known is True else known
 
 
 def _outputs(picture: str) -> list[Any]:
@@ -162,20 +165,25 @@ class _Inversion(io.ComfyNode):
         place: str | None = None,
         keep: str | None = None,
         method: str | None = None,
+        layers: str | None = None,
     ) -> bool | str:
-        """Name a choice that is gone."""
-        return _check(scheduler=scheduler, storage=storage, precision=precision, place=place, keep=keep, method=method)
+        """Name a choice that is gone, and what names no layer."""
+        chosen = {"scheduler": scheduler, "storage": storage, "precision": precision, "place": place}
+        return _check(layers, keep=keep, method=method, **chosen)
 
     @classmethod
     def execute(cls, **inputs: Any) -> io.NodeOutput:
-        """Invert and keep what later fuses."""
-        return io.NodeOutput(*invert(cls.role, **inputs))
+        """Invert and keep what later fuses; the report also lies on the node."""
+        inversion = invert(cls.role, **inputs)
+        remember(inversion.features, cls.role)
+        show_on_node(inversion.report)
+        return io.NodeOutput(*inversion)
 
 
 class InvertContent(_Inversion):
     """Inverts the portrait."""
 
-    role = "content"
+    role = CONTENT
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -195,7 +203,7 @@ class InvertContent(_Inversion):
 class InvertStyle(_Inversion):
     """Inverts the style picture."""
 
-    role = "style"
+    role = STYLE
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -67,6 +67,20 @@ class InversionOrder:
         sampling = self.model.get_model_object("model_sampling")
         return comfy.samplers.calculate_sigmas(sampling, self.scheduler, self.steps).cpu()
 
+    @property
+    def count_note(self) -> list[str]:
+        """Why there are other steps than were ordered."""
+        made = len(sampling_grid(self.schedule))
+        if self.sigmas is not None or made == self.steps:
+            return []
+        note = f"scheduler {self.scheduler} makes {made} steps where steps says {self.steps}"
+        if self.scheduler == "ddim_uniform":
+            known = len(self.model.get_model_object("model_sampling").sigmas)
+            note += (
+                f": it takes every {known // self.steps}th of the model's {known} noise levels, from the cleanest on"
+            )
+        return [note]
+
 
 def checked_sigmas(sigmas: Tensor) -> Tensor:
     """A connected schedule n, refused where it does not descend to zero."""

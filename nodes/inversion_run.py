@@ -139,7 +139,9 @@ def _close(plan: Plan, recorder: AnyRecorder, walked: Walked) -> Inversion:
     trip = _round_trip(plan, result) if order.measure and order.settings.way.inverts else None
     flow = find(plan.model).parametrization is Parametrization.FLOW
     walk = Walk(order.method, walked.inverted, walked.clean, schedule, walked.seconds, trip, flow)
-    report = inversion_report(order.role, features, walk, [plan.budget.reason, *_left_out(plan.removed)])
+    report = inversion_report(
+        order.role, features, walk, [*order.count_note, plan.budget.reason, *_left_out(plan.removed)]
+    )
     return Inversion(result, features, plan.sigmas, report, walked.start)
 
 

@@ -12,7 +12,7 @@ from ..attention_patches.placing import MOST, POSITIONS, Positions
 from ..core.bank import FeatureBank
 from ..core.fusion import FUSIONS, FusionSettings
 from ..core.regions import KEEP_STRENGTH, keep_mask
-from .schema import check_choices, folded, search_aliases
+from .schema import check_choices, check_layers, folded, search_aliases
 from .sockets import CATEGORY, Bank
 
 
@@ -152,9 +152,12 @@ class PatchFFA(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, method: str | None = None, positions: str | None = None) -> bool | str:
-        """Name a choice that is gone."""
-        return check_choices(method=(method, FUSIONS), positions=(positions, POSITIONS))
+    def validate_inputs(
+        cls, method: str | None = None, positions: str | None = None, layers: str | None = None
+    ) -> bool | str:
+        """Name a choice that is gone, and what names no layer."""
+        known = check_choices(method=(method, FUSIONS), positions=(positions, POSITIONS))
+        return check_layers(layers=layers) if known is True else known
 
     @classmethod
     def execute(

@@ -5,30 +5,55 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io, ui
 
+from ..attention_patches.checks import named
 from ..core.bank import FeatureBank
 from ..core.errors import MagicStyleError
+from ..core.features import ImageFeatures
 from ..core.layers import select_layers
-from ..core.preview import heat, pca_colours, side_by_side, style_share
-from .schema import search_aliases
+from ..core.preview import enlarged, heat, pca_colours, side_by_side, style_share
+from ..core.ranges import check_range
+from .captions import captioned
+from .schema import check_layers, folded, search_aliases
 from .sockets import CATEGORY, Bank
 
+BY_PERCENT = -1  # of `step`, which older workflows set
 
-def preview(bank: FeatureBank, layer_text: str, step: int) -> torch.Tensor:
-    """Content and styles as PCA colours, then the style's share of attention: 1 H W 3."""
-    layer, *_ = select_layers(layer_text, bank.layers)
+
+def preview(bank: FeatureBank, layer_text: str, step: int, percent: float = 0.5) -> torch.Tensor:
+    """Content and styles as PCA colours, then the styles' share of the content's attention, under captions: 1 H W 3."""
+    late = bank.layers[3 * len(bank.layers) // 4]  # where textures are
+    layer, *_ = select_layers(named(layer_text, str(late)), bank.layers)
     pictures = list(bank)
-    steps = min(len(features.header.sigmas) for features in pictures)
-    if step >= steps:
-        raise MagicStyleError(
-            f"step is {step}, but the bank has {steps} steps: choose 0 (noise) to {steps - 1} (clean)."
-        )
-    kept = [features.at(layer, step) for features in pictures]
+    steps = [step_of(features, step, percent) for features in pictures]
+    kept = [features.at(layer, own) for features, own in zip(pictures, steps, strict=True)]
     if any("k" not in features for features in kept) or "q" not in kept[0]:
         raise MagicStyleError("bank holds no queries and keys to look at: invert both pictures again.")
-    grids = [features.header.grids[layer] for features in pictures]
-    q, keys = kept[0].q[0], [features.k[0] for features in kept]
-    share = style_share(q, keys[1:], keys[0], bank.content.header.heads[layer])
-    return side_by_side([*pca_colours(keys, grids), heat(share, grids[0])])
+    keys, grids = [features.k[0] for features in kept], [features.header.grids[layer] for features in pictures]
+    titles = ["portrait", *(f"style {number}" for number, _ in enumerate(bank.styles, 1))]
+    where = [f"{layer}, step {own + 1} of {len(f.header.sigmas)}" for f, own in zip(pictures, steps, strict=True)]
+    shown = [
+        captioned(enlarged(picture), title, detail)
+        for picture, title, detail in zip(pca_colours(keys, grids), titles, where, strict=True)
+    ]
+    if bank.styles:
+        share = style_share(kept[0].q[0], keys[1:], keys[0], bank.content.header.heads[layer])
+        shown.append(
+            captioned(enlarged(heat(share, grids[0])), "attention to styles", f"{share.mean():.0%} on average")
+        )
+    return side_by_side(shown)
+
+
+def step_of(features: ImageFeatures, step: int, percent: float) -> int:
+    """The stored step that is looked at: the chosen one, or one at a share of the way from noise to clean."""
+    steps = len(features.header.sigmas)
+    if step == BY_PERCENT:
+        return round(percent * (steps - 1))
+    if step >= steps:
+        raise MagicStyleError(
+            f"step is {step}, but the bank has {steps} steps: choose 0 (noise) to {steps - 1} (clean), or set step to "
+            f"{BY_PERCENT} and choose percent."
+        )
+    return step
 
 
 class FeaturePreview(io.ComfyNode):
@@ -43,12 +68,33 @@ class FeaturePreview(io.ComfyNode):
             category=CATEGORY,
             **search_aliases("MagicStyleFeaturePreview"),
             description="Left to right: the portrait's features, each style's features (alike colours are alike "
-            "features), and how much each pixel of the portrait looks at the style: dark little, yellow much.",
+            "features), and how much each place of the portrait attends to the styles: dark little, yellow much.",
             inputs=[
                 Bank.Input("bank", tooltip="The bank to look into."),
-                io.String.Input("layer", default="output.9", tooltip="One self-attention layer that the bank holds."),
-                io.Int.Input(
-                    "step", default=25, min=0, max=999, tooltip="0 is the noisiest step, the last one almost clean."
+                io.String.Input(
+                    "layer", default="output.9", tooltip="One self-attention layer that the bank holds, or auto."
+                ),
+                *folded(
+                    [
+                        io.Int.Input(
+                            "step",
+                            default=BY_PERCENT,
+                            min=BY_PERCENT,
+                            max=999,
+                            tooltip="One step by its number: 0 is the noisiest, the last one almost clean. -1: percent "
+                            "chooses.",
+                        )
+                    ],
+                    "step",
+                ),
+                io.Float.Input(
+                    "percent",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Which step, as a share of the way: 0 is the noisiest, 1 almost clean.",
                 ),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The pictures side by side.")],
@@ -56,7 +102,13 @@ class FeaturePreview(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, bank: FeatureBank, layer: str, step: int) -> io.NodeOutput:
+    def validate_inputs(cls, layer: str | None = None) -> bool | str:
+        """Name what is no layer."""
+        return check_layers(layer=layer)
+
+    @classmethod
+    def execute(cls, bank: FeatureBank, layer: str, step: int, percent: float = 0.5) -> io.NodeOutput:
         """Draw and show."""
-        image = preview(bank, layer, step)
+        check_range("percent", percent, 0.0, 1.0)
+        image = preview(bank, layer, step, percent)
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

@@ -11,6 +11,7 @@ from ..core.features import FeatureHeader, ImageFeatures
 from ..core.inversion_methods import INVERSIONS, Inverted, RoundTrip
 from ..core.layers import legal_range
 from ..core.level_groups import ordinal
+from .roles import role_warnings
 
 APART = 0.2
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -72,11 +73,10 @@ def _measured(method: str, trip: RoundTrip) -> str:
 
 def bank_summary(bank: FeatureBank) -> str:
     """The summary output of the Feature Bank."""
-    lines = [f"content: {describe(bank.content)}"]
+    lines = [*role_warnings(bank), *_schedule_difference(bank)]  # first: on a node few lines show
+    lines.append(f"content: {describe(bank.content)}")
     lines += [f"style {number}: {_describe_style(style)}" for number, style in enumerate(bank.styles, start=1)]
     lines.append(f"together {readable_bytes(bank.nbytes)}; all hold layers {legal_range(bank.layers)}")
-    if warning := _schedule_difference(bank):
-        lines.append(warning)
     return "\n".join(lines)
 
 
@@ -121,15 +121,15 @@ def _noise_statistics(walk: Walk) -> str:
     return text
 
 
-def _schedule_difference(bank: FeatureBank) -> str | None:
+def _schedule_difference(bank: FeatureBank) -> list[str]:
     different = [
         str(number)
         for number, style in enumerate(bank.styles, start=1)
         if style.features.header.sigmas != bank.content.header.sigmas
     ]
     if not different:
-        return None
-    return (
+        return []
+    return [
         f"style {', '.join(different)} was inverted on other noise levels than the content: the nearest serve; "
         "give both inversions the same steps and scheduler for exact features"
-    )
+    ]

@@ -11,6 +11,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..attention_patches.checks import AUTO, check_layer_text
+from ..core.errors import MagicStyleError
+
 KNOWN = {field.name for field in dataclasses.fields(io.Schema)}
 LOCALES = Path(__file__).resolve().parents[1] / "locales"
 EVERY_NODE = "every node"
@@ -44,6 +47,16 @@ def folded(inputs: list[Any], *names: str) -> list[Any]:
         if entry.id in names and hasattr(entry, "advanced"):
             entry.advanced = True
     return inputs
+
+
+def check_layers(**texts: str | None) -> bool | str:
+    """What validate_inputs answers to layer texts."""
+    try:
+        for name, text in texts.items():
+            check_layer_text(name, AUTO if text is None else text)  # None: comes over a link
+    except MagicStyleError as error:
+        return str(error)
+    return True
 
 
 def check_choices(**choices: tuple[str | None, Collection[str]]) -> bool | str:

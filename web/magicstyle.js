@@ -1,4 +1,5 @@
-// What the pack adds to ComfyUI's page: colours for its own sockets and wires.
+// What the pack adds to ComfyUI's page: colours for its own sockets and wires, its warnings, and its errors in full.
+import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
 const COLOURS = { MAGICSTYLE_FEATURES: "#e0809a", MAGICSTYLE_BANK: "#a07be0" };
@@ -25,4 +26,19 @@ function colourSockets() {
   document.head.append(style);
 }
 
-app.registerExtension({ name: "MagicStyle", setup: colourSockets });
+function say(severity, text) {
+  app.extensionManager?.toast?.add({ severity, summary: "MagicStyle", detail: text, life: 20000 });
+}
+
+// The host's own notice says that a node failed; why, and what to do, stands behind it: our sentence says it at once.
+function tellOfErrors({ detail }) {
+  if (detail.exception_type?.endsWith("MagicStyleError")) say("error", detail.exception_message.trim());
+}
+
+function setup() {
+  colourSockets();
+  api.addEventListener("magicstyle.warning", ({ detail }) => say("warn", detail.text));
+  api.addEventListener("execution_error", tellOfErrors);
+}
+
+app.registerExtension({ name: "MagicStyle", setup });

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from ...core.bank import FeatureBank
 from ...core.fusion import FUSIONS, FusionSettings
-from ...core.inversion_methods import visited_levels
 from ...core.layers import LayerId
 from ...core.ranges import check_range
 from ...core.scene import Moment
@@ -27,7 +26,7 @@ from ..architectures import find
 from ..architectures.base import HostArchitecture
 from ..checks import check_areas, check_bank, check_roles, check_run, stored_layers
 from ..entry import Entry, with_entry
-from ..fusion_patch import FusionPatch, SigmaWindow, coverage_warning
+from ..fusion_patch import FusionPatch, SigmaWindow
 from ..model_call import ModelCall
 from ..placing import Placer, Positions
 from ..prefetch import Lane, lane_to
@@ -38,6 +37,7 @@ from ..views import step_views
 from .conds import with_conds_named, with_prompts_named
 from .models import KEY, check_model
 from .reruns import rerun_beside
+from .run_checks import run_warnings
 from .start import Start, is_flow, started
 from .walks import weights_change, with_other_weights_recorded
 
@@ -116,7 +116,7 @@ class _Fusion:
         check_run(bank, latent)
         if self.patch.placer.rotary:
             check_areas(guider.conds)
-        if warning := coverage_warning(bank, visited_levels(getattr(sampler, "sampler_function", None), sigmas)):
+        for warning in run_warnings(bank, guider.model_patcher, Start(noise, latent), sampler, sigmas):
             logger.warning("FFA Model Patcher: %s", warning)
         run = _Run(with_other_weights_recorded(guider, bank, self.patch), steady=not weights_change(guider))
         # the guider's options live for this run alone

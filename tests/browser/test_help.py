@@ -9,6 +9,11 @@ from magicstyle.tests.host.locate import PACK
 from PIL import Image
 
 NODES = sorted(page.stem for page in (PACK / "web" / "docs").glob("*.md"))
+TOO_WIDE = """() => {
+    const panel = document.querySelector('.node-help-content'), right = panel.getBoundingClientRect().right;
+    const parts = [...panel.querySelectorAll('p, li, h1, h2, img, code')];
+    return parts.filter(part => part.getBoundingClientRect().right > right + 1).map(part => part.textContent);
+}"""
 TITLE, FRAME = 64, 14  # the title and the pack's name stand above a node's box
 
 
@@ -35,4 +40,5 @@ def test_help_panel_shows_the_page_with_its_picture(frontend, name):
     assert [source.partition(f"/extensions/{PACK_FOLDER}/docs/pictures/")[2] for source, _ in pictures] == names
     assert all(width > 200 for _, width in pictures)
     assert "What goes wrong" in frontend.help_text()
+    assert frontend.evaluate(TOO_WIDE) == []
     assert frontend.complaints == []

@@ -17,6 +17,43 @@ COLOURS = """types => types.map(type => [
     getComputedStyle(document.documentElement).getPropertyValue(`--color-datatype-${type}`).trim(),
 ])"""
 SEARCHED = json.loads(Path(__file__).with_name("searched.json").read_text(encoding="utf-8"))
+EMPTY_LATENT = """() => {
+    app.graph.clear();
+    const [demo, empty, invert, show] =
+        ['MagicStyleDemoModel', 'EmptyLatentImage', 'MagicStyleInvertContent', 'PreviewAny'].map(add);
+    demo.connect(0, invert, 'model'), demo.connect(2, invert, 'conditioning');
+    empty.connect(0, invert, 'latent'), invert.connect(3, show, 0);
+    function add(type, column) {
+        const node = LiteGraph.createNode(type);
+        node.pos = [400 * column, 100];
+        app.graph.add(node);
+        return node;
+    }
+}"""
+EXCHANGED = """() => {
+    app.graph.clear();
+    const [demo, bank, show] =
+        [['MagicStyleDemoModel', 0, 0], ['MagicStyleFeatureBank', 3, 0], ['PreviewAny', 4, 0]].map(add);
+    const sides = [['MagicStyleInvertContent', 3, 'style'], ['MagicStyleInvertStyle', 4, 'content']];
+    sides.forEach(([type, picture, place], row) => {
+        const [encode, invert] = [['VAEEncode', 1, row], [type, 2, row]].map(add);
+        demo.connect(picture, encode, 'pixels'), demo.connect(1, encode, 'vae');
+        demo.connect(0, invert, 'model'), demo.connect(2, invert, 'conditioning'), encode.connect(0, invert, 'latent');
+        invert.widgets.find(widget => widget.name === 'steps').value = 2;
+        invert.connect(1, bank, place);
+    });
+    bank.connect(1, show, 0);
+    function add([type, column, row]) {
+        const node = LiteGraph.createNode(type);
+        node.pos = [450 * column, 100 + 600 * row];
+        app.graph.add(node);
+        return node;
+    }
+}"""
+NO_TOASTS = "() => app.extensionManager.toast.removeAll()"
+TOASTS = "() => [...document.querySelectorAll('.p-toast-message')].map(toast => toast.innerText)"
+TEXTS = """() => Object.fromEntries(app.graph.nodes.map(node =>
+    [node.type, node.widgets?.find(widget => widget.name === '$$node-text-preview')?.value ?? '']))"""
 FOR_MASKS = {"MagicStyleFeatureBank", "MagicStyleAddStyle", "MagicStylePatchFFA", "MagicStyleRegionsFromWords"}
 
 
@@ -46,4 +83,38 @@ def test_our_sockets_have_colours_of_their_own_whatever_the_theme(frontend, them
     both = frontend.evaluate(COLOURS, sorted(OURS))
     assert all(colour.startswith("#") for colours in both for colour in colours), both
     assert len({colour for colours in both for colour in colours}) == len(OURS)
+    assert frontend.complaints == []
+
+
+@pytest.fixture
+def toasts(frontend):
+    """None before, none left."""
+    frontend.evaluate(NO_TOASTS)
+    yield frontend
+    frontend.evaluate(NO_TOASTS)
+
+
+def wait_for_toast(frontend, words):
+    frontend.page.locator(".p-toast-message", has_text=words).first.wait_for(timeout=120_000)
+    return next(toast for toast in frontend.evaluate(TOASTS) if words in toast)
+
+
+def test_an_error_of_ours_is_told_in_its_own_words(toasts, frontend):
+    """The host's own notice keeps them behind a button."""
+    frontend.evaluate(EMPTY_LATENT)
+    frontend.run()
+    toast = wait_for_toast(frontend, "latent is empty")
+    assert "latent is empty (all zeros): connect a VAEEncode of the picture, not an empty latent." in toast
+    assert "Error" not in toast and "/" not in toast
+
+
+def test_reports_lie_on_their_nodes_and_warnings_in_the_page(toasts, frontend):
+    frontend.evaluate(EXCHANGED)
+    frontend.run()
+    toast = wait_for_toast(frontend, "exchanged")
+    assert "Feature Bank: content and style are exchanged: connect DDIM Inversion (Content) to content" in toast
+    frontend.settle(500)
+    texts = frontend.evaluate(TEXTS)
+    assert "2 steps" in texts["MagicStyleInvertContent"] and "2 steps" in texts["MagicStyleInvertStyle"]
+    assert "content and style are exchanged" in texts["MagicStyleFeatureBank"]
     assert frontend.complaints == []

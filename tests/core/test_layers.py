@@ -1,6 +1,8 @@
 import pytest
+from magicstyle.attention_patches.architectures import KINDS
+from magicstyle.attention_patches.checks import BLOCKS
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.layers import LayerId, legal_range, select_layers
+from magicstyle.core.layers import LayerId, legal_range, misnamed, select_layers
 
 SD15 = (
     *(LayerId("input", n, 0) for n in (1, 2, 4, 5, 7, 8)),
@@ -90,3 +92,30 @@ FLUX = (*(LayerId("double", n, 0) for n in range(19)), *(LayerId("single", n, 0)
 def test_the_language_names_a_transformers_stacks(text, count):
     assert len(select_layers(text, FLUX)) == count
     assert legal_range(FLUX) == "double.0-18, single.0-37"
+
+
+@pytest.mark.parametrize(
+    "text", ["all", "output.3-11", "Output.6-11, middle", "output.3.1", "double.0-18, single", "output.30"]
+)
+def test_what_may_name_a_layer_of_some_model_passes_before_there_is_one(text):
+    assert misnamed(text, BLOCKS) is None
+
+
+@pytest.mark.parametrize(
+    "text, part",
+    [
+        ("outputs.6", "outputs.6"),
+        ("output.6-11, midle", "midle"),
+        ("output.11-6", "output.11-6"),
+        ("6-11", "6-11"),
+        ("", ""),
+        (" , ", " , "),
+    ],
+)
+def test_what_names_no_layer_of_any_model_is_found(text, part):
+    assert misnamed(text, BLOCKS) == part
+
+
+def test_every_kinds_blocks_are_known():
+    stacks = {stack.name for kind in KINDS for stack in getattr(kind, "stacks", ())}
+    assert stacks | {"input", "middle", "output"} == set(BLOCKS)

@@ -1,11 +1,11 @@
-"""The help page's table of methods says what the code does."""
+"""The table of methods in docs says what the code does."""
 
 import re
 from pathlib import Path
 
 from magicstyle.core.fusion import FUSIONS
 
-PAGE = Path(__file__).resolve().parents[2] / "web" / "docs" / "MagicStylePatchFFA.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
 
 
 def test_every_method_and_the_settings_that_it_reads_are_in_the_table():

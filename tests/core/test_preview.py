@@ -1,6 +1,6 @@
 import pytest
 import torch
-from magicstyle.core.preview import heat, pca_colours, side_by_side, style_share
+from magicstyle.core.preview import enlarged, heat, pca_colours, side_by_side, style_share
 from magicstyle.tests.core.oracle import randn, split
 
 GRIDS = [(3, 5), (4, 2)]
@@ -42,7 +42,7 @@ def test_the_share_is_the_softmax_mass_on_style_tokens(n):
 
 
 def test_pictures_stand_side_by_side_at_one_height():
-    sheet = side_by_side([torch.zeros(3, 5, 3), heat(torch.linspace(0, 1, 8), (4, 2))])
+    sheet = side_by_side([enlarged(torch.zeros(3, 5, 3)), enlarged(heat(torch.linspace(0, 1, 8), (4, 2)))])
     assert sheet.shape == (1, 384, 640 + 16 + 192, 3)
     assert sheet.min() >= 0.0 and sheet.max() <= 1.0
     assert (sheet[0, :, 640:656] == 1.0).all()

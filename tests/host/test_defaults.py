@@ -18,6 +18,7 @@ INVERSION = {
     "method": "ddim",
     "corrections": 2,
     "measure": False,
+    "every": 1,
 }
 FUSION = {
     "method": "ffa",
@@ -45,7 +46,7 @@ DEFAULTS = {
     "MagicStyleDemoModel": {},
     "MagicStyleSaveFeatureBank": {"filename_prefix": "magicstyle/style", "keep": "styles"},
     "MagicStyleLoadFeatureBank": {},
-    "MagicStyleFeaturePreview": {"layer": "output.9", "step": 25},
+    "MagicStyleFeaturePreview": {"layer": "output.9", "step": -1, "percent": 0.5},
     "MagicStyleRegionsFromWords": {
         "words": "hair, face, background",
         "prompt": "",

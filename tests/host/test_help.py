@@ -5,8 +5,11 @@ import re
 
 import pytest
 import requests
+from magicstyle.core.fusion import FUSIONS
+from magicstyle.core.inversion_methods import INVERSIONS
 from magicstyle.tests.browser.frontend import PACK_FOLDER
 from magicstyle.tests.host.locate import PACK
+from magicstyle.tools.help.build import pages, place
 from magicstyle.tools.locales.english import english_texts
 
 DOCS = PACK / "web" / "docs"
@@ -37,31 +40,49 @@ def empty_texts(texts, path=""):
     return [] if texts.strip() else [path]
 
 
-def test_every_node_has_a_help_page_and_every_page_a_node(nodes):
+def test_every_node_has_a_help_page_in_every_language_and_every_page_a_node(nodes):
     assert {page.stem for page in DOCS.glob("*.md")} == nodes.keys()
+    assert set(DOCS.rglob("*.md")) == {place(name, language) for name in nodes for language in LANGUAGES}
 
 
-def test_help_pages_explain_every_input_by_its_name(nodes):
+def test_help_pages_say_what_schemas_and_methods_say(nodes):
+    """Written by `python -m tools.help.build ADDRESS`."""
+    for path, text in pages(nodes).items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name} is not what tools.help writes"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_help_pages_explain_every_input_by_its_name_in_lists(nodes, language):
     for name, info in nodes.items():
-        page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
-        missing = [entry for entry in input_names(info) if f"| `{entry}` |" not in page]
-        assert not missing, f"{name}.md lacks {missing}"
-        assert page.startswith(f"# {info['display_name']}\n") and "## What goes wrong" in page
+        page = place(name, language).read_text(encoding="utf-8")
+        missing = [entry for entry in input_names(info) if not re.search(rf"^- \*\*.*`{entry}`", page, re.MULTILINE)]
+        assert not missing, f"{name} in {language} lacks {missing}"
+        assert not re.search(r"^\|", page, re.MULTILINE), "a table does not fit into the panel"
+        assert page.startswith(f"# {read_texts(language)[name]['display_name']}\n")
+        assert len(re.findall("^## ", page, re.MULTILINE)) >= 3 and "{" not in page
 
 
-def test_every_help_page_has_a_picture_of_its_node(nodes):
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_pages_of_methods_name_each(language):
+    for node, known in (("MagicStylePatchFFA", FUSIONS), ("MagicStyleInvertContent", INVERSIONS)):
+        page = place(node, language).read_text(encoding="utf-8")
+        assert known.keys() <= set(re.findall(r"^- \*\*(\w+)\*\*", page, re.MULTILINE))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_help_page_has_a_picture_of_its_node(nodes, language):
     for name in nodes:
-        page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
-        pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
+        pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", place(name, language).read_text(encoding="utf-8"))
         assert f"pictures/{name}.png" in pictures
-        for picture in pictures:
+        for picture in pictures:  # the frontend looks from the folder of all pages, whatever the language
             assert 1000 < (DOCS / picture).stat().st_size < 60_000, picture
 
 
 def test_server_hands_out_help_pages(server, nodes):
-    for name in nodes:
-        answer = requests.get(f"{server.url}/extensions/{PACK_FOLDER}/docs/{name}.md", timeout=10)
-        assert answer.ok and answer.content == (DOCS / f"{name}.md").read_bytes()
+    for path in (place(name, language) for name in nodes for language in LANGUAGES):
+        address = path.relative_to(DOCS).as_posix()
+        answer = requests.get(f"{server.url}/extensions/{PACK_FOLDER}/docs/{address}", timeout=10)
+        assert answer.ok and answer.content == path.read_bytes()
 
 
 def test_every_input_and_output_has_a_tooltip(nodes):
@@ -109,10 +130,11 @@ def test_every_node_has_search_words_in_every_language(nodes, language):
         )
 
 
-INVERSION = {"storage", "precision", "place", "keep", "corrections", "measure", "every"}
+RARE = {"storage", "precision", "place", "keep", "corrections", "measure", "every"}
 FOLDED = {
-    "MagicStyleInvertContent": INVERSION,
-    "MagicStyleInvertStyle": INVERSION,
+    "MagicStyleInvertContent": RARE,
+    "MagicStyleInvertStyle": RARE,
+    "MagicStyleFeaturePreview": {"step"},
     "MagicStylePatchFFA": {"start_percent", "end_percent", "positions", "high_frequencies", "low_frequencies"},
 }
 

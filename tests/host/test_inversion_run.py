@@ -6,11 +6,13 @@ from types import SimpleNamespace
 import comfy.model_management
 import pytest
 import torch
+from magicstyle.core.inversion import sampling_grid
 from magicstyle.core.placement import OnDisk, page_locked
 from magicstyle.core.stored_features import StoredFeatures
 from magicstyle.core.trajectory import Trajectory
 from magicstyle.nodes import inversion_run
 from magicstyle.nodes.initial_latent import InitialLatent
+from magicstyle.nodes.inversion_order import InversionOrder
 from magicstyle.tests.host.scene import difference, inversion, patch, picture, sample, scene
 from magicstyle.tests.host.tiny import tiny_latent, tiny_sigmas
 
@@ -178,3 +180,14 @@ def test_the_initial_latent_without_colours_or_strength_is_the_contents():
     assert torch.equal(initial(content, style, mode="content"), content)
     assert difference(initial(content, style, strength=0.0), content) < 1e-6
     assert difference(initial(content, style), content) > 0.1
+
+
+@pytest.mark.parametrize("steps, made", [(6, 7), (5, 5), (50, 50), (48, 50)])
+def test_steps_that_a_scheduler_adds_are_explained(tiny_model, steps, made):
+    order = InversionOrder("content", tiny_model, {}, [], steps=steps)
+    assert len(sampling_grid(order.schedule)) == made
+    notes = order.count_note
+    assert len(notes) == (steps != made)
+    assert all(
+        f"makes {made} steps where steps says {steps}: it takes every {1000 // steps}th" in note for note in notes
+    )
