@@ -95,8 +95,9 @@ ALONE = Beside()
 class FlowOracle:
     """A family's network, run by hand."""
 
-    def __init__(self, name: str, beside: Beside = ALONE) -> None:
+    def __init__(self, name: str, beside: Beside = ALONE, serving: tuple[int, ...] = ()) -> None:
         self.family = FAMILIES[name]
+        self.serving = serving  # the step whose features serve each step, where that is another
         self.model = family_base(name).model
         self.beside = beside
 
@@ -180,7 +181,8 @@ class FlowOracle:
         with altered(self.model, self.beside.weights or {}):
             for step in range(len(sigmas) - 1):
                 when = step / (len(sigmas) - 1), float(sigmas[step])
-                kept = of_content[step], {key: stored[step] for key, stored in of_styles.items()}
+                served = self.serving[step] if self.serving else step
+                kept = of_content[served], {key: stored[served] for key, stored in of_styles.items()}
                 asks = [self._fusion(patchers, content, *kept, *when, positive=positive) for positive in (True, False)]
                 v = self.velocity(x, sigmas[step], prompt, asks[0], self.beside, self.beside.control)[0]
                 if cfg != 1.0:

@@ -103,6 +103,21 @@ def test_a_caption_of_another_length_changes_nothing_of_what_is_stored(name, sto
     assert difference(ours, painted_by_hand(name, "ffa", content, positive=longer)) <= 1e-5
 
 
+@pytest.mark.parametrize("storage", ["features", "latents"])
+@every()
+def test_every_second_level_serves_its_neighbour(name, storage):
+    pictures = content_latent(name), style_latent(name)
+    content, style = (
+        inverted(name, latent, layers="all", sigmas=DESCENT, storage=storage, every=2) for latent in pictures
+    )
+    bank = FeatureBank(content.features, (StyleEntry(style.features),))
+    ours = sample(patched(name, bank, **KNOBS["ffa"]), content, 1.0, *prompts(name))
+    patcher = Patcher(RULES["ffa"], (Style(style_latent(name)),))
+    arguments = content_latent(name), (patcher,), DESCENT, family_prompt(name), *prompts(name)
+    assert difference(ours, FlowOracle(name, serving=(0, 0, 2, 2)).stylize(*arguments)) <= CLOSE
+    assert difference(ours, FlowOracle(name).stylize(*arguments)) > 10 * CLOSE
+
+
 # early steps full of noise and late ones that are not: several methods do one thing here, another there
 DESCENT = torch.tensor([0.9, 0.6, 0.4, 0.2, 0.0])
 METHOD_KNOBS = {name: KNOBS.get(name, {"method": name, "query_preservation": 0.0}) for name in FUSIONS}
