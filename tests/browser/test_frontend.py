@@ -6,6 +6,7 @@ from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.convert import NOTES, subgraphs
 from magicstyle.tests.workflows.provide import TOO_LARGE
 from magicstyle.tests.workflows.test_workflows import skip_where_the_host_is_too_old
+from magicstyle.tools.workflows.titles import APPS
 
 DEMO = "demo_no_download"
 NODES_2 = "Comfy.VueNodes.Enabled"
@@ -158,7 +159,7 @@ def run_and_look(frontend, server, saved):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted({*graphs.NAMES} - {DEMO, *TOO_LARGE}))
+@pytest.mark.parametrize("name", sorted({*graphs.NAMES} - {DEMO, *TOO_LARGE, *APPS}))
 def test_run_button_gives_pictures_with_the_files_that_a_workflow_names(frontend, server, name):
     """Generated ones under those names: the checkpoint, the LoRA, the pictures, the saved style."""
     skip_where_the_host_is_too_old(server, name)

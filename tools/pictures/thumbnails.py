@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import argparse
 
-from .parameters import ROOT, Cell, Studio  # first: makes the checkout a package
+from .head import CONTENTS, STYLES  # first: makes the checkout a package
+from .parameters import ROOT, Cell, Studio
 
 # isort: split
 import torch
@@ -25,27 +26,21 @@ from PIL import Image
 SIDE, STEPS, QUALITY = 480, 50, 85
 OWN_PICTURES = {"demo_no_download", "demo_app"}  # those that the demo model ships with
 SHOWS_THE_STYLE = {"style_library_save"}
-# a technique for each workflow, so that cards differ; in turn where none is named
-TECHNIQUES = ("hatching", "stipple", "halftone", "ink", "cross_stitch", "mosaic", "linocut", "oil")
-CHOSEN = {
-    "portrait_stylization": "hatching",
-    "stylize_portrait": "cross_stitch",
-    "stylize_portrait_app": "cross_stitch",
-    "portrait_folder": "stipple",
-    "style_library_save": "ink",
-    "style_library_apply": "ink",
-}
-SEED = 6_000_100  # of the first portrait; the styles follow 50 behind
+INK = tuple(STYLES).index("ink")
+TURNS = {
+    "style_library_save": INK,
+    "style_library_apply": INK,
+}  # which of the styles; by its number where none is named
 
 
 def example(name: str) -> Example:
-    """What a workflow's card shows: its example in the documentation, or a pair of its own by its number."""
+    """What a workflow's card shows: its example in the documentation, or a pair of the README's by its number."""
     for shown in EXAMPLES:
         if shown.name == name:
             return shown
     number = int(TITLES[name][:2])
-    technique = CHOSEN.get(name, TECHNIQUES[number % len(TECHNIQUES)])
-    return Example(name, SEED + number, (Style(SEED + 50 + number, technique),), STRONG)
+    technique = list(STYLES)[TURNS.get(name, number) % len(STYLES)]
+    return Example(name, CONTENTS[number % len(CONTENTS)], (Style(STYLES[technique], technique),), STRONG)
 
 
 def picture(name: str) -> Image.Image:
