@@ -1,7 +1,7 @@
 """Units on a Ray cluster: an actor for each GPU (or core) keeps the model, Ray Data hands it unit after unit.
 
-Ray restarts actors that die and gives their units to others; what survives everything is the store, where a unit that
-has its manifest is left alone.
+Ray restarts actors that die. Their units are lost to that round and go into the next one, on what is left of the
+cluster; what survives everything is the store, where a unit that has its manifest is left alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .commission import Commission
 from .units import Lost, Report, Unit
 
 EXTRA = '--ray needs Ray, which is not installed: pip install "magicstyle[ray]" brings it.'
-RETRIES = 3  # of a unit whose worker died, before it is given up
+ROUNDS = 4  # for units whose workers died, before they are given up
 MOST_BLOCKS = 4096  # of Ray Data, which holds a few facts of each
 CPU_SHARE = 0.8  # of a core that a worker takes, so that Ray's own tasks find room beside it
 AUTO = "auto"
@@ -49,16 +49,15 @@ def painting_on_ray(asked: Commission, address: str, workers: int | None) -> Pai
     """What paints units on a cluster; a unit that no report comes of is reported as lost."""
 
     def paint(units: Iterable[Unit]) -> Iterator[Report]:
-        listed = list(units)
-        if not listed:
-            return
-        _connect(address)
-        left = {unit.name: unit for unit in listed}
-        for report in _reports(asked, listed, workers):
-            left.pop(report.unit, None)
-            yield report
+        left = {unit.name: unit for unit in units}
+        if left:
+            _connect(address)
+        for _ in range(ROUNDS):
+            for report in _reports(asked, list(left.values()), workers) if left else ():
+                left.pop(report.unit, None)
+                yield report
         for name in left:
-            yield Report(name, 0, (Lost(None, None, f"its worker died {RETRIES + 1} times: see Ray's log."),))
+            yield Report(name, 0, (Lost(None, None, f"its worker died {ROUNDS} times: see Ray's log."),))
 
     return paint
 
@@ -94,7 +93,7 @@ def _reports(asked: Commission, units: list[Unit], workers: int | None) -> Itera
         fn_constructor_kwargs={"asked": asked},
         compute=ray.data.ActorPoolStrategy(size=_workers(workers), max_tasks_in_flight_per_actor=1),
         max_restarts=-1,
-        max_task_retries=RETRIES,
+        max_task_retries=0,  # a unit must not wait for its own worker where a lost machine leaves no room for it
         **_resources(),
     )
     for row in painted.iter_rows():

@@ -13,6 +13,7 @@ import psutil
 from magicstyle.tests.host.locate import PACK
 
 LAUNCHER = Path(__file__).with_name("loopback.py")
+SOON = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}  # that a node is lost
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_DEDUP_LOGS": "0", "OMP_NUM_THREADS": "1"}
 STORE = 80 * 2**20  # bytes of each raylet's object store
 WORKER = "UnitActor"
@@ -24,7 +25,7 @@ class Cluster:
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="ms"))  # short: the paths of sockets are limited
         (self.folder / "magicstyle").symlink_to(PACK)
-        self.environment = {**os.environ, **QUIET, "PYTHONPATH": str(self.folder)}
+        self.environment = {**os.environ, **QUIET, **SOON, "PYTHONPATH": str(self.folder)}
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.nodes = []
