@@ -6,6 +6,7 @@ cluster; what survives everything is the store, where a unit that has its manife
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
@@ -19,6 +20,7 @@ from .commission import Commission
 from .units import Lost, Report, Unit
 
 EXTRA = '--ray needs Ray, which is not installed: pip install "magicstyle[ray]" brings it.'
+logger = logging.getLogger("magicstyle")
 ROUNDS = 4  # for units whose workers died, before they are given up
 MOST_BLOCKS = 4096  # of Ray Data, which holds a few facts of each
 CPU_SHARE = 0.8  # of a core that a worker takes, so that Ray's own tasks find room beside it
@@ -81,6 +83,7 @@ def _connect(address: str) -> None:
 def _reports(asked: Commission, units: list[Unit], workers: int | None) -> Iterator[Report]:
     """Reports as they come; many blocks, since few would all go to the actor that is ready first."""
     import ray.data
+    import ray.exceptions
 
     context = ray.data.DataContext.get_current()
     context.max_errored_blocks = -1  # a unit that kills its workers does not end the run
@@ -96,8 +99,11 @@ def _reports(asked: Commission, units: list[Unit], workers: int | None) -> Itera
         max_task_retries=0,  # a unit must not wait for its own worker where a lost machine leaves no room for it
         **_resources(),
     )
-    for row in painted.iter_rows():
-        yield Report.of(row["report"])
+    try:
+        for row in painted.iter_rows():
+            yield Report.of(row["report"])
+    except ray.exceptions.RayError as error:  # of a machine that took its reports along: the next round asks again
+        logger.warning("magicstyle: a round on Ray ended early (%s)", one_line(error))
 
 
 def _workers(wanted: int | None) -> int:
