@@ -19,6 +19,8 @@ from .start import Start, is_flow
 DRAWING = ("ancestral", "sde", "ddpm", "lcm", "seeds", "sa_solver")
 # of the standard deviation of pictures in the model's scale: what is above is mostly noise
 PICTURE = 3.0
+# the correlation above which two noises are one: those of two pictures have next to none
+ALIKE = 0.98
 
 
 def run_warnings(bank: FeatureBank, model: Model, start: Start, sampler: Any, sigmas: Tensor) -> Iterator[str]:
@@ -54,7 +56,7 @@ def _noise_warnings(bank: FeatureBank, model: Model, start: Start, sigmas: Tenso
     if taken and not _ends_in(bank.content, start.latent):
         yield (
             f"sampling starts from the noise of style {taken[0]}, so that the style picture is painted: connect the "
-            "noise of DDIM Inversion (Content), or Initial Latent (AdaIN)."
+            "noise of DDIM Inversion (Content), directly or as the content of Initial Latent (AdaIN)."
         )
 
 
@@ -69,8 +71,15 @@ def _is_noise(bank: FeatureBank, model: Model, latent: Tensor, sigmas: Tensor) -
 
 
 def _ends_in(features: ImageFeatures, latent: Tensor) -> bool:
-    """Whether a picture's inversion ended in this latent b c h w; banks keep the end in half precision."""
+    """Whether a picture's inversion ended in this latent b c h w, whatever mean and spread its channels have since."""
     if features.ends is None or features.ends.noise.shape != latent.shape:
         return False
-    end = features.ends.noise.to(latent)
-    return bool((end - latent).norm() <= 1e-2 * latent.norm()) and bool(torch.count_nonzero(latent))
+    end, now = (_standardised(samples.to(latent)) for samples in (features.ends.noise, latent))
+    return float((end * now).mean()) > ALIKE
+
+
+def _standardised(samples: Tensor) -> Tensor:
+    """b c h w -> b c (h w), each channel at mean 0 and deviation 1."""
+    channels = samples.flatten(2)
+    spread = channels.std(dim=2, correction=0, keepdim=True)
+    return (channels - channels.mean(dim=2, keepdim=True)) / spread.clamp(min=1e-6)

@@ -12,6 +12,7 @@ from magicstyle.attention_patches.host.run_checks import draws_noise
 from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.nodes import notices
 from magicstyle.nodes.bank import AddStyle, FeatureBankNode
+from magicstyle.nodes.initial_latent import InitialLatent
 from magicstyle.nodes.inversion_nodes import InvertContent, InvertStyle
 from magicstyle.nodes.patcher import PatchFFA
 from magicstyle.nodes.preview import FeaturePreview, preview
@@ -160,6 +161,15 @@ def test_starting_from_the_styles_noise_is_named(patched, content, style, said):
     run(patched, content, latent=style[0]["samples"])
     (sentence,) = said()
     assert "starts from the noise of style 1" in sentence
+
+
+def test_an_initial_latent_whose_inputs_are_exchanged_is_named(patched, content, style, said):
+    latents = content[0], style[0]
+    for way, count in ((latents, 0), (latents[::-1], 1)):
+        (latent,) = InitialLatent.execute(*way, mode="adain", strength=1.0).args
+        run(patched, content, latent=latent["samples"])
+        assert len(said()) == count
+    assert "starts from the noise of style 1" in said()[0]
 
 
 def test_a_sampler_that_draws_noise_is_named(patched, content, said):
