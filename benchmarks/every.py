@@ -12,7 +12,6 @@ with the features of all levels kept; those of every n-th level are taken from t
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import mean
@@ -82,11 +81,10 @@ def measure(methods: Sequence[str], pairs: Sequence[int], steps: int, every: int
     model, recipe = load_demo_model(), Recipe(steps=steps)
     found: dict[str, list[float]] = {method: [] for method in methods}
     for number in pairs:
-        started, both = time.perf_counter(), pair(model, number, recipe, every, latents=latents)
+        both = pair(model, number, recipe, every, latents=latents)
         for method in methods:
             found[method].append(likeness(model, both, replace(recipe, settings=FusionSettings(method))))
-        figures = ", ".join(f"{method} {values[-1]:.1f}" for method, values in found.items())
-        print(f"pair {number}: {figures} dB ({time.perf_counter() - started:.0f} s)", flush=True)
+            print(f"pair {number}: {method} {found[method][-1]:.1f} dB", flush=True)
     for method, values in found.items():
         print(f"{method}: mean {mean(values):.1f} dB, least {min(values):.1f} dB, of {len(values)} pairs")
 

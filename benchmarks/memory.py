@@ -82,8 +82,10 @@ def group_steps(lab: Lab, rounds: int) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {"plain": [], "first": [], "later": []}
     for number in range(rounds + 1):
         plain, (first, later) = (lab.step_seconds(model, lab.latents[2], levels) for model in (lab.model, fused))
+        found = {"plain": sum(plain) / len(plain), "first": first, "later": later}
+        print(f"round {number}:", ", ".join(f"{name} {value:.2f} s" for name, value in found.items()), flush=True)
         if number:  # the first round warms up
-            for name, value in (("plain", sum(plain) / len(plain)), ("first", first), ("later", later)):
+            for name, value in found.items():
                 seconds[name].append(value)
     return seconds
 
