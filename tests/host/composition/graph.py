@@ -99,21 +99,28 @@ def noisy_sampler_custom(graph: Graph) -> Tensor:
     return sampler_custom(graph.but(samples=portrait(graph.portraits, kind=graph.kind)), add_noise=True)
 
 
+def _run(graph: Graph) -> dict[str, Any]:
+    """What both KSamplers take of a graph."""
+    return {
+        "model": graph.model,
+        "steps": STEPS,
+        "cfg": graph.cfg,
+        "sampler_name": graph.sampler,
+        "scheduler": graph.kind.scheduler,
+        "positive": graph.positive,
+        "negative": graph.negative,
+    }
+
+
 def ksampler_advanced(graph: Graph, split: int = STEPS) -> Tensor:
     """KSamplerAdvanced without noise of its own, in one go or handing over after some steps."""
     latent = graph.latent
     for start, end in itertools.pairwise(sorted({0, split, STEPS})):
         latent = stock(
             "nodes.KSamplerAdvanced",
-            model=graph.model,
+            **_run(graph),
             add_noise="disable",
             noise_seed=0,
-            steps=STEPS,
-            cfg=graph.cfg,
-            sampler_name=graph.sampler,
-            scheduler=graph.kind.scheduler,
-            positive=graph.positive,
-            negative=graph.negative,
             latent_image=latent,
             start_at_step=start,
             end_at_step=end,
@@ -128,14 +135,8 @@ def ksampler(denoise: float) -> Callable[[Graph], Tensor]:
     def node(graph: Graph) -> Tensor:
         return stock(
             "nodes.KSampler",
-            model=graph.model,
+            **_run(graph),
             seed=3,
-            steps=STEPS,
-            cfg=graph.cfg,
-            sampler_name=graph.sampler,
-            scheduler=graph.kind.scheduler,
-            positive=graph.positive,
-            negative=graph.negative,
             latent_image={**graph.latent, "samples": portrait(graph.portraits, kind=graph.kind)},
             denoise=denoise,
         )[0]["samples"]
