@@ -53,6 +53,7 @@ def tab(browser, request):
 def frontend(tab, request):
     """The tab with no complaints yet; a last screenshot under the test's name."""
     tab.close_dialogs()
+    tab.reset()
     tab.forget()
     yield tab
     SCREENSHOTS.mkdir(exist_ok=True)

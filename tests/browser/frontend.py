@@ -12,6 +12,7 @@ PACK_FOLDER = "comfyui-magicstyle"
 READY = "window.app?.graph?.serialize && window.app?.extensionManager && window.app?.rootGraph !== null"
 # Said by a frontend that is newer than its server, about routes and files that are not ours.
 HOST_NOISE = ("Failed to load resource", "Failed to cache media", "[Jobs API]", "Error loading core workflow templates")
+NODES_2, PREVIEWS = "Comfy.VueNodes.Enabled", "Comfy.Execution.PreviewMethod"
 HIDE_MENU = "[aria-label='Show Menu'] { display: none }"
 BARE_CANVAS = {"Comfy.Graph.CanvasInfo": False, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasMenu": False}
 
@@ -266,6 +267,11 @@ class Frontend:
             "async all => { for (const [k, v] of Object.entries(all)) await app.extensionManager.setting.set(k, v) }"
         )
         self.evaluate(script, settings)
+
+    def reset(self) -> None:
+        """The classic canvas without previews, as each test finds it."""
+        usual = {NODES_2: False, PREVIEWS: "default"}
+        self.set_settings({name: value for name, value in usual.items() if self.has_setting(name)})
 
     def has_setting(self, name: str) -> bool:
         """Whether this frontend knows a setting."""

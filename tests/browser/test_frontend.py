@@ -1,7 +1,7 @@
 """Every workflow opens in the real frontend as a user meets it, and Run gives a picture."""
 
 import pytest
-from magicstyle.tests.browser.frontend import PACK_FOLDER
+from magicstyle.tests.browser.frontend import NODES_2, PACK_FOLDER, PREVIEWS
 from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.convert import NOTES, subgraphs
 from magicstyle.tests.workflows.provide import TOO_LARGE
@@ -9,10 +9,9 @@ from magicstyle.tests.workflows.test_workflows import skip_where_the_host_is_too
 from magicstyle.tools.workflows.titles import APPS
 
 DEMO = "demo_no_download"
-NODES_2 = "Comfy.VueNodes.Enabled"
 SMALL = {"width": 128, "height": 128, "largest_size": 128, "steps": 3, "preset": "fast"}
 RENDERERS = {"classic": False, "nodes 2.0": True}
-PREVIEWS, FEW = "Comfy.Execution.PreviewMethod", 6
+FEW = 6
 READABLE = 0.58  # below this scale the classic canvas hides all texts
 every_workflow = pytest.mark.parametrize("name", graphs.NAMES)
 
@@ -59,14 +58,11 @@ def test_workflow_opens_readable_from_the_template_browser(frontend, server, nam
     skip_where_the_host_is_too_old(server, name)
     frontend.leave_app()
     frontend.set_settings({NODES_2: RENDERERS[renderer]})
-    try:
-        frontend.open_template(graphs.title(name))
-        frontend.leave_app()
-        check_opened(frontend, graphs.saved(name))
-        assert frontend.scale() >= READABLE
-        check_places(frontend, graphs.saved(name))
-    finally:
-        frontend.set_settings({NODES_2: False})
+    frontend.open_template(graphs.title(name))
+    frontend.leave_app()
+    check_opened(frontend, graphs.saved(name))
+    assert frontend.scale() >= READABLE
+    check_places(frontend, graphs.saved(name))
 
 
 def meets_nodes_2(frontend, server):
@@ -91,22 +87,19 @@ def test_everything_stays_in_its_place_while_previews_come_and_go(frontend, serv
         pytest.skip("live previews are asked for by the frontend on ComfyUI 0.33 or newer")
     saved, seen = graphs.saved(DEMO), 0
     frontend.set_settings({NODES_2: RENDERERS[renderer], PREVIEWS: "latent2rgb"})
-    try:
-        frontend.open_template(graphs.title(DEMO))
-        (steps,) = (node["id"] for node in saved["nodes"] if node.get("title") == "Invert both pictures")
-        frontend.turn(steps, {"steps": FEW + list(RENDERERS).index(renderer)})  # others: the run before is cached
-        server_runs = len(server.get("history"))
-        frontend.run()
-        while len(server.get("history")) == server_runs:
-            seen += bool(frontend.previews())
-            check_places(frontend, saved)
-            frontend.settle(100)
-        for node in picture_nodes(saved):
-            frontend.wait_for_pictures(node)
+    frontend.open_template(graphs.title(DEMO))
+    (steps,) = (node["id"] for node in saved["nodes"] if node.get("title") == "Invert both pictures")
+    frontend.turn(steps, {"steps": FEW + list(RENDERERS).index(renderer)})  # others: the run before is cached
+    server_runs = len(server.get("history"))
+    frontend.run()
+    while len(server.get("history")) == server_runs:
+        seen += bool(frontend.previews())
         check_places(frontend, saved)
-        assert seen
-    finally:
-        frontend.set_settings({NODES_2: False, PREVIEWS: "default"})
+        frontend.settle(100)
+    for node in picture_nodes(saved):
+        frontend.wait_for_pictures(node)
+    check_places(frontend, saved)
+    assert seen
 
 
 def overlap(one, other):
