@@ -16,7 +16,7 @@ from .features import AttentionFeatures
 from .scene import Scene, StyleFeatures, coverage, shares
 
 # what the content weighs beside styles of weight 1 where it is to be kept: a higher weight of the settings stays
-KEPT_WEIGHT = 0.01
+KEPT_WEIGHT = 0.003
 
 
 def preserve(scene: Scene, role: str, preservation: float) -> Tensor:

@@ -35,7 +35,7 @@ def mass(*parts):
     return torch.cat([column.expand(2, N, t.shape[1]) for column, (_, t) in zip(columns, parts, strict=True)], 2)
 
 
-def ffa(kept, g=0.5, w_c=0.002):
+def ffa(kept, g=0.5, w_c=0.001):
     weight = w_c + (max(KEPT_WEIGHT, w_c) - w_c) * kept
     shares = mass((1.0, STYLE.k), (weight, CONTENT.k))
     return dense_attention(
@@ -101,7 +101,7 @@ RULES = {rule.__name__: rule for rule in (ffa, styleid, masactrl, sac, seac, zst
 @pytest.mark.parametrize("method", FUSIONS)
 def test_a_kept_place_equals_the_formula(method, mask, takes_key_mask):
     kept = MASKS[mask]
-    knobs = {"method": method, "progress": 0.9, "noise": 0.2, "content_weight": 0.002}
+    knobs = {"method": method, "progress": 0.9, "noise": 0.2, "content_weight": 0.001}
     result = run(kept, takes_key_mask=takes_key_mask, **knobs)
     assert_close(result, RULES[method](kept), **CLOSE)
 
@@ -116,7 +116,7 @@ def test_a_black_place_is_as_without_a_mask(method):
         assert_close(result[:, black[0]], plain[:, black[0]], **CLOSE)
 
 
-@pytest.mark.parametrize("w_c", [0.0, 0.002, KEPT_WEIGHT, 2.0])
+@pytest.mark.parametrize("w_c", [0.0, 0.001, KEPT_WEIGHT, 2.0])
 @pytest.mark.parametrize("g", [0.0, 0.5, 1.0])
 def test_ffa_keeps_by_query_and_by_weight_from_any_setting(g, w_c):
     result = run(SOFT, query_preservation=g, content_weight=w_c)
@@ -134,11 +134,11 @@ def test_regions_and_several_styles_are_kept_alike():
     """Two styles side by side, the content where neither is, and where it is kept its weight beside them."""
     middle = torch.linspace(0.0, 0.9, N).unsqueeze(0)
     covered = (LEFT + middle).clamp(max=1.0)
-    weight = 0.002 + (KEPT_WEIGHT - 0.002) * HARD + 1 - covered
+    weight = 0.001 + (KEPT_WEIGHT - 0.001) * HARD + 1 - covered
     shares = mass((LEFT, STYLE.k), (0.5 * middle, OTHER.k), (weight, CONTENT.k))
     k, v = (cat(*(getattr(features, role) for features in (STYLE, OTHER, CONTENT))) for role in "kv")
     expected = dense_attention(mixed(0.5, HARD), k, v, HEADS, tau=TAU, mass=shares)
-    result = run(HARD, StyleFeatures(STYLE, 1.0, LEFT), StyleFeatures(OTHER, 0.5, middle), content_weight=0.002)
+    result = run(HARD, StyleFeatures(STYLE, 1.0, LEFT), StyleFeatures(OTHER, 0.5, middle), content_weight=0.001)
     assert_close(result, expected, **CLOSE)
 
 

@@ -17,7 +17,7 @@ from magicstyle.tests.host.tiny import tiny_conditioning, tiny_sigmas
 STEPS, GRID = 5, (8, 12)
 CIRCLE = ((torch.arange(50)[:, None] - 20) ** 2 + (torch.arange(70) - 40) ** 2 < 300).float()
 SOFT = torch.linspace(0, 1, 70).expand(50, 70)
-KNOBS = {"style_weight": 1.0, "content_weight": 0.002, "query_preservation": 0.25, "temperature": 1.5}
+KNOBS = {"style_weight": 1.0, "content_weight": 0.001, "query_preservation": 0.25, "temperature": 1.5}
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def ffa_keeping(mask, strength):
         grid = next(g for g in (GRID, (4, 6), (2, 3), (1, 2)) if g[0] * g[1] == n)
         k = strength * F.adaptive_avg_pool2d(mask[None, None], grid).reshape(1, n, 1)
         g = 0.25 + 0.75 * k
-        weight = 0.002 + (KEPT_WEIGHT - 0.002) * k
+        weight = 0.001 + (KEPT_WEIGHT - 0.001) * k
         mass = torch.cat([torch.ones(1, n, style[1].shape[1]), weight.expand(1, n, content[1].shape[1])], 2)
         q = g * content[0] + (1 - g) * live[0]
         return dense_attention(q, cat(style[1], content[1]), cat(style[2], content[2]), heads, tau=1.5, mass=mass)

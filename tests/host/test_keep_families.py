@@ -41,7 +41,7 @@ def ffa_keeping(name):
         q = 1.5 * (g * content[0] + (1 - g) * live[0])
         keys, values = (torch.cat([style[i], content[i], rest[i]], 2) for i in (1, 2))
         ones = [torch.ones(1, 1, k.shape[2], part[1].shape[2]) for part in (style, rest)]
-        weight = (0.002 + (KEPT_WEIGHT - 0.002) * k).expand(1, 1, -1, content[1].shape[2])
+        weight = (0.001 + (KEPT_WEIGHT - 0.001) * k).expand(1, 1, -1, content[1].shape[2])
         shares = torch.cat([ones[0], weight, ones[1]], 3)
         weights = torch.exp(q @ keys.transpose(-1, -2) * q.shape[-1] ** -0.5 + shares.log())
         return weights / weights.sum(-1, keepdim=True) @ values
@@ -58,7 +58,7 @@ def test_a_run_equals_the_formula(name, cfg):
     prompts = family_prompt(name, seed=6), family_prompt(name, 9, seed=7)
 
     def run(keep):
-        settings = FusionSettings("ffa", 1.0, 0.002, 0.5, 1.5)
+        settings = FusionSettings("ffa", 1.0, 0.001, 0.5, 1.5)
         model = install_fusion(family_model(name), bank, settings, "all", 0.0, 1.0, keep=keep)
         return run_sampler(model, content.noise["samples"], content.sigmas, cfg, *prompts, "euler")
 
