@@ -54,6 +54,8 @@ NO_TOASTS = "() => app.extensionManager.toast.removeAll()"
 TOASTS = "() => [...document.querySelectorAll('.p-toast-message')].map(toast => toast.innerText)"
 TEXTS = """() => Object.fromEntries(app.graph.nodes.map(node =>
     [node.type, node.widgets?.find(widget => widget.name === '$$node-text-preview')?.value ?? '']))"""
+DRAWN = """() => Object.fromEntries(app.graph.nodes.map(node =>
+    [node.type, document.querySelector(`[data-node-id="${node.id}"]`)?.innerText ?? '']))"""
 FOR_MASKS = {"MagicStyleFeatureBank", "MagicStyleAddStyle", "MagicStylePatchFFA", "MagicStyleRegionsFromWords"}
 
 
@@ -118,3 +120,19 @@ def test_reports_lie_on_their_nodes_and_warnings_in_the_page(toasts, frontend):
     assert "2 steps" in texts["MagicStyleInvertContent"] and "2 steps" in texts["MagicStyleInvertStyle"]
     assert "content and style are exchanged" in texts["MagicStyleFeatureBank"]
     assert frontend.complaints == []
+
+
+def test_reports_lie_on_their_nodes_in_nodes_2_too(toasts, frontend):
+    if not frontend.has_setting(NODES_2):
+        pytest.skip("this frontend has one renderer")
+    frontend.set_settings({NODES_2: True})
+    try:
+        frontend.evaluate(EXCHANGED)
+        frontend.run()
+        wait_for_toast(frontend, "exchanged")
+        frontend.settle(1000)
+        shown = frontend.evaluate(DRAWN)
+        assert "2 steps" in shown["MagicStyleInvertStyle"]
+        assert "content and style are exchanged" in shown["MagicStyleFeatureBank"]
+    finally:
+        frontend.set_settings({NODES_2: False})
