@@ -233,7 +233,7 @@ class Frontend:
 
     def run_app(self) -> None:
         """The Run button of App mode."""
-        self.click(self.page.get_by_test_id("linear-run-button"))
+        self.click(self.page.get_by_role("button", name="Run").first)
 
     def wait_for_app_picture(self, patience: float = 180) -> list[int]:
         """The size of the result that App mode shows, as soon as it does."""

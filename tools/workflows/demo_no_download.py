@@ -63,9 +63,9 @@ def look_block() -> Block:
     return block("look", "Enlarge both pictures", both, **names, **large)
 
 
-def shown(key: str, image: Out, title: str, size: tuple[int, int] | None = None) -> Node:
+def shown(key: str, image: Out, title: str) -> Node:
     """A picture on the page."""
-    return Node(key, "PreviewImage", {"images": image}, title=title, size=size)
+    return Node(key, "PreviewImage", {"images": image}, title=title)
 
 
 def invert_block() -> Block:
@@ -121,5 +121,5 @@ WORKFLOW = page(
     ),
     # strong: the style's technique, not only its colours
     work(invert_block(), patch(MODEL, content_weight=0.0), paint_block()),
-    result(RESULT, "magicstyle/demo", comparison(), shown("reconstruction", BACK, "Reconstruction", size=(300, 250))),
+    result(RESULT, "magicstyle/demo", comparison(), beside=(shown("reconstruction", BACK, "Reconstruction"),)),
 )

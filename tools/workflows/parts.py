@@ -61,9 +61,10 @@ def work(*items: Item) -> Group:
     return Group("Paint the portrait like the style", (items,), PURPLE)
 
 
-def result(image: Out, prefix: str, *others: Node) -> Group:
-    """The column with the result."""
-    return Group("Result", ((save(image, prefix), *others),), GREEN)
+def result(image: Out, prefix: str, *others: Node, beside: tuple[Node, ...] = ()) -> Group:
+    """The column with the result, and what stands below and beside it."""
+    column = (save(image, prefix), *others)
+    return Group("Result", (column, beside) if beside else (column,), GREEN)
 
 
 def block(key: str, title: str, *stacks: tuple[Node, ...], knobs: tuple[Knob, ...] = (), **names: Out) -> Block:
@@ -164,7 +165,7 @@ def compared(portrait: Out, style: Out, image: Out = IMAGE) -> tuple[Node, Node]
 
 def comparison() -> Node:
     """Portrait, style picture and result on the page."""
-    return Node("comparison", "PreviewImage", {"images": COMPARED}, title="Portrait, style, result", size=(420, 220))
+    return Node("comparison", "PreviewImage", {"images": COMPARED}, title="Portrait, style, result", size=(420, 290))
 
 
 def paint_block(
