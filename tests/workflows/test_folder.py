@@ -1,14 +1,13 @@
-"""A folder of portraits in one style: every portrait is painted, the style is inverted once."""
+"""A folder of portraits in one style: every portrait is painted."""
 
 import pytest
 from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.provide import provide
 
 NAME = "portrait_folder"
-INVERTED = "DDIM Inversion"
 
 
-def test_every_portrait_of_the_folder_is_painted_and_the_style_inverted_once(server):
+def test_every_portrait_of_the_folder_is_painted(server):
     if graphs.lacking(server, NAME):
         pytest.skip("this host loads no folders")
     graph = graphs.substituted(graphs.with_pictures(NAME), width=128, height=128, steps=3)
