@@ -35,9 +35,14 @@ class LevelGroups:
 
     @property
     def kept(self) -> Sequence[int]:
-        """The step in the middle of each group; of two in the middle, the noisier."""
+        """The step in the middle of each group; an even number has two, which are kept in turn.
+
+        What is off by half a level to one side in a group is off to the other side in the next one.
+        """
         firsts = range(0, self.steps, self.every)
-        return tuple((first + min(first + self.every, self.steps) - 1) // 2 for first in firsts)
+        lasts = (min(first + self.every, self.steps) - 1 for first in firsts)
+        middles = (first + last for first, last in zip(firsts, lasts, strict=True))
+        return tuple((twice + (group % 2 and self.every % 2 == 0)) // 2 for group, twice in enumerate(middles))
 
     def of(self, step: int) -> int:
         """The group that a step belongs to."""
