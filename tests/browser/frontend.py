@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from magicstyle.tests.host.server import Server
     from playwright.sync_api import ConsoleMessage, Locator, Page
 
 PACK_FOLDER = "comfyui-magicstyle"
@@ -210,8 +211,9 @@ class Frontend:
         """Click on a workflow's card among the templates; returns the dialog."""
         dialog = self.open_templates()
         card = dialog.get_by_test_id(f"template-workflow-{name}")
+        self.thumbnail(name)  # cards are drawn anew while their pictures arrive, and a click on an old one is lost
         self.click(card)
-        card.wait_for(state="hidden")
+        card.wait_for(state="hidden", timeout=60_000)
         self.settle()
         return dialog
 
@@ -327,3 +329,9 @@ class Frontend:
         self.command("Workspace.ToggleFocusMode")
         self.page.set_viewport_size(before)
         return picture
+
+
+def meets_nodes_2(frontend: Frontend, server: Server) -> bool:
+    """Whether the host is one with which users meet the new renderer."""
+    version = server.get("system_stats")["system"]["comfyui_version"]
+    return frontend.has_setting(NODES_2) and tuple(map(int, version.split(".")[:2])) >= (0, 33)

@@ -1,7 +1,7 @@
 """Every workflow opens in the real frontend as a user meets it, and Run gives a picture."""
 
 import pytest
-from magicstyle.tests.browser.frontend import NODES_2, PACK_FOLDER, PREVIEWS
+from magicstyle.tests.browser.frontend import NODES_2, PACK_FOLDER, PREVIEWS, meets_nodes_2
 from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.convert import NOTES, subgraphs
 from magicstyle.tests.workflows.provide import TOO_LARGE
@@ -63,12 +63,6 @@ def test_workflow_opens_readable_from_the_template_browser(frontend, server, nam
     check_opened(frontend, graphs.saved(name))
     assert frontend.scale() >= READABLE
     check_places(frontend, graphs.saved(name))
-
-
-def meets_nodes_2(frontend, server):
-    """Whether the host is one with which users meet the new renderer."""
-    version = server.get("system_stats")["system"]["comfyui_version"]
-    return frontend.has_setting(NODES_2) and tuple(map(int, version.split(".")[:2])) >= (0, 33)
 
 
 def check_places(frontend, saved):

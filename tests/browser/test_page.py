@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from magicstyle.tests.browser.frontend import NODES_2, meets_nodes_2
 
-NODES_2 = "Comfy.VueNodes.Enabled"
 OURS = {"MAGICSTYLE_FEATURES", "MAGICSTYLE_BANK"}
 SEARCH = """words => {
     const stores = document.getElementById('vue-app').__vue_app__.config.globalProperties.$pinia._s;
@@ -122,9 +122,9 @@ def test_reports_lie_on_their_nodes_and_warnings_in_the_page(toasts, frontend):
     assert frontend.complaints == []
 
 
-def test_reports_lie_on_their_nodes_in_nodes_2_too(toasts, frontend):
-    if not frontend.has_setting(NODES_2):
-        pytest.skip("this frontend has one renderer")
+def test_reports_lie_on_their_nodes_in_nodes_2_too(toasts, frontend, server):
+    if not meets_nodes_2(frontend, server):
+        pytest.skip("Nodes 2.0 is tested on ComfyUI 0.33 or newer")
     frontend.set_settings({NODES_2: True})
     try:
         frontend.evaluate(EXCHANGED)

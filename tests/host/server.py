@@ -254,6 +254,11 @@ class Server:
         """All images that a run saved or previewed, in node order."""
         return [self.view(image) for node in outputs.values() for image in node.get("images", [])]
 
+    def saved_images(self, outputs: dict[str, Any]) -> list[np.ndarray]:
+        """The images that a run saved, in node order: results, not what lies beside them on the page."""
+        shown = (image for node in outputs.values() for image in node.get("images", []))
+        return [self.view(image) for image in shown if image["type"] == "output"]
+
     def running(self) -> bool:
         """Whether a prompt runs or waits."""
         queue = self.get("queue")

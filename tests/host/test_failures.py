@@ -168,7 +168,7 @@ def test_unequal_steps_are_said_in_the_summary_and_once_in_the_log(tiny_model, c
 
 
 def test_an_interrupted_inversion_stops_within_a_step_and_the_next_run_is_complete(server, graph):
-    expected = server.images(server.run(graph))
+    expected = server.saved_images(server.run(graph))
     prompt_id = server.queue(graphs.substituted(graph, steps=500))
     time.sleep(3)  # pictures are encoded from the cache at once: this is in the midst of the first inversion
     server.interrupt()
@@ -177,7 +177,7 @@ def test_an_interrupted_inversion_stops_within_a_step_and_the_next_run_is_comple
         server.wait(prompt_id, patience=30)
     assert time.monotonic() - asked < 10
     server.free()  # so that the next run computes everything again
-    again = server.images(server.run(graph))
+    again = server.saved_images(server.run(graph))
     assert len(again) == len(expected) == 1
     assert (again[0] == expected[0]).all()
 
@@ -227,9 +227,11 @@ def test_the_same_bank_serves_two_patchers_of_one_graph(server, graph):
         if node["class_type"] not in ("MagicStylePatchFFA", "SamplerCustom", "VAEDecode", "SaveImage"):
             del second[key]
     second = graphs.substituted(second, style_weight=3.0)
-    alone = server.images(server.run(first)) + server.images(server.run(graphs.substituted(graph, style_weight=3.0)))
+    alone = server.saved_images(server.run(first)) + server.saved_images(
+        server.run(graphs.substituted(graph, style_weight=3.0))
+    )
     server.free()
-    together = server.images(server.run({**first, **second}))
+    together = server.saved_images(server.run({**first, **second}))
     assert len(together) == len(alone) == 2
     for image in together:
         assert sum((image == other).all() for other in alone) == 1

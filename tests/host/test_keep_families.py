@@ -10,7 +10,8 @@ from magicstyle.core.regions import keep_mask
 from magicstyle.core.sources import KEPT_WEIGHT
 from magicstyle.nodes.inversion_run import invert
 from magicstyle.tests.host.families import FAMILIES, family_latent, family_model, family_prompt, family_sigmas
-from magicstyle.tests.host.flow_oracle import FlowOracle
+from magicstyle.tests.host.flow_oracle import FlowOracle, Patcher
+from magicstyle.tests.host.flow_rules import Style
 from magicstyle.tests.host.scene import difference
 from magicstyle.tests.host.tiny import run_sampler
 
@@ -31,20 +32,16 @@ def inverted(name, latent):
 
 
 def ffa_keeping(name):
-    """ffa beside text, its mask averaged over the picture's tokens by hand."""
+    """The rule of ffa with a mask that is averaged over the picture's tokens by hand."""
     patch = FAMILIES[name].patch
     grid = tuple(-(-side // patch) for side in SIZE)
     k = STRENGTH * F.adaptive_avg_pool2d(MASK[None, None], grid).reshape(1, 1, -1, 1)
 
-    def rule(live, content, style, rest):
-        g = 0.5 + 0.5 * k
-        q = 1.5 * (g * content[0] + (1 - g) * live[0])
-        keys, values = (torch.cat([style[i], content[i], rest[i]], 2) for i in (1, 2))
-        ones = [torch.ones(1, 1, k.shape[2], part[1].shape[2]) for part in (style, rest)]
-        weight = (0.001 + (KEPT_WEIGHT - 0.001) * k).expand(1, 1, -1, content[1].shape[2])
-        shares = torch.cat([ones[0], weight, ones[1]], 3)
-        weights = torch.exp(q @ keys.transpose(-1, -2) * q.shape[-1] ** -0.5 + shares.log())
-        return weights / weights.sum(-1, keepdim=True) @ values
+    def rule(asked):
+        g = k
+        weight = (0.001 + (KEPT_WEIGHT - 0.001) * k)[0, 0]  # n 1: of the portrait's keys for each query
+        q = 1.5 * (g * asked.content[0] + (1 - g) * asked.live[0])
+        return asked.answer(q, *asked.of_styles(), (*asked.content[1:], weight))
 
     return rule
 
@@ -58,10 +55,12 @@ def test_a_run_equals_the_formula(name, cfg):
     prompts = family_prompt(name, seed=6), family_prompt(name, 9, seed=7)
 
     def run(keep):
-        settings = FusionSettings("ffa", 1.0, 0.001, 0.5, 1.5)
+        settings = FusionSettings("ffa", 1.0, 0.001, 0.0, 1.5)
         model = install_fusion(family_model(name), bank, settings, "all", 0.0, 1.0, keep=keep)
         return run_sampler(model, content.noise["samples"], content.sigmas, cfg, *prompts, "euler")
 
-    expected = FlowOracle(name).stylize(*latents, content.sigmas, ffa_keeping(name), family_prompt(name), *prompts, cfg)
-    assert difference(run(keep_mask(MASK, STRENGTH, 1)), expected) <= 1e-4
-    assert difference(run(None), expected) > 1e-4
+    patchers = (Patcher(ffa_keeping(name), (Style(latents[1]),)),)
+    expected = FlowOracle(name).stylize(latents[0], patchers, content.sigmas, family_prompt(name), *prompts, cfg)
+    error = difference(run(keep_mask(MASK, STRENGTH, 1)), expected)
+    assert error <= 1e-4
+    assert difference(run(None), expected) > max(5 * error, 1e-5)  # and the mask is seen

@@ -21,7 +21,7 @@ def graph(server, request):
 
 
 def run(server, graph):
-    (image,) = server.images(server.run(graph))
+    (image,) = server.saved_images(server.run(graph))
     return image.astype(np.float32)
 
 
@@ -57,6 +57,6 @@ def test_same_portrait_twice_from_a_cold_cache(server, graph):
     first = run(server, graph)
     server.free()
     entry = server.wait(server.queue(graph))
-    (second,) = server.images(entry["outputs"])
+    (second,) = server.saved_images(entry["outputs"])
     assert dict(entry["status"]["messages"])["execution_cached"]["nodes"] == []
     assert np.array_equal(first, second)
