@@ -47,7 +47,7 @@ STRUCTURE_CELL, LOOKS_CELL = 4, 2  # pixels of 256 whose mean is one pixel of wh
 TABLE, SHEET, SWEEP = (Path(__file__).with_name(name) for name in ("quality.md", "quality.png", "sweep.md"))
 STYLEID = FusionSettings("styleid", style_weight=1.0, query_preservation=0.75, temperature=1.5)
 FFA = FusionSettings()
-STRONG = replace(FFA, content_weight=0.0)  # the setting of that name in docs/measurements.md
+STRONG = replace(FFA, content_weight=0.0, query_preservation=0.65, temperature=1.75)  # as docs/measurements.md names it
 SWEEP_FFA = {
     "query_preservation": (0.5, 0.75),
     "content_weight": (0.01, 0.02, 0.03, 0.05, 0.1),

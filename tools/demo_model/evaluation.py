@@ -12,7 +12,15 @@ from torch import Tensor
 from .dataset import evaluation_pictures, to_pictures, to_tensor
 from .model_file import DemoModel, FlowModel, load_model, load_transformer
 from .portraits import contact_sheet
-from .schedule import ddim_inversion, ddim_sample, flow_inversion, flow_sample, pure_noise
+from .schedule import (
+    ddim_inversion,
+    ddim_sample,
+    flow_inversion,
+    flow_sample,
+    midpoint_inversion,
+    midpoint_sample,
+    pure_noise,
+)
 
 logger = logging.getLogger("demo_model")
 
@@ -35,6 +43,12 @@ def unet_loop(model: DemoModel, images: Tensor) -> Tensor:
     """Encode, invert, sample, decode images b 3 h w -> images."""
     eps = model.denoiser.eps
     return model.decode(ddim_sample(eps, ddim_inversion(eps, model.encode(images), STEPS), STEPS))
+
+
+def midpoint_loop(model: DemoModel, images: Tensor) -> Tensor:
+    """The same by steps of second order, one call more each way."""
+    eps = model.denoiser.eps
+    return model.decode(midpoint_sample(eps, midpoint_inversion(eps, model.encode(images), STEPS), STEPS))
 
 
 def transformer_loop(model: DemoModel, flow: FlowModel, images: Tensor) -> Tensor:
@@ -61,6 +75,8 @@ def evaluate_models(unet: Path, transformer: Path, work: Path) -> None:
     shape = (SAMPLES, *model.encode(images[:1]).shape[1:])
     looped = in_batches(images, lambda x: unet_loop(model, x))
     report(f"unet, whole loop of {STEPS} steps", looped, images, techniques)
+    by_midpoint = in_batches(images, lambda x: midpoint_loop(model, x))
+    report(f"unet, whole loop of {STEPS} steps by midpoint", by_midpoint, images, techniques)
     noise = pure_noise(shape, STEPS, torch.Generator().manual_seed(0))
     save_sheet(
         in_batches(noise, lambda x: model.decode(ddim_sample(model.denoiser.eps, x, STEPS))), work / "samples.png"

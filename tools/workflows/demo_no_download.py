@@ -120,6 +120,6 @@ WORKFLOW = page(
         ),
     ),
     # strong: the style's technique, not only its colours
-    work(invert_block(), patch(MODEL, content_weight=0.0), paint_block()),
+    work(invert_block(), patch(MODEL, content_weight=0.0, query_preservation=0.65, temperature=1.75), paint_block()),
     result(RESULT, "magicstyle/demo", comparison(), beside=(shown("reconstruction", BACK, "Reconstruction"),)),
 )
