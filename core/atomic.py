@@ -32,10 +32,9 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_litter(path.parent)
     _clear_earlier(path)
-    part = path.with_name(f".{path.stem[:MOST_STEM]}.{secrets.token_hex(4)}{SUFFIX}")
+    part, file = _begun(path)
     try:
-        with part.open("xb") as file:
-            _lock(file.fileno())  # the sign that the writer lives
+        with file:
             write(file)
             file.flush()
             os.fsync(file.fileno())  # some file systems tell only now that there is no room
@@ -46,6 +45,32 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def _begun(path: Path) -> tuple[Path, BinaryIO]:
+    """An empty part of our own, locked: the sign that its writer lives.
+
+    Between making and locking it another writer may take it for litter; then it is begun anew.
+    """
+    while True:
+        part = path.with_name(f".{path.stem[:MOST_STEM]}.{secrets.token_hex(4)}{SUFFIX}")
+        file = part.open("xb")
+        if _is_there(part, file.fileno()):
+            return part, file
+        file.close()
+
+
+def _is_there(part: Path, handle: int) -> bool:
+    """Lock a part -> whether it is still there, and nobody else holds its lock to remove it."""
+    if fcntl is None:
+        return True  # nobody removes an open file there
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a file system without locks, on which nothing is cleared
+    return part.exists()
 
 
 def clear_litter(folder: Path) -> None:

@@ -102,3 +102,21 @@ def test_what_earlier_versions_left_of_the_same_file_goes_once_it_is_old_and_not
         os.utime(tmp_path / name, (seconds, seconds))
     write_whole(tmp_path / "a[1].bin", lambda file: file.write(b"whole"))
     assert {path.name for path in tmp_path.iterdir()} == {"a[1].bin", young, *others}
+
+
+def test_a_part_that_another_writer_takes_for_litter_is_begun_anew(tmp_path, monkeypatch):
+    """Several writers share a folder: one clears it just when the part of another is made and not yet locked."""
+    made, opened = [], Path.open
+
+    def cleared(path, mode):
+        file = opened(path, mode)
+        if not made:
+            made.append(path)
+            monkeypatch.undo()
+            clear_litter(tmp_path)
+        return file
+
+    monkeypatch.setattr(Path, "open", cleared)
+    write_whole(tmp_path / "picture.png", lambda file: file.write(b"whole"))
+    assert made and (tmp_path / "picture.png").read_bytes() == b"whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
