@@ -27,6 +27,7 @@ from torch import Tensor
 from .attention import LOG_ZERO, Kernel, Source, attend
 from .bank import FeatureBank
 from .errors import MagicStyleError
+from .features import ROLES
 from .ranges import check_range, check_temperature, check_weight
 from .scene import Scene, StyleFeatures
 from .sources import (
@@ -183,6 +184,8 @@ class Method:
     summary: str
     conditional: bool = False  # rows of a negative prompt keep their own attention
     resnet: bool = False  # the feature of one decoder ResNet is copied from the content, where the bank has it
+    fills: str = ""  # roles of the content that it needs besides, where no style acts
+    keeps: str = ""  # and those where a mask keeps the content
 
 
 FUSIONS = {
@@ -199,14 +202,16 @@ FUSIONS = {
         "kv",
         ("style_weight", "query_preservation", "temperature"),
         "the style alone (StyleID: preservation 0.75, temperature 1.5)",
+        fills="kv",
     ),
-    "masactrl": Method(mutual_self_attention, "kv", "", (), "the content alone (MasaCtrl)"),
+    "masactrl": Method(mutual_self_attention, "kv", "", (), "the content alone (MasaCtrl)", keeps="q"),
     "sac": Method(
         style_attention_control,
         "q",
         "kv",
         ("style_weight",),
         "the style alone, under the portrait's queries (Portrait Diffusion)",
+        fills="kv",
     ),
     "seac": Method(
         style_enhanced_control,
@@ -255,9 +260,8 @@ def content_roles(settings: FusionSettings, bank: FeatureBank, *, keeps: bool = 
     """
     method = FUSIONS[settings.method]
     everywhere = [style for style in bank.styles if style.region is None and style.weight * settings.style_weight > 0.0]
-    fills = method.fuse in (style_injection, style_attention_control) and not everywhere
-    asks = keeps and method.content == "kv"
-    return ("q" if asks else "") + method.content + ("kv" if fills else "")
+    needed = {*method.content, *(() if everywhere else method.fills), *(method.keeps if keeps else ())}
+    return "".join(role for role in ROLES if role in needed)
 
 
 def style_roles(settings: FusionSettings) -> str:
