@@ -61,15 +61,10 @@ def _begun(path: Path) -> tuple[Path, BinaryIO]:
 
 
 def _is_there(part: Path, handle: int) -> bool:
-    """Lock a part -> whether it is still there, and nobody else holds its lock to remove it."""
-    if fcntl is None:
-        return True  # nobody removes an open file there
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass  # a file system without locks, on which nothing is cleared
+    """Lock a part, which waits for whoever just removes it -> whether it is still there."""
+    if fcntl is not None:
+        with suppress(OSError):  # a file system without locks, on which nothing is cleared
+            fcntl.flock(handle, fcntl.LOCK_EX)
     return part.exists()
 
 

@@ -165,7 +165,5 @@ def _filesystem(uri: str) -> tuple[Any, str]:
 
 def _tag(facts: dict[str, Any]) -> str:
     """What an object store says of a version of an object."""
-    changed = next(
-        (facts[key] for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created") if key in facts), ""
-    )
+    changed = next((facts[key] for key in VERSIONS if key in facts), "")
     return f"{facts.get('size')}-{str(changed).strip(chr(34))}"
