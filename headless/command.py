@@ -29,7 +29,8 @@ def command(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     console = Console()
     try:
-        given = parse(arguments)
+        with ending_at_once():  # argparse, interrupted, fails on its own half-changed options
+            given = parse(arguments)
         console.quiet = given.quiet
         check_given(given)
         return _chosen(given)(given, console)

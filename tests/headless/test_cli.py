@@ -709,6 +709,25 @@ def test_an_interrupt_at_any_moment_of_the_start_is_no_traceback(moment):
     assert running.returncode == cli.INTERRUPTED
 
 
+INTERRUPTED_USAGE = """
+import argparse, os, signal
+
+def format_usage(self, made=argparse.ArgumentParser.format_usage):
+    os.kill(os.getpid(), signal.SIGINT)
+    return made(self)
+
+argparse.ArgumentParser.format_usage = format_usage
+"""
+
+
+def test_an_interrupt_while_the_options_are_parsed_is_no_traceback(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTED_USAGE)
+    running = process(PACK, "stylize", "--steps", "500", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    told = running.communicate(timeout=300)[1]
+    assert told == "magicstyle: starting\nmagicstyle: interrupted; a rerun continues\n"
+    assert running.returncode == cli.INTERRUPTED
+
+
 def test_a_reader_that_leaves_does_not_stop_the_pictures(tmp_path, pictures):
     pictures("a.png", "x.png")
     running = process(PACK, "stylize", "a.png", "x.png", *FAST, "--quiet", "-o", "out")
