@@ -39,17 +39,17 @@ def test_a_saved_bank_is_listed_after_a_refresh_and_is_small(server, saved):
 
 
 def test_a_loaded_style_paints_as_the_live_one_does(server, saved):
-    loaded = server.images(server.run(saved))[0]
+    loaded = server.saved_images(server.run(saved))[0]
     graph = small("portrait_stylization")
     for node in graph.values():
         if node["class_type"] == "MagicStyleInvertStyle":
             node["inputs"]["storage"] = "latents"
-    live = server.images(server.run(graph))[0]
+    live = server.saved_images(server.run(graph))[0]
     assert np.abs(loaded.astype(float) - live.astype(float)).mean() < 1.0
     plain = {key: {**node, "inputs": dict(node["inputs"])} for key, node in saved.items()}
     checkpoint = next(key for key, node in plain.items() if node["class_type"] == "CheckpointLoaderSimple")
     graphs.only(plain, "SamplerCustom")["inputs"]["model"] = [checkpoint, 0]
-    assert np.abs(loaded.astype(float) - server.images(server.run(plain))[0].astype(float)).mean() > 2.0
+    assert np.abs(loaded.astype(float) - server.saved_images(server.run(plain))[0].astype(float)).mean() > 2.0
 
 
 def test_a_bank_in_the_models_folder_is_listed_too(server, saved):
