@@ -18,7 +18,7 @@ from statistics import mean
 from typing import NamedTuple
 
 import torch
-from magicstyle.core.features import RESNET
+from magicstyle.core.features import RESNET, ROLES
 from magicstyle.core.fusion import FUSIONS, FusionSettings
 from magicstyle.core.stored_features import ResNetInputs, StoredFeatures
 from magicstyle.headless.model import HeadlessModel, load_demo_model
@@ -58,7 +58,7 @@ def pair(model: HeadlessModel, number: int, recipe: Recipe, every: int, *, laten
     content = drawing(CONTENT_SEED + number, CONTENT_TECHNIQUE)
     style = drawing(STYLE_SEED + number, OTHERS[number % len(OTHERS)])
     clean = [model.encode(picture[None] * 2 - 1) for picture in pictures([content, style])]
-    whole = [invert(model, latent, recipe, roles="qkvx") for latent in clean]
+    whole = [invert(model, latent, recipe, roles=ROLES + RESNET) for latent in clean]
     coarse = replace(recipe, every=every)
     fewer = [invert(model, latent, coarse, storage="latents") for latent in clean] if latents else []
     return Pair(tuple(whole), tuple(fewer or (grouped(found, every) for found in whole)))

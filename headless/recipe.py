@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..core.features import RESNET, ROLES
 from ..core.fusion import FUSIONS, FusionSettings
 from ..core.inversion_methods import InversionSettings
 from ..core.schedule import ddim_uniform, noise_levels
@@ -30,8 +31,8 @@ class Recipe:
 
     @property
     def content_roles(self) -> str:
-        """What of a content is kept, as letters of "qkvx": all, and the ResNet where the method copies it."""
-        return "qkvx" if FUSIONS[self.settings.method].resnet else "qkv"
+        """What of a content is kept: all roles, and the ResNet's input where the method copies it."""
+        return ROLES + RESNET if FUSIONS[self.settings.method].resnet else ROLES
 
     @property
     def style_roles(self) -> str:

@@ -20,7 +20,7 @@ from ..attention_patches.replay import Held, Rerun
 from ..attention_patches.views import step_views
 from ..core.adain import adain_map
 from ..core.bank import FeatureBank, StyleEntry
-from ..core.features import FeatureHeader, ImageFeatures
+from ..core.features import RESNET, FeatureHeader, ImageFeatures
 from ..core.inversion import Denoiser
 from ..core.inversion_methods import invert_latent, sample_back
 from ..core.layers import LayerId, select_layers
@@ -62,7 +62,7 @@ def invert(
 ) -> Inversion:
     """Walk a latent b c h w up to its noise; keep the features of the recipe's layers, or the latents that replay them.
 
-    `roles` are letters of "qkvx"; by default all that the recipe can ask of a content.
+    `roles` are letters of ROLES + RESNET; by default all that the recipe can read of a content.
     """
     roles = recipe.content_roles if roles is None else roles
     sigmas = recipe.sigmas.to(latent.device)
@@ -151,6 +151,6 @@ def _kept_grids(model: HeadlessModel, latent: Tensor, recipe: Recipe, roles: str
     """The token grids of the recipe's layers for a latent b c h w, and of the block whose ResNet is copied if asked."""
     every = model.architecture.grids((latent.shape[2], latent.shape[3]))
     chosen, resnet = set(select_layers(recipe.layers, every)), model.architecture.resnet
-    if "x" in roles and resnet is not None:
+    if RESNET in roles and resnet is not None:
         chosen.add(resnet.layer)
     return {layer: grid for layer, grid in every.items() if layer in chosen}

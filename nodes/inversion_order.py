@@ -14,13 +14,14 @@ from ..attention_patches.architectures import find
 from ..attention_patches.checks import AUTO
 from ..attention_patches.protocols import Model
 from ..core.errors import MagicStyleError
+from ..core.features import RESNET, ROLES
 from ..core.inversion import sampling_grid
 from ..core.inversion_methods import InversionSettings
 from ..core.placement import PRECISIONS
 from .latent_pair import Latent
 
 HOST_GUIDANCE = 3.5  # what the host gives a distilled model where the prompt says nothing
-KEEP = {"all": "qkv", "queries": "q", "keys and values": "kv", "all and ResNet": "qkvx"}
+KEEP = {"all": ROLES, "queries": "q", "keys and values": "kv", "all and ResNet": ROLES + RESNET}
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ from ..attention_patches.checks import named
 from ..attention_patches.host import ModelSource, check_model, install_capture, install_start, plain_model
 from ..attention_patches.protocols import Model
 from ..core.errors import MagicStyleError
-from ..core.features import FeatureHeader, ImageFeatures
+from ..core.features import RESNET, FeatureHeader, ImageFeatures
 from ..core.inversion import sampling_grid, with_zero
 from ..core.inversion_methods import Inverted, RoundTrip
 from ..core.layers import LayerId, select_layers
@@ -95,7 +95,7 @@ def plan_inversion(order: InversionOrder) -> Plan:
     levels = tuple(settings.way.levels(sigmas).tolist())
     grids = _grids(model, order.layers, samples)
     architecture = find(model)
-    resnet = _resnet(architecture, grids, order.layers) if "x" in order.roles else {}
+    resnet = _resnet(architecture, grids, order.layers) if RESNET in order.roles else {}
     level = feature_bytes(grids, architecture.widths, 1, samples.shape[0], order.roles, order.dtype, resnet)
     need = Need(len(levels), level, samples.numel() * latent_precision(order.dtype).itemsize)
     flow = architecture.parametrization is Parametrization.FLOW
