@@ -2,7 +2,7 @@
 
     python -m benchmarks.gallery              assets/examples/*.png
 
-Drawings that the demo model never saw, with the setting `strong` of docs/measurements.md, or StyleID's own.
+Drawings that the demo model never saw, with `ffa` at its defaults, or StyleID's own settings.
 Regions are the drawings' own, as a user would paint them.
 """
 
@@ -23,7 +23,7 @@ from magicstyle.headless.stylize import Inversion, Recipe, invert, paint
 from magicstyle.tools.demo_model.techniques import Drawing, drawing
 from torch import Tensor
 
-from .quality import CONTENT_TECHNIQUE, STRONG, STYLEID, masks, pictures, to_images
+from .quality import CONTENT_TECHNIQUE, FFA, STYLEID, masks, pictures, to_images
 
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "examples"
 
@@ -42,7 +42,7 @@ class Example(NamedTuple):
     name: str
     content: int
     styles: tuple[Style, ...]
-    settings: FusionSettings = STRONG
+    settings: FusionSettings = FFA
 
 
 EXAMPLES = (

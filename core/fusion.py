@@ -61,9 +61,9 @@ class FusionSettings:
 
     method: str = "ffa"
     style_weight: float = 1.0
-    content_weight: float = 0.1
-    query_preservation: float = 0.5
-    temperature: float = 1.5
+    content_weight: float = 0.0
+    query_preservation: float = 0.65
+    temperature: float = 1.75
 
     def __post_init__(self) -> None:
         if self.method not in FUSIONS:

@@ -11,7 +11,7 @@ from .parameters import ROOT, FusionSettings  # first: makes the checkout a pack
 
 # isort: split
 import torch
-from magicstyle.benchmarks.quality import STRONG
+from magicstyle.benchmarks.quality import FFA
 from magicstyle.headless.model import load_demo_model
 from magicstyle.headless.pictures import to_images, to_tensor
 from magicstyle.headless.recipe import Recipe
@@ -53,7 +53,7 @@ def grid(settings: FusionSettings) -> Image.Image:
 def main() -> None:
     """The command line."""
     torch.set_num_threads(1)
-    picture = grid(STRONG).quantize(256, kmeans=1, dither=Image.Dither.NONE)
+    picture = grid(FFA).quantize(256, kmeans=1, dither=Image.Dither.NONE)
     picture.save(PICTURE, optimize=True)
     print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size // 1000} kB, {picture.size}")
 

@@ -16,7 +16,7 @@ from .parameters import ROOT, Cell, Studio
 # isort: split
 import torch
 from magicstyle.benchmarks.gallery import EXAMPLES, Example, Style, painted
-from magicstyle.benchmarks.quality import STRONG, to_images
+from magicstyle.benchmarks.quality import FFA, to_images
 from magicstyle.headless.model import load_demo_model
 from magicstyle.tools.demo_model.techniques import drawing
 from magicstyle.tools.workflows.build import WORKFLOWS
@@ -40,13 +40,13 @@ def example(name: str) -> Example:
             return shown
     number = int(TITLES[name][:2])
     technique = list(STYLES)[TURNS.get(name, number) % len(STYLES)]
-    return Example(name, CONTENTS[number % len(CONTENTS)], (Style(STYLES[technique], technique),), STRONG)
+    return Example(name, CONTENTS[number % len(CONTENTS)], (Style(STYLES[technique], technique),), FFA)
 
 
 def picture(name: str) -> Image.Image:
     """The result alone."""
     if name in OWN_PICTURES:
-        return Studio(STEPS).paint(Cell("", STRONG))
+        return Studio(STEPS).paint(Cell("", FFA))
     shown = example(name)
     if name in SHOWS_THE_STYLE:
         return Image.fromarray(drawing(shown.styles[0].seed, shown.styles[0].technique).image)

@@ -34,7 +34,7 @@ open {called("portrait_stylization")} with an SD1.5 checkpoint.
 
 In *FFA Model Patcher*:
 
-- The face is lost: raise *query_preservation*, or raise *content_weight* (0.1 is its default).
+- The face is lost: raise *query_preservation*, or raise *content_weight* to 0.1.
 - Too little style: lower *query_preservation*.
 - *method*: compare *ffa* with *styleid* and *masactrl*.
 
@@ -119,7 +119,6 @@ WORKFLOW = page(
             ),
         ),
     ),
-    # strong: the style's technique, not only its colours
-    work(invert_block(), patch(MODEL, content_weight=0.0, query_preservation=0.65, temperature=1.75), paint_block()),
+    work(invert_block(), patch(MODEL), paint_block()),
     result(RESULT, "magicstyle/demo", comparison(), beside=(shown("reconstruction", BACK, "Reconstruction"),)),
 )

@@ -65,6 +65,6 @@ WORKFLOW = page(
     NOTE,
     (load_checkpoint(),),
     portrait_and_style(),
-    work(masked_block(), patch(content_weight=0.0, keep=MASK), paint_block()),
+    work(masked_block(), patch(keep=MASK), paint_block()),
     result(IMAGE, "magicstyle/face"),
 )
