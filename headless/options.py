@@ -42,7 +42,6 @@ replaces those of the same pair with other settings; an input or a picture of ot
 Exit code: 0 all pictures made, 1 some failed, 2 nothing could be begun, 130 interrupted.
 """
 COMMANDS = ("stylize", "invert-styles")
-MOST_CONTENT = 0.1  # the portrait's weight at the full likeness of a whole picture
 KNOBS = {
     "style_weight": "how strongly the style's features weigh; 0 leaves the style out",
     "content_weight": "how strongly the portrait's own features weigh; 0 paints with the style alone",
@@ -163,7 +162,7 @@ def _of_likeness(likeness: float | None, keep: str | None) -> dict[str, Any]:
         return {}
     if not 0.0 <= likeness <= 1.0:
         raise MagicStyleError(f"--likeness is {likeness}: choose a value from 0 to 1.")
-    return {"query_preservation": likeness, "content_weight": MOST_CONTENT * likeness}
+    return {"query_preservation": likeness}
 
 
 def request(given: argparse.Namespace) -> Request:
@@ -283,7 +282,7 @@ def _add_knobs(group: argparse._ArgumentGroup) -> None:
         "--likeness",
         type=float,
         help="one knob from 0, the style's, to 1, the portrait's: how far the white of --keep is kept (default: 1), or "
-        "without a mask query preservation at this value and content weight at a tenth of it",
+        "without a mask query preservation at this value",
     )
     group.add_argument(
         "--keep",

@@ -99,9 +99,8 @@ def test_pictures_lie_on_the_chunk_major_rows_of_the_batch(content_batch, style_
     content, style = picture(1, GRID, content_batch), picture(2, STYLE_GRID, style_batch)
     rows = chunks * content_batch
     q, k, v = live(rows)
-    result = answer(
-        FeatureBank(content, (StyleEntry(style),)), q, k, v, chunks=chunks, method="styleid", query_preservation=0.75
-    )
+    knobs = {"method": "styleid", "query_preservation": 0.75, "temperature": 1.5}
+    result = answer(FeatureBank(content, (StyleEntry(style),)), q, k, v, chunks=chunks, **knobs)
     for row in range(rows):
         c = content.at(LAYER, 0).q[[row % content_batch]]
         s = style.at(LAYER, 0)

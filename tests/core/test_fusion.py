@@ -198,7 +198,7 @@ def test_overlapping_regions_cover_together_and_the_content_fills_the_rest(copie
 
 def test_without_content_weight_the_style_alone_answers_where_it_acts_everywhere():
     expected = oracle.styleid(*PLAIN, HEADS, gamma=0.5, tau=1.5)
-    assert_close(run(content_weight=0.0), expected, **CLOSE)
+    assert_close(run(content_weight=0.0, query_preservation=0.5, temperature=1.5), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("method", ["styleid", "sac"])

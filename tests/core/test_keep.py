@@ -16,11 +16,12 @@ HARD = (torch.arange(N) % 3 == 0).float().unsqueeze(0)
 ROWS = torch.cat([SOFT, HARD])  # another mask for each picture of the batch
 MASKS = {"soft": SOFT, "hard": HARD, "one for each picture": ROWS, "everything": torch.ones(1, N)}
 TAU = 1.5
+KNOBS = {"content_weight": 0.1, "query_preservation": 0.5, "temperature": TAU}
 
 
 def run(keep, *styles, progress=0.0, noise=1.0, takes_key_mask=True, **knobs):
     scene = Scene(LIVE, CONTENT, tuple(styles) or (StyleFeatures(STYLE),), Moment(progress, noise), keep)
-    return fuse(kernel(HEADS, takes_key_mask), scene, FusionSettings(**knobs))
+    return fuse(kernel(HEADS, takes_key_mask), scene, FusionSettings(**(KNOBS | knobs)))
 
 
 def mixed(share, kept, role=0):

@@ -23,9 +23,9 @@ INVERSION = {
 FUSION = {
     "method": "ffa",
     "style_weight": 1.0,
-    "content_weight": 0.1,
-    "query_preservation": 0.5,
-    "temperature": 1.5,
+    "content_weight": 0.0,
+    "query_preservation": 0.65,
+    "temperature": 1.75,
 }
 DEFAULTS = {
     "MagicStyleInvertContent": INVERSION,

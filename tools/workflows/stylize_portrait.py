@@ -33,8 +33,7 @@ WORDS = ("style transfer", "portrait", "stylize", "face", "painting", "reference
 PICTURES = (("content", "Portrait"), ("style", "Style picture"))
 FACE = Out("content", "MASK")  # painted on the portrait; an empty one changes nothing
 STEPS = Out("preset", "steps")
-LIKENESS = 0.5  # of an untouched block
-STRONG = 0.0  # the portrait's own features left out: the technique of the style, not only its colours
+LIKENESS = 0.65  # of an untouched block: the default of the query preservation that it drives
 KNOBS = (
     # the narrower range first: a block shows the first widget that a knob drives
     Knob("style strength", (("initial", "strength"), ("patch", "style_weight"))),
@@ -126,7 +125,7 @@ def demo_block() -> Block:
         encoded(f"{kind}_latent", image, sources.vae)
         for kind, image in (("content", sources.portrait), ("style", sources.style))
     )
-    return stylize_block(sources, latents, enlarged("large", IMAGE), content_weight=STRONG)
+    return stylize_block(sources, latents, enlarged("large", IMAGE))
 
 
 PORTRAIT = page(
