@@ -33,6 +33,9 @@ def demo():
     return host_model(file), [[file.prompt, {}]]
 
 
+THEN = FusionSettings(content_weight=0.1, query_preservation=0.5, temperature=1.5)  # the defaults of then
+
+
 def difference(a, b):
     return float((a - b).norm() / b.norm())
 
@@ -43,7 +46,7 @@ def test_a_bank_of_version_1_gives_the_picture_that_it_gave_then(name, models, l
     kept = load_file(FIXTURES / f"{name}_bank_1_picture.safetensors")
     with torch.inference_mode():
         bank = load_bank(FIXTURES / f"{name}_bank_1.safetensors")
-        patched = install_fusion(model, bank, FusionSettings(), layers, 0.0, 1.0)
+        patched = install_fusion(model, bank, THEN, layers, 0.0, 1.0)
         result = run_sampler(patched, kept["noise"], kept["sigmas"], 1.0, prompt, prompt)
         plain = run_sampler(model, kept["noise"], kept["sigmas"], 1.0, prompt, prompt)
     assert difference(result, kept["picture"]) < 1e-4

@@ -34,11 +34,11 @@ from magicstyle.headless.stylize import Inversion, Recipe, fused, invert, recons
 from magicstyle.model_files.demo import DEMO_CONTENT, DEMO_STYLE  # noqa: E402
 
 PICTURE = ROOT / "assets" / "parameters.png"
-TILE, GAP, LABEL, MARGIN = 144, 8, 22, 172
+TILE, GAP, LABEL, MARGIN = 168, 10, 26, 172
 WHOLE = (0.0, 1.0)
-STYLE_WEIGHTS = (0.0, 0.02, 0.1, 1.0, 5.0)
-PRESERVATIONS = (0.0, 0.5, 0.75, 1.0)
-TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 3.0)
+CONTENT_WEIGHTS = (0.3, 0.1, 0.02, 0.005, 0.0)
+PRESERVATIONS = (0.0, 0.35, 0.65, 0.9)
+TEMPERATURES = (0.5, 1.0, 1.75, 2.5, 4.0)
 LAYERS = ("output.3-5", "output.6-8", "output.9-11", "output.6-11", "output.3-11")
 RANGES = ((0.0, 0.3), (0.0, 0.6), (0.3, 1.0), (0.6, 1.0), WHOLE)
 KEPT = "output.3-11"
@@ -71,8 +71,8 @@ def rows() -> tuple[Row, ...]:
         Row(
             f"query_preservation\n{kept:g}",
             tuple(
-                Cell(f"style_weight {weight:g}", FusionSettings(style_weight=weight, query_preservation=kept))
-                for weight in STYLE_WEIGHTS
+                Cell(f"content_weight {weight:g}", FusionSettings(content_weight=weight, query_preservation=kept))
+                for weight in CONTENT_WEIGHTS
             ),
         )
         for kept in PRESERVATIONS
