@@ -63,7 +63,7 @@ def test_a_knob_turns_every_widget_that_it_stands_for(frontend):
     values = {"style strength": 0.25, "likeness": 0.75, "preset": "fast", "method": "styleid", "size": 256}
     frontend.turn(block, values)
     inputs = {node["class_type"]: node["inputs"] for node in frontend.api().values()}
-    assert inputs["MagicStyleInitialLatent"]["strength"] == inputs["MagicStylePatchFFA"]["style_weight"] == 0.25
+    assert inputs["MagicStyleInitialLatent"]["strength"] == inputs["MagicStylePatchFFA"]["end_percent"] == 0.25
     assert inputs["MagicStylePatchFFA"]["query_preservation"] == inputs["MagicStylePatchFFA"]["keep_strength"] == 0.75
     assert inputs["MagicStylePatchFFA"]["method"] == "styleid"
     assert inputs["MagicStylePreset"]["preset"] == "fast"

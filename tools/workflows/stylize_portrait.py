@@ -36,7 +36,7 @@ STEPS = Out("preset", "steps")
 LIKENESS = 0.65  # of an untouched block: the default of the query preservation that it drives
 KNOBS = (
     # the narrower range first: a block shows the first widget that a knob drives
-    Knob("style strength", (("initial", "strength"), ("patch", "style_weight"))),
+    Knob("style strength", (("initial", "strength"), ("patch", "end_percent"))),
     Knob("likeness", (("patch", "query_preservation"), ("patch", "keep_strength"))),
     Knob("preset", (("preset", "preset"),)),
     Knob("method", (("patch", "method"),)),
