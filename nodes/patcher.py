@@ -68,7 +68,7 @@ def _keep_inputs() -> list[Any]:
             "keep",
             optional=True,
             tooltip="Where the portrait stays like itself, such as the face: white keeps its outlines and more of its "
-            "own look, black is styled as ever. Soft masks act softly.",
+            "own look, black is styled as without a mask. Soft masks act softly.",
         ),
         io.Float.Input(
             "keep_strength",
@@ -110,7 +110,9 @@ class PatchFFA(io.ComfyNode):
                     min=0.0,
                     max=10.0,
                     step=0.01,
-                    tooltip="How strongly the style's features weigh against the content's. 0 leaves the style out.",
+                    tooltip="How strongly the style's features weigh against what else the method attends to. 0 leaves "
+                    "the style out. Where nothing else is there, as in ffa with content_weight 0 and without a region "
+                    "or keep mask, all values above 0 give the same picture.",
                 ),
                 io.Float.Input(
                     "content_weight",
@@ -119,7 +121,8 @@ class PatchFFA(io.ComfyNode):
                     max=10.0,
                     step=0.01,
                     tooltip="How strongly the portrait's own features weigh. Higher keeps more of its own colours and "
-                    "details; 0 paints with the style alone.",
+                    "details, and small values already take most of the style's technique away; 0 paints with the "
+                    "style alone.",
                 ),
                 io.Float.Input(
                     "query_preservation",
@@ -127,7 +130,8 @@ class PatchFFA(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Higher keeps more of the portrait's outlines; 0 lets the style repaint them.",
+                    tooltip="Higher keeps more of the portrait's outlines, lower brings more of the style; 0 lets it "
+                    "repaint the outlines.",
                 ),
                 io.Float.Input(
                     "temperature",
@@ -135,7 +139,8 @@ class PatchFFA(io.ComfyNode):
                     min=0.1,
                     max=5.0,
                     step=0.01,
-                    tooltip="Higher picks fewer, better matching style patches and looks sharper; lower blends more.",
+                    tooltip="It multiplies the attention logits, so that higher is sharper: fewer, better matching "
+                    "style patches. Lower blends more.",
                 ),
                 io.String.Input(
                     "layers",

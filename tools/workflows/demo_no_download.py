@@ -34,9 +34,9 @@ open {called("portrait_stylization")} with an SD1.5 checkpoint.
 
 In *FFA Model Patcher*:
 
-- The face is lost: raise *query_preservation*, or raise *content_weight* to 0.1.
+- The face is lost: raise *query_preservation*.
 - Too little style: lower *query_preservation*.
-- *method*: compare *ffa* with *styleid* and *masactrl*.
+- *method*: compare *ffa* with *styleid* and *zstar*. *masactrl* reads the portrait alone.
 
 ### Calls and memory
 

@@ -27,8 +27,8 @@ one fixed noise to both pictures at each of the few levels and keeps the feature
 
 1. Choose an **SD1.5 checkpoint**, and in *Load LoRA* the **LCM LoRA** for it: ComfyUI offers
    *latent-consistency/lcm-lora-sdv1-5*, whose file is called *pytorch_lora_weights*.
-2. Choose your **Portrait** and a **Style picture**.
-3. Press **Run**.
+2. Choose your **Portrait** and a **Style picture**. Both begin with the same example, which shows no style.
+3. Press **Run**. You need no prompt.
 
 ### What to change first
 

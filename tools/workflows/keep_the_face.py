@@ -39,7 +39,8 @@ In *FFA Model Patcher*:
 ### A face mask without painting
 
 Connect another MASK to *painted mask* of *Invert and mask*: from *Draw Face Mask (MediaPipe)* or *SAM3
-Detect*, which ComfyUI 0.33 brings, or from *Regions from Words* with the word *face*.
+Detect*, which ComfyUI 0.33 brings, or from *Regions from Words* with the word *face*. Make it from the whole picture of
+*Portrait*: the block crops the mask and the portrait alike.
 """
 
 

@@ -41,7 +41,7 @@ CANNY = f"{HUB}/comfyanonymous/ControlNet-v1-1_fp16_safetensors/resolve/main/con
 
 CONTROL_NOTE = """## ControlNet and LoRA
 
-The portrait in the style of a picture, its edges held by a ControlNet, painted by a checkpoint with a LoRA.
+A checkpoint with a LoRA paints the portrait in the style of a picture, and a ControlNet holds the edges.
 
 1. Choose an **SD1.5 checkpoint**, a **LoRA** and a **ControlNet** for it, your **Portrait** and a **Style picture**.
 2. Write the LoRA's trigger words into *LoRA prompt*.
@@ -51,7 +51,7 @@ The portrait in the style of a picture, its edges held by a ControlNet, painted 
 
 - *ControlNet strength* in *Paint*: lower lets go of the portrait's edges, for more style.
 - *strength_model* in *Load LoRA*: how much of the LoRA shows.
-- *query_preservation* in *FFA Model Patcher*: another hold on the outlines; lower it when edges become too hard.
+- *query_preservation* in *FFA Model Patcher*: it holds the outlines, too; lower it when edges become too hard.
 - *cfg* in *Paint*: 2 or 3 follows the LoRA prompt more closely.
 
 The inversions run on the plain checkpoint with an empty prompt; ControlNet and LoRA come in while sampling.
@@ -59,19 +59,19 @@ The inversions run on the plain checkpoint with an empty prompt; ControlNet and 
 SDXL_NOTE = """## Portrait stylization with SDXL
 
 1. Choose an **SDXL checkpoint** in *Load Checkpoint*.
-2. Choose your **Portrait** and a **Style picture**.
-3. Press **Run**.
+2. Choose your **Portrait** and a **Style picture**. Both begin with the same example, which shows no style.
+3. Press **Run**. You need no prompt.
 
 ### What to change first
 
 In *FFA Model Patcher*:
 
-- Too little style: lower *query_preservation*, or raise *style_weight*.
-- The face is lost: raise *query_preservation*, or raise *content_weight*.
+- The face is lost: raise *query_preservation*.
+- Too little style: lower *query_preservation*.
 - *layers*: **output.3-5** has the finest tokens and moves colour and texture alone; **output.0-2** also moves shapes.
 
 SDXL has attention in **output.0-5**, 36 layers of it: at 1024x1024 and 50 steps the features of one picture take 16 GB.
-*storage* **auto** keeps them when they fit, and latents otherwise; **output.3-5**, on all three nodes, takes 5 GB.
+*storage* **auto** keeps fewer, or latents, where they do not fit; **output.3-5**, on all three nodes, takes 5 GB.
 """
 INPAINT_NOTE = f"""## Inpaint a region in a style
 

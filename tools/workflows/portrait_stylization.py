@@ -9,18 +9,18 @@ from .stock import load_checkpoint
 NOTE = """## Portrait stylization
 
 1. Choose an **SD1.5 checkpoint** in *Load Checkpoint*.
-2. Choose your **Portrait** and a **Style picture**.
-3. Press **Run**.
+2. Choose your **Portrait** and a **Style picture**. Both begin with the same example, which shows no style.
+3. Press **Run**. You need no prompt.
 
 ### What to change first
 
 In *FFA Model Patcher*:
 
-- Too little style: lower *query_preservation*, or raise *style_weight*.
-- The face is lost: raise *query_preservation*, or raise *content_weight*.
-- Washed out: raise *temperature* a little.
+- The face is lost: raise *query_preservation*.
+- Too little style: lower *query_preservation*.
+- Too soft: raise *temperature*. Higher is sharper here.
 
-In *Invert both pictures*: the working size, in multiples of 8, and the steps.
+In *Invert both pictures*: the steps, and the working size in multiples of 8, to which both pictures are cropped.
 
 ### Calls and memory
 

@@ -25,7 +25,7 @@ from .stock import LORA, load_checkpoint, load_lora, load_picture, prompt
 
 STYLEID_NOTE = """## StyleID
 
-The method of Chung, Hyun and Heo (CVPR 2024), whose attention is a setting of this pack's.
+The method of Chung, Hyun and Heo (CVPR 2024), at the settings that they published.
 
 1. Choose an **SD1.5 checkpoint**, your **Portrait** and a **Style picture**.
 2. Press **Run**.
@@ -42,7 +42,7 @@ Only what StyleID reads is kept in memory: queries of the portrait, keys and val
 LORA_NOTE = """## A style LoRA that keeps your portrait
 
 After DiffStyler: the portrait is inverted with the plain checkpoint, and its queries, keys and one ResNet feature are
-injected while the checkpoint **with the LoRA** paints.
+injected while the checkpoint **with the LoRA** paints. The LoRA is the style; there is no style picture.
 
 1. Choose an **SD1.5 checkpoint**, a **style LoRA** for it and your **Portrait**.
 2. Write the LoRA's trigger words into *Style prompt*.

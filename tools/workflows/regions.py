@@ -40,11 +40,11 @@ KEEP_NOTE = """## Portrait, background kept
 
 1. Choose an **SD1.5 checkpoint**, your **Portrait** and a **Style picture**.
 2. Right-click *Portrait*, choose *Open in MaskEditor*, and paint the **person**. Save.
-3. Press **Run**. Only what you painted is stylized; elsewhere the portrait's own features answer.
+3. Press **Run**. Only what you painted is stylized; elsewhere the attention uses the portrait's own features.
 
 ### What to change first
 
-- *content_weight* in *FFA Model Patcher*: higher keeps more of the portrait inside the mask too.
+- *query_preservation* in *FFA Model Patcher*: higher keeps more of the portrait inside the mask too.
 - To paint the background and keep the person, paint the background.
 - *strength of colours* in *Invert both pictures*: lower keeps the person's own colours.
 """

@@ -32,7 +32,7 @@ SAVE_NOTE = f"""## Save a style
 
 ### What to change first
 
-*filename_prefix* in *Save Feature Bank*, one name per style.
+Give each style a name of its own: *filename_prefix* in *Save Feature Bank*.
 
 Then open {called("style_library_apply")}.
 """
@@ -44,7 +44,7 @@ APPLY_NOTE = f"""## Paint with a saved style
 
 ### What to change first
 
-The style in *Load Feature Bank*, then *query_preservation* in *FFA Model Patcher*.
+Choose another style in *Load Feature Bank*. If the face is lost, raise *query_preservation* in *FFA Model Patcher*.
 
 The portrait needs the same steps and scheduler as the saved style; the summary says when they differ.
 """

@@ -44,17 +44,18 @@ KNOBS = (
 NOTE = """## One block
 
 1. Choose an **SD1.5 checkpoint** in *Load Checkpoint*.
-2. Choose your **Portrait** and a **Style picture**.
-3. Press **Run**.
+2. Choose your **Portrait** and a **Style picture**. Both begin with the same example, which shows no style.
+3. Press **Run**. You need no prompt.
 
 ### What to change first
 
 In *Stylize Portrait*:
 
 - The face is lost: raise *likeness*, or right-click *Portrait*, choose *Open in MaskEditor* and paint the face.
-- Too little style: lower *likeness*; *style strength* 1 is the most.
+- Too little style: lower *likeness*.
+- Too much of the style's colours: lower *style strength*; 0 leaves the style out.
 - *preset*: **fast** to try things out, **faithful** for the final picture.
-- *size*, of the longer side: 1024 for an SDXL checkpoint.
+- *size*: the length of the longer side, 1024 for an SDXL checkpoint. The pictures keep their shapes.
 
 The button in its corner opens it: inside are the separate nodes. The node search has the block as *Stylize Portrait*.
 """
@@ -65,7 +66,8 @@ Press **Run**: the model and the two pictures come with the pack.
 ### What to change first
 
 - The face is lost: raise *likeness*.
-- Too little style: lower *likeness*; *style strength* 1 is the most.
+- Too little style: lower *likeness*.
+- Too much of the style's colours: lower *style strength*; 0 leaves the style out.
 
 The model knows drawn portraits alone; for photographs open {called("stylize_portrait")} with an SD1.5 checkpoint.
 """

@@ -28,21 +28,21 @@ SIDE, STEPS = 1024, 20
 NOTE = """## Portrait stylization with {model}
 
 1. {fetch}
-2. Choose your **Portrait** and a **Style picture**.
-3. Press **Run**.
+2. Choose your **Portrait** and a **Style picture**. Both begin with the same example, which shows no style.
+3. Press **Run**. You need no prompt.
 {more}
 ### What to change first
 
 In *FFA Model Patcher*:
 
-- The face is lost: raise *query_preservation*, or raise *content_weight*.
-- Too little style: lower *query_preservation*, or lower *content_weight*.
+- The face is lost: raise *query_preservation*.
+- Too little style: lower *query_preservation*.
 - *layers*: **auto** is {layers}.
 {positions}
 In *Invert both pictures*: the working size, in multiples of 16, and the steps.
 
 The inversions take method **midpoint**, to which *Midpoint Sampler* belongs, and keep **latents**: the features of so
-large a model are gigabytes, and are made anew at each step.
+large a model take gigabytes, and are computed again at each step.
 
 **We have not run this model**: layers and settings rest on papers and on small models. Tell us what you find.
 """
@@ -53,7 +53,7 @@ FLUX_NOTE = NOTE.format(
     model="Flux.1",
     fetch=OFFERED.format("Flux.1 dev", "two text encoders"),
     more="""
-The inversion sets the guidance to 1, and so does *Paint*: at the usual 3.5 sampling would leave the inverted way.
+The inversion sets the guidance to 1, and so does *Paint*: at the usual 3.5 sampling leaves the path of the inversion.
 """,
     layers="**single**, all 38 single blocks; **single.20-37** keeps more of the portrait",
     positions=UNTWIST,
