@@ -22,12 +22,12 @@ from .stock import HUB, load_checkpoint, load_lora, prompt
 
 NOTE = """## Few steps, no inversion
 
-For models that paint in 4 to 8 steps. Their trajectories cannot be inverted, and need not be: method **noising** adds
-one fixed noise to both pictures at each of the few levels and keeps the features seen there.
+For models that paint in 4 to 8 steps. Nothing is inverted: method **noising** adds one fixed noise to both pictures
+at each level and keeps the features seen there.
 
 1. Choose an **SD1.5 checkpoint**, and in *Load LoRA* the **LCM LoRA** for it: ComfyUI offers
    *latent-consistency/lcm-lora-sdv1-5*, whose file is called *pytorch_lora_weights*.
-2. Choose your **Portrait** and a **Style picture**. Both begin with the same example, which shows no style.
+2. Choose your **Portrait** and a **Style picture**: both begin with the same example.
 3. Press **Run**. You need no prompt.
 
 ### What to change first

@@ -28,7 +28,7 @@ SIDE, STEPS = 1024, 20
 NOTE = """## Portrait stylization with {model}
 
 1. {fetch}
-2. Choose your **Portrait** and a **Style picture**. Both begin with the same example, which shows no style.
+2. Choose your **Portrait** and a **Style picture**: both begin with the same example.
 3. Press **Run**. You need no prompt.
 {more}
 ### What to change first
