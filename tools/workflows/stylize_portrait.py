@@ -53,7 +53,7 @@ In *Stylize Portrait*:
 
 - The face is lost: raise *likeness*, or right-click *Portrait*, choose *Open in MaskEditor* and paint the face.
 - Too little style: lower *likeness*.
-- Too much of the style's colours: lower *style strength*; 0 leaves the style out.
+- Too much style: lower *style strength*: fewer steps take the style, and fewer of its colours.
 - *preset*: **fast** to try things out, **faithful** for the final picture.
 - *size*: the length of the longer side, 1024 for an SDXL checkpoint. The pictures keep their shapes.
 
@@ -67,7 +67,7 @@ Press **Run**: the model and the two pictures come with the pack.
 
 - The face is lost: raise *likeness*.
 - Too little style: lower *likeness*.
-- Too much of the style's colours: lower *style strength*; 0 leaves the style out.
+- Too much style: lower *style strength*: fewer steps take the style, and fewer of its colours.
 
 The model knows drawn portraits alone; for photographs open {called("stylize_portrait")} with an SD1.5 checkpoint.
 """
