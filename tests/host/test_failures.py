@@ -226,9 +226,9 @@ def test_the_same_bank_serves_two_patchers_of_one_graph(server, graph):
                 node["inputs"][name] = value if shared else [f"1{value[0]}", value[1]]
         if node["class_type"] not in ("MagicStylePatchFFA", "SamplerCustom", "VAEDecode", "SaveImage"):
             del second[key]
-    second = graphs.substituted(second, style_weight=3.0)
+    second = graphs.substituted(second, query_preservation=0.1)
     alone = server.saved_images(server.run(first)) + server.saved_images(
-        server.run(graphs.substituted(graph, style_weight=3.0))
+        server.run(graphs.substituted(graph, query_preservation=0.1))
     )
     server.free()
     together = server.saved_images(server.run({**first, **second}))
@@ -242,10 +242,10 @@ def test_the_same_bank_in_two_runs_at_once():
     bank = FeatureBank(stored(1, GRID), (StyleEntry(stored(2, STYLE_GRID)),))
     q, k, v = live(1)
     weights, results = (1.0, 3.0), {}
-    expected = {weight: answer(bank, q, k, v, style_weight=weight) for weight in weights}
+    expected = {weight: answer(bank, q, k, v, style_weight=weight, content_weight=0.1) for weight in weights}
 
     def work(weight):
-        results[weight] = [answer(bank, q, k, v, style_weight=weight) for _ in range(20)]
+        results[weight] = [answer(bank, q, k, v, style_weight=weight, content_weight=0.1) for _ in range(20)]
 
     threads = [threading.Thread(target=work, args=(weight,)) for weight in weights]
     for thread in threads:

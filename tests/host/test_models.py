@@ -258,7 +258,7 @@ def test_fusion_acts_in_the_chosen_layers_and_in_no_other(scenes, name, method):
     model, chosen, calls = family_model(name), FAMILIES[name].chosen, {}
     own, style = (find(model).grids(size) for size in (SIZE, STYLE_SIZE))
     model.model_options["transformer_options"]["optimized_attention_override"] = key_tokens(calls)
-    result = sample(name, content, patch(model, bank, chosen, method=method))
+    result = sample(name, content, patch(model, bank, chosen, method=method, content_weight=0.1))
     expected = {}
     for layer, (h, w) in own.items():
         asked = style[layer][0] * style[layer][1]

@@ -11,6 +11,7 @@ from magicstyle.tests.host.scene import difference, inversion, patch, picture, s
 WITH_STYLES = [name for name, method in FUSIONS.items() if method.style]
 LEFT = torch.zeros(1, 64, 96)
 LEFT[:, :, :48] = 1.0
+KNOBS = {"content_weight": 0.1, "query_preservation": 0.5, "temperature": 1.5}
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +76,7 @@ def test_one_style_twice_at_half_weight_in_a_soft_region_is_that_style_once(pict
 @pytest.mark.parametrize("method", WITH_STYLES)
 def test_a_region_of_ones_is_no_region_and_a_region_of_zeros_is_no_style(pictures, method):
     def run(*entries):
-        return pictures.sample(pictures.bank(*entries), method=method)
+        return pictures.sample(pictures.bank(*entries), method=method, **KNOBS)
 
     ones, zeros = torch.ones(1, 64, 96), torch.zeros(1, 64, 96)
     assert difference(run((pictures.one, 1.0, ones)), run((pictures.one,))) < 1e-4
@@ -91,7 +92,7 @@ def change_by_step(pictures, layers, method):
     states = []
     for weight in (1.0, 0.0):
         seen = []
-        model = patch(pictures.model, pictures.bank((pictures.one, weight, region)), layers, method=method)
+        model = patch(pictures.model, pictures.bank((pictures.one, weight, region)), layers, method=method, **KNOBS)
         sample(model, pictures.content, callback=lambda i, x0, x, n, seen=seen: seen.append(x0.clone()))
         states.append(seen)
     return tuple((a - b).abs().amax(dim=(0, 1, 2)) for a, b in (zip(states[0], states[1], strict=True)))
