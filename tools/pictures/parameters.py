@@ -34,7 +34,7 @@ from magicstyle.headless.stylize import Inversion, Recipe, fused, invert, recons
 from magicstyle.model_files.demo import DEMO_CONTENT, DEMO_STYLE  # noqa: E402
 
 PICTURE = ROOT / "assets" / "parameters.png"
-TILE, GAP, LABEL, MARGIN = 168, 10, 26, 172
+TILE, GAP, LABEL, MARGIN = 144, 8, 22, 172
 WHOLE = (0.0, 1.0)
 CONTENT_WEIGHTS = (0.3, 0.1, 0.02, 0.005, 0.0)
 PRESERVATIONS = (0.0, 0.35, 0.65, 0.9)
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=25)
     steps = parser.parse_args().steps
     torch.set_num_threads(1)  # the same sums in the same order everywhere
-    picture = draw(Studio(steps)).quantize(192, kmeans=1, dither=Image.Dither.NONE)
+    picture = draw(Studio(steps)).quantize(96, kmeans=1, dither=Image.Dither.NONE)
     picture.save(PICTURE, optimize=True)
     print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size // 1000} kB, {picture.size}")
 
