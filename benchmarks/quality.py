@@ -286,7 +286,13 @@ def sweep(model: HeadlessModel, count: int, recipe: Recipe) -> str:
     scores = {row: measure(row.label, result, pairs) for row, result in zip(rows, results, strict=True)}
     curve = [score for row, score in scores.items() if row.settings.method == "styleid"]
     best = front(list(scores.values()))
-    lines = ["| setting | technique | structure | style | hair | face | clothes | background | styleid there | front |"]
+    lines = [
+        f"{count} held-out pairs, {recipe.steps} steps, 256x256: query preservation q, content weight c, temperature t."
+    ]
+    lines += [
+        "",
+        "| setting | technique | structure | style | hair | face | clothes | background | styleid there | front |",
+    ]
     lines.append("| --- |" + " ---: |" * 8 + " --- |")
     for score in sorted(scores.values(), key=lambda score: score.style):
         there = structure_at(curve, score.style)
