@@ -1,6 +1,6 @@
 """The face kept against the style taken: global settings, and a mask on the face, on drawings that are held out.
 
-    python -m benchmarks.likeness --work DIR     the table and the plot; what is painted already lies in DIR
+    python -m benchmarks.likeness --work DIR     the table, the plot and the pictures; what is painted lies in DIR
 
 Pairs as in benchmarks.quality. A row is a setting of `ffa`, with or without a mask of the face on `keep`. Landmarks is
 the distance, in pixels of 256, between where eyes, brows, nose and mouth are drawn and where a small network sees them
@@ -26,16 +26,20 @@ from magicstyle.core.noise_pair import NoisePair
 from magicstyle.core.regions import keep_mask
 from magicstyle.headless.model import HeadlessModel, load_demo_model
 from magicstyle.headless.plan import digest
+from magicstyle.headless.sheet import contact_sheet
 from magicstyle.headless.stylize import Inversion, Recipe, fused, invert, paint
 from magicstyle.model_files.demo import DEMO_MODEL
 from magicstyle.tools.demo_model.landmarks import Face
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .faces import soft_mask
-from .quality import BATCH, Pairs, Score, measure, prepare
+from .quality import BATCH, Pairs, Score, measure, prepare, to_images
 
-TABLE, PLOT = (Path(__file__).with_name(name) for name in ("likeness.md", "likeness.png"))
+TABLE = Path(__file__).with_name("likeness.md")
+PLOT, FACES = (Path(__file__).parents[1] / "docs" / name for name in ("likeness.png", "likeness_faces.png"))
+SHOWN = slice(0, 4)
 PARTS = {"face": "oval", "features": "features"}
 
 
@@ -165,6 +169,13 @@ def plot(scores: dict[Way, Score], path: Path) -> None:
     draw(curves).save(path, optimize=True)
 
 
+def sheet(pairs: Pairs, results: dict[Way, Tensor]) -> Image.Image:
+    """A few pairs without and with the mask of the face."""
+    ways = (Way(0.25, 0.0), Way(0.25, 0.0, "face"))
+    shown = [to_images(x[SHOWN]) for x in (pairs.contents, pairs.styles, *(results[way] for way in ways))]
+    return contact_sheet(list(zip(*shown, strict=True)), ("portrait", "style", "no mask", "face kept"), tile=224)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -188,6 +199,7 @@ def main() -> None:
     text = f"{given.pairs} held-out pairs, {given.steps} steps, 256x256, `ffa`.\n\n{table(scores, ends)}"
     TABLE.write_text(text, encoding="utf-8")
     plot(scores, PLOT)
+    sheet(pairs, results).quantize(256, kmeans=1).save(FACES, optimize=True)
     print(text)
 
 

@@ -31,9 +31,9 @@ def inversion(model, samples, steps=4, layers="output.9-11", **more):
     return invert("content", model, {"samples": samples}, steps=steps, layers=layers, **arguments)
 
 
-def patch(model, content, style, layers="output.9-11", **knobs):
+def patch(model, content, style, layers="output.9-11", start=0.0, end=1.0, **knobs):
     bank = FeatureBank(content.features, (StyleEntry(style.features),))
-    return install_fusion(model, bank, FusionSettings(**knobs), layers, 0.0, 1.0)
+    return install_fusion(model, bank, FusionSettings(**knobs), layers, start, end)
 
 
 def sample(model, content, sigmas=None):
@@ -196,6 +196,16 @@ def test_two_patchers_in_series_with_layers_of_their_own_both_act(tiny_model, pa
     first, second = (patch(tiny_model, *pair, layers=layers) for layers in ("output.9", "output.11"))
     both = sample(patch(first, *pair, layers="output.11"), content)
     for alone in (first, second, tiny_model):
+        assert difference(both, sample(alone, content)) > 1e-4
+
+
+def test_two_patchers_in_series_with_parts_of_the_steps_of_their_own_both_act(tiny_model, pair):
+    """One patcher has the steps before percent 0.5, the other the rest, whichever node comes first."""
+    content = pair[0]
+    early, late = {"end": 0.5, "query_preservation": 1.0}, {"start": 0.5, "query_preservation": 0.0}
+    both = sample(patch(patch(tiny_model, *pair, **early), *pair, **late), content)
+    assert difference(sample(patch(patch(tiny_model, *pair, **late), *pair, **early), content), both) < 1e-6
+    for alone in (patch(tiny_model, *pair, **early), patch(tiny_model, *pair, **late), tiny_model):
         assert difference(both, sample(alone, content)) > 1e-4
 
 
