@@ -54,6 +54,9 @@ BOXES = """() => app.graph.nodes.map(node => {
     const size = drawn ? [drawn.width / scale, drawn.height / scale] : [node.size[0], node.size[1] + title];
     return [node.title, node.pos[0], node.pos[1] - title, ...size];
 })"""
+CUT_NOTES = """part => [...document.querySelectorAll('*')]
+    .filter(box => ['auto', 'scroll'].includes(getComputedStyle(box).overflowY) && box.textContent.includes(part))
+    .map(box => box.scrollHeight - box.clientHeight).filter(hidden => hidden > 1)"""
 NODE_ERRORS = "() => JSON.stringify(app.lastNodeErrors)"
 SELECT = "type => app.canvas.selectNode(app.graph.nodes.find(node => node.type === type))"
 HELP_PICTURES = """() => [...document.querySelectorAll('.node-help-content img')]
@@ -286,6 +289,10 @@ class Frontend:
     def boxes(self) -> list[tuple[str, float, float, float, float]]:
         """Title, x, y, width and height of every node as it is drawn, its title bar included."""
         return self.evaluate(BOXES)
+
+    def cut(self, part: str) -> list[int]:
+        """By how many pixels the text in which some words stand is longer than its box; empty if it fits."""
+        return self.evaluate(CUT_NOTES, part)
 
     def run(self) -> None:
         """Bring the whole graph into view, for the canvas loads only pictures that it draws; press the Run button."""

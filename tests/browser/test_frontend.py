@@ -52,7 +52,7 @@ def test_workflow_opens_without_complaint_and_queues_its_twin(frontend, server, 
 @every_workflow
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_workflow_opens_readable_from_the_template_browser(frontend, server, name, renderer):
-    """As a user meets it at 1600x900: texts are drawn, no node lies on another or hangs out of its group."""
+    """As a user meets it at 1600x900: texts are drawn, notes whole, no node on another or out of its group."""
     if RENDERERS[renderer] and not meets_nodes_2(frontend, server):
         pytest.skip("Nodes 2.0 is tested on ComfyUI 0.33 or newer")
     skip_where_the_host_is_too_old(server, name)
@@ -62,6 +62,7 @@ def test_workflow_opens_readable_from_the_template_browser(frontend, server, nam
     frontend.leave_app()
     check_opened(frontend, graphs.saved(name))
     assert frontend.scale() >= READABLE
+    assert frontend.cut("What to change first") == [], "the note is longer than its box"
     check_places(frontend, graphs.saved(name))
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 from magicstyle.tests.host.server import PromptFailed
@@ -11,10 +12,13 @@ from magicstyle.tests.workflows.provide import loads, provide
 
 OUTPUTS = -20  # where links inside a subgraph end that go on outside
 TITLE, HEADING = 30, 65  # heights of a node's title and of a group's heading
+MARGIN = 15  # between a node and the edge of its group
 # what the frontend shows at 60 % or more in a window of 1600x900
 WIDEST, HIGHEST = 2000, 1200
 MOST_NODES = 11
 SMALL = {"width": 128, "height": 128, "largest_size": 128, "steps": 4, "preset": "fast"}
+
+BROKEN = re.compile(r"\S\n(?!\n|#|- |\d+\. |\Z)")  # a line break within a paragraph
 
 pytestmark = pytest.mark.parametrize("name", graphs.NAMES)
 
@@ -90,6 +94,15 @@ def test_links_lead_left_to_right_and_cross_no_heading(saved):
     assert all(y >= tops.copy().pop() + HEADING for _, y, _, _ in boxes.values())
 
 
+def test_groups_of_a_column_end_together_so_that_no_wire_from_below_a_note_is_behind_it(saved):
+    frames = [group["bounding"] for group in saved["groups"]]
+    assert len({(x, x + width) for x, _, width, _ in frames}) == len({x for x, *_ in frames})
+    for node in saved["nodes"]:
+        x, y, width = *node["pos"], node["size"][0]
+        (edge,) = (left + wide for left, top, wide, high in frames if left <= x < left + wide and top <= y < top + high)
+        assert edge - MARGIN == x + width, f"{node.get('title', node['type'])} ends before its group does"
+
+
 def test_a_page_is_small_enough_to_be_read_when_it_opens(saved):
     frames = [group["bounding"] for group in saved["groups"]]
     assert max(x + width for x, _, width, _ in frames) <= WIDEST
@@ -109,6 +122,7 @@ def test_a_note_says_what_to_change_first(saved):
     notes = [node["widgets_values"][0] for node in saved["nodes"] if node["type"] in NOTES]
     assert not any("`" in note for note in notes), "Nodes 2.0 draws code in a colour that cannot be read"
     assert any("What to change first" in note for note in notes)
+    assert not any(BROKEN.search(note) for note in notes), "the classic canvas drops a line break beside bold words"
 
 
 FOLDERS = {

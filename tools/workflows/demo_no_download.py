@@ -88,10 +88,10 @@ def invert_block() -> Block:
 
 
 def painted(image: str, **inputs: Out) -> tuple[Node, ...]:
-    """From a latent to an enlarged picture; `image` is the end of the nodes' keys."""
-    sample, decode = f"sample{image}", f"decode{image}"
+    """From a latent to a picture; `image` is the end of the nodes' keys."""
+    sample = f"sample{image}"
     usual = {"positive": PROMPT, "negative": PROMPT, **inputs}
-    return sampler(sample, **usual), decoded(decode, sample, VAE), enlarged(f"large{image}", Out(decode, "IMAGE"))
+    return sampler(sample, **usual), decoded(f"decode{image}", sample, VAE)
 
 
 def paint_block() -> Block:
@@ -100,12 +100,13 @@ def paint_block() -> Block:
     plain = {"model": MODEL, "latent_image": end_of("content")}
     names = {"model": Out("patch", "model"), "latent": Out("initial", "latent"), "conditioning": PROMPT, "vae": VAE}
     names |= {"portrait": CONTENT, "style_picture": STYLE, "plain_model": MODEL, "noise": end_of("content")}
-    names |= {"image": RESULT, "reconstruction": BACK}
-    beside = compared(CONTENT, STYLE, RESULT)
-    return block("paint", "Paint", (ddim, *painted(""), *beside), painted("_plain", **plain), **names)
+    names |= {"image": RESULT}
+    result_nodes = (*painted(""), enlarged("large", Out("decode", "IMAGE")))
+    row = compared(CONTENT, Out("decode_plain", "IMAGE"), STYLE, RESULT)
+    return block("paint", "Paint", (ddim, *result_nodes), (*painted("_plain", **plain), *row), **names)
 
 
-RESULT, BACK = Out("large", "IMAGE"), Out("large_plain", "IMAGE")
+RESULT = Out("large", "IMAGE")
 WORKFLOW = page(
     "demo_no_download",
     NOTE,
@@ -120,5 +121,5 @@ WORKFLOW = page(
         ),
     ),
     work(invert_block(), patch(MODEL), paint_block()),
-    result(RESULT, "magicstyle/demo", comparison(), beside=(shown("reconstruction", BACK, "Reconstruction"),)),
+    result(RESULT, "magicstyle/demo", comparison("Portrait, reconstruction, style, result", (600, 230))),
 )

@@ -118,5 +118,16 @@ def place(workflow: Workflow, facts: Facts) -> Layout:
             frame = place_group(group, x, y, facts, layout.items)
             layout.groups[group.title] = frame
             y, right = frame.y + frame.height + GAP, max(right, frame.x + frame.width)
+        widen(column, right, layout)
         x = right + AISLE
     return layout
+
+
+def widen(column: tuple[Group, ...], right: int, layout: Layout) -> None:
+    """Let the groups of a column, and what stands in them, end together: no wire from below a note passes behind it."""
+    for group in column:
+        frame = layout.groups[group.title]
+        layout.groups[group.title] = frame._replace(width=right - frame.x)
+        for item in group.stacks[-1]:
+            box = layout.items[item.key]
+            layout.items[item.key] = box._replace(width=right - MARGIN - box.x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,8 +37,13 @@ def page(
     name: str, note: str, model: tuple[Item, ...], *columns: Group, title: str = "Model", width: int = 360
 ) -> Workflow:
     """What to read and which model on the left, then a group a column."""
-    first = Group("Start here", ((Note("note", note, width),),), GOLD), Group(title, (model,))
+    first = Group("Start here", ((Note("note", unwrapped(note), width),),), GOLD), Group(title, (model,))
     return Workflow(name, (first, *((group,) for group in columns)))
+
+
+def unwrapped(text: str) -> str:
+    """Paragraphs and items of a list on one line each: the classic canvas drops a line break beside bold words."""
+    return re.sub(r"(?<=\S)\n(?!\n|#|- |\d+\. |\Z) *", " ", text)
 
 
 def pictures(*loaders: Node) -> Group:
@@ -61,10 +67,9 @@ def work(*items: Item) -> Group:
     return Group("Paint the portrait like the style", (items,), PURPLE)
 
 
-def result(image: Out, prefix: str, *others: Node, beside: tuple[Node, ...] = ()) -> Group:
-    """The column with the result, and what stands below and beside it."""
-    column = (save(image, prefix), *others)
-    return Group("Result", (column, beside) if beside else (column,), GREEN)
+def result(image: Out, prefix: str, *others: Node) -> Group:
+    """The column with the result, and what stands below it."""
+    return Group("Result", ((save(image, prefix), *others),), GREEN)
 
 
 def block(key: str, title: str, *stacks: tuple[Node, ...], knobs: tuple[Knob, ...] = (), **names: Out) -> Block:
@@ -156,16 +161,20 @@ def decoded(key: str = "decode", samples: str = "sample", vae: Out = VAE) -> Nod
     return Node(key, "VAEDecode", {"samples": Out(samples, "output"), "vae": vae})
 
 
-def compared(portrait: Out, style: Out, image: Out = IMAGE) -> tuple[Node, Node]:
-    """Portrait, style picture and result side by side, as high as the result."""
-    beside = {"direction": "left", "spacing_width": 8}
-    pair = Node("compared_style", "ImageStitch", {"image1": image, "image2": style, **beside})
-    return pair, Node("compared", "ImageStitch", {"image1": Out(pair.key, "IMAGE"), "image2": portrait, **beside})
+def compared(*pictures: Out) -> tuple[Node, ...]:
+    """Pictures side by side, from left to right, as high as the last one: the result."""
+    *others, row = pictures
+    nodes: list[Node] = []
+    for left in range(len(others) - 1, -1, -1):
+        inputs = {"image1": row, "image2": others[left], "direction": "left", "spacing_width": 8}
+        nodes.append(Node(f"compared_{left}" if left else COMPARED.key, "ImageStitch", inputs))
+        row = Out(nodes[-1].key, "IMAGE")
+    return tuple(nodes)
 
 
-def comparison() -> Node:
-    """Portrait, style picture and result on the page."""
-    return Node("comparison", "PreviewImage", {"images": COMPARED}, title="Portrait, style, result", size=(420, 290))
+def comparison(title: str = "Portrait, style, result", size: tuple[int, int] = (420, 290)) -> Node:
+    """The compared pictures on the page."""
+    return Node("comparison", "PreviewImage", {"images": COMPARED}, title=title, size=size)
 
 
 def paint_block(

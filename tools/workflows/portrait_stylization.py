@@ -27,7 +27,8 @@ In *Invert both pictures*: the steps, and the working size in multiples of 8, to
 With *method* midpoint in both inversions and *Midpoint Sampler* in place of the sampler: 12 steps are **fast**
 (42 model calls), 20 **balanced** (63), 50 **faithful** (153). *every* 5 in both takes a fifth of the memory.
 
-The button in the corner of *Invert both pictures* and *Paint* opens them: inside are the separate nodes.
+*Invert both pictures* and *Paint* hold the separate nodes: open them by the button in their corner, in Nodes 2.0 by
+*Enter subgraph*.
 """
 
 PORTRAIT, STYLE = Out("content", "IMAGE"), Out("style", "IMAGE")
@@ -36,6 +37,6 @@ WORKFLOW = page(
     NOTE,
     (load_checkpoint(),),
     portrait_and_style(),
-    work(invert_block(), patch(), paint_block(after=compared(PORTRAIT, STYLE))),
+    work(invert_block(), patch(), paint_block(after=compared(PORTRAIT, STYLE, IMAGE))),
     result(IMAGE, "magicstyle/portrait", comparison()),
 )

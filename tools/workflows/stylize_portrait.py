@@ -57,7 +57,8 @@ In *Stylize Portrait*:
 - *preset*: **fast** to try things out, **faithful** for the final picture.
 - *size*: the length of the longer side, 1024 for an SDXL checkpoint. The pictures keep their shapes.
 
-The button in its corner opens it: inside are the separate nodes. The node search has the block as *Stylize Portrait*.
+Inside are the separate nodes: open it by the button in its corner, in Nodes 2.0 by *Enter subgraph*. The node search
+has the block as *Stylize Portrait*.
 """
 DEMO_NOTE = f"""## The demo as an app
 
