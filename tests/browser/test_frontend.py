@@ -46,7 +46,8 @@ def test_workflow_opens_without_complaint_and_queues_its_twin(frontend, server, 
     assert without_titles(frontend.api()) == graphs.api(name)
     for title, _, _, width, height, *needed in frontend.graph()["boxes"]:
         assert width >= needed[0] and height >= needed[1], f"{title} is smaller than the frontend draws it"
-    keep_picture(name, frontend.picture_of_graph([group["bounding"] for group in saved["groups"]]))
+    if name not in APPS:  # which open as forms
+        keep_picture(name, frontend.picture_of_graph([group["bounding"] for group in saved["groups"]]))
 
 
 @every_workflow
