@@ -31,16 +31,18 @@ class Words(NamedTuple):
     methods: str
     see_methods: str
     settings: str
+    none: str
 
 
 WORDS = {
-    "en": Words("Inputs", "Methods", "see Methods, below", "reads"),
-    "zh": Words("\u8f93\u5165", "\u65b9\u6cd5", "\u89c1\u4e0b\u6587\u201c\u65b9\u6cd5\u201d", "\u8bfb\u53d6"),
+    "en": Words("Inputs", "Methods", "see Methods, below", "reads", "none"),
+    "zh": Words("\u8f93\u5165", "\u65b9\u6cd5", "\u89c1\u4e0b\u6587\u201c\u65b9\u6cd5\u201d", "\u8bfb\u53d6", "\u65e0"),
     "ja": Words(
         "\u5165\u529b",
         "\u624b\u6cd5",
         "\u4e0b\u306e\u300c\u624b\u6cd5\u300d\u3092\u53c2\u7167",
         "\u8a2d\u5b9a",
+        "\u306a\u3057",
     ),
 }
 
@@ -63,7 +65,7 @@ def page(name: str, info: Info, language: str) -> str:
     written = (ROOT / "tools" / "help" / language / f"{name}.md").read_text(encoding="utf-8")
     words, inputs = WORDS[language], texts.get("inputs", {})
     if "{methods}" in written:
-        methods = "\n".join(_method(line, words.settings) for line in _lines(inputs["method"]["tooltip"]))
+        methods = "\n".join(_method(line, words) for line in _lines(inputs["method"]["tooltip"]))
         written = written.replace("{methods}", f"## {words.methods}\n\n{methods}")
         inputs = {**inputs, "method": {**inputs["method"], "tooltip": words.see_methods}}
     written = written.replace("{inputs}", f"## {words.inputs}\n\n{input_list(info, inputs)}")
@@ -87,12 +89,12 @@ def _item(name: str, spec: list[Any], text: dict[str, str]) -> str:
     return "\n".join([f"- {title}{begins}: {first}".rstrip(), *(f"  {line}" for line in _lines("\n".join(more)))])
 
 
-def _method(line: str, reads: str) -> str:
+def _method(line: str, words: Words) -> str:
     """A method's line with the settings that it reads, which the English tooltips name in words."""
     name, *_ = re.findall(r"\*\*(\w+)\*\*", line)
-    knobs = ", ".join(f"`{knob}`" for knob in FUSIONS[name].knobs) or "-"
+    knobs = ", ".join(f"`{knob}`" for knob in FUSIONS[name].knobs) or words.none
     what = line.partition("; reads ")[0].rstrip(".\u3002")
-    return f"{what} ({reads}: {knobs})"
+    return f"{what} ({words.settings}: {knobs})"
 
 
 def _lines(text: str) -> Iterator[str]:
