@@ -43,6 +43,7 @@ class Example(NamedTuple):
     content: int
     styles: tuple[Style, ...]
     settings: FusionSettings = FFA
+    keep: tuple[str, ...] = ()  # regions of the portrait that stay like it
 
 
 EXAMPLES = (
@@ -52,7 +53,7 @@ EXAMPLES = (
         3_000_003,
         (Style(4_000_003, "hatching", ("hair",)), Style(5_000_003, "halftone", ("face", "clothes", "background"))),
     ),
-    Example("portrait_keep_background", 3_000_000, (Style(5_000_000, "halftone", ("hair", "face", "clothes")),)),
+    Example("portrait_keep_background", 6_000_002, (Style(6_000_011, "ink", ("hair", "face", "clothes")),)),
 )
 
 
@@ -62,22 +63,28 @@ def inversion(model: HeadlessModel, drawn: Drawing, recipe: Recipe) -> tuple[Ten
     return picture, invert(model, model.encode(picture * 2 - 1), recipe)
 
 
+def region(portrait: Drawing, names: tuple[str, ...]) -> Tensor | None:
+    """The drawing's own regions as one mask 1 h w; none without names."""
+    drawn = masks(portrait)
+    return torch.stack([drawn[name] for name in names]).any(0).float()[None] if names else None
+
+
 def painted(model: HeadlessModel, example: Example) -> tuple[list[Tensor], list[str]]:
     """Content, regions, styles and, last, the result, each 1 3 h w; and what each is called."""
     recipe = replace(Recipe(), settings=example.settings)
     portrait = drawing(example.content, CONTENT_TECHNIQUE)
     picture, content = inversion(model, portrait, recipe)
-    drawn = masks(portrait)
     shown, labels, entries, start = [picture], ["portrait"], [], content.noise
     for number, style in enumerate(example.styles, start=1):
         look, inverted = inversion(model, drawing(style.seed, style.technique), recipe)
-        region = torch.stack([drawn[name] for name in style.regions]).any(0).float()[None] if style.regions else None
-        entries.append(StyleEntry(inverted.features, region=region))
-        start = adain_latents(start, inverted.noise, region=region)
-        shown += [look] if region is None else [look, region.expand(3, -1, -1)[None]]
+        here = region(portrait, style.regions)
+        entries.append(StyleEntry(inverted.features, region=here))
+        start = adain_latents(start, inverted.noise, region=here)
+        shown += [look] if here is None else [look, here.expand(3, -1, -1)[None]]
         title = "style" if len(example.styles) == 1 else f"style {number}"
-        labels += [title] if region is None else [title, f"{title} here"]
-    latent = paint(model, FeatureBank(content.features, tuple(entries)), NoisePair(start), recipe)
+        labels += [title] if here is None else [title, f"{title} here"]
+    bank, keep = FeatureBank(content.features, tuple(entries)), region(portrait, example.keep)
+    latent = paint(model, bank, NoisePair(start), recipe, keep=keep)
     shown.append((model.decode(latent) + 1) / 2)
     return shown, [*labels, "result"]
 

@@ -31,6 +31,8 @@ TURNS = {
     "style_library_save": INK,
     "style_library_apply": INK,
 }  # which of the styles; by its number where none is named
+REGIONS = {"inpaint_region": ("hair", "clothes")}  # what alone is painted
+KEPT = {"keep_the_face": ("face",)}
 
 
 def example(name: str) -> Example:
@@ -40,7 +42,8 @@ def example(name: str) -> Example:
             return shown
     number = int(TITLES[name][:2])
     technique = list(STYLES)[TURNS.get(name, number) % len(STYLES)]
-    return Example(name, CONTENTS[number % len(CONTENTS)], (Style(STYLES[technique], technique),), FFA)
+    style = Style(STYLES[technique], technique, REGIONS.get(name, ()))
+    return Example(name, CONTENTS[number % len(CONTENTS)], (style,), FFA, KEPT.get(name, ()))
 
 
 def picture(name: str) -> Image.Image:
