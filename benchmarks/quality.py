@@ -77,13 +77,13 @@ ROWS = (
     Row("diffstyler, no LoRA", FusionSettings("diffstyler")),
     Row("ffa, defaults", FFA),
     Row("ffa, no query preservation", replace(FFA, query_preservation=0.0)),
-    Row("ffa, no AdaIN start", FFA, 0.0),
     Row("ffa, mild", MILD),
     Row("ffa, mild, no query preservation", replace(MILD, query_preservation=0.0)),
+    Row("ffa, mild, no AdaIN start", MILD, 0.0),
 )
 SHEET_LABELS = (
     "content", "style", "reconstruction", "AdaIN only", "styleid", "masactrl", "sac", "seac", "zstar", "style_aligned",
-    "rsa", "diffstyler", "ffa", "ffa: g = 0", "ffa: no AdaIN", "ffa: mild", "mild: g = 0",
+    "rsa", "diffstyler", "ffa", "ffa: g = 0", "ffa: mild", "mild: g = 0", "mild: no AdaIN",
 )  # fmt: skip
 
 
