@@ -99,8 +99,9 @@ def _inputs(picture: str) -> list[Any]:
             options=list(INVERSIONS),
             default=InversionOrder.method,
             optional=True,
-            tooltip="ddim: plain. fixed_point: samples back much closer, for more model calls. exact: samples back to "
-            "the same picture with Exact Sampler (reversible). noising: no inversion, for models of 4 to 8 steps. "
+            tooltip="ddim: plain.\nfixed_point: samples back much closer, for more model calls.\n"
+            "exact: samples back to the same picture with Exact Sampler (reversible).\n"
+            "noising: no inversion, for models of 4 to 8 steps.\n"
             "midpoint: samples back much closer with Midpoint Sampler, for no more model calls than ddim.",
         ),
         io.Int.Input(

@@ -101,10 +101,12 @@ def test_every_node_input_and_output_is_named_and_explained(nodes, language):
     assert empty_texts(texts) == []
 
 
-@pytest.mark.parametrize("language", LANGUAGES[1:])
-def test_method_texts_name_every_method(nodes, language):
-    tooltip = read_texts(language)["MagicStylePatchFFA"]["inputs"]["method"]["tooltip"]
-    options = nodes["MagicStylePatchFFA"]["input"]["required"]["method"][1]["options"]
+@pytest.mark.parametrize("name", ["MagicStylePatchFFA", "MagicStyleInvertContent", "MagicStyleInvertStyle"])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_method_texts_name_every_method_on_a_line_of_its_own(nodes, language, name):
+    tooltip = read_texts(language)[name]["inputs"]["method"]["tooltip"]
+    kinds = nodes[name]["input"]
+    options = {**kinds["required"], **kinds.get("optional", {})}["method"][1]["options"]
     assert [re.split("[:\uff1a]", line)[0] for line in tooltip.splitlines()] == options
 
 
