@@ -14,7 +14,7 @@ from .parameters import ROOT, Cell, FusionSettings, Studio
 from magicstyle.headless.sheet import contact_sheet
 
 FOLDER = ROOT / "web" / "docs" / "pictures"
-STEPS, TILE = 25, 150
+STEPS, TILE, COLOURS = 25, 150, 128  # a help page loads no large files
 STRENGTHS = (0.0, 0.5, 1.0)
 Strip = dict[str, Image.Image]
 
@@ -38,7 +38,7 @@ def main() -> None:
     for node, strip in strips(Studio(STEPS)).items():
         sheet = contact_sheet([list(strip.values())], list(strip), tile=TILE)
         path = FOLDER / f"{node}_effect.png"
-        sheet.quantize(256, kmeans=1, dither=Image.Dither.NONE).save(path, optimize=True)
+        sheet.quantize(COLOURS, kmeans=1, dither=Image.Dither.NONE).save(path, optimize=True)
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB")
 
 
