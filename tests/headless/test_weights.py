@@ -6,7 +6,7 @@ import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.model_files.checkpoint import SD15_SIGNATURE, read_sd15_checkpoint, under
-from magicstyle.model_files.demo import DEMO_FORMAT, PROMPT, read_demo_file
+from magicstyle.model_files.demo import DEMO_FORMAT, PROMPT, TRANSFORMER_FORMAT, read_demo_file, read_demo_transformer
 from safetensors.torch import save_file
 
 HEADER = {
@@ -20,6 +20,7 @@ HEADER = {
     "latent_rgb_factors": [[0.1, 0.2, 0.3]],
     "latent_rgb_factors_bias": [0.0, 0.0, 0.0],
 }
+FLOW_HEADER = {"format": TRANSFORMER_FORMAT, "transformer_config": {"dim": 192}, "schedule": {"shift": 1.0}}
 
 
 def write(path, tensors, header=None):
@@ -38,6 +39,20 @@ def test_demo_file_gives_header_and_single_precision(tmp_path):
     assert file.prompt.dtype == torch.float32 and file.prompt.shape == (1, 8, 4)
 
 
+def test_the_transformers_file_gives_its_header_and_single_precision(tmp_path):
+    path = write(tmp_path / "flow.safetensors", {PROMPT: torch.ones(1, 8, 4, dtype=torch.float16)}, FLOW_HEADER)
+    file = read_demo_transformer(path)
+    assert file.header.transformer_config == {"dim": 192} and file.header.schedule["shift"] == 1.0
+    assert file.prompt.dtype == torch.float32 and file.prompt.shape == (1, 8, 4)
+
+
+@pytest.mark.parametrize("read, header", [(read_demo_file, FLOW_HEADER), (read_demo_transformer, HEADER)])
+def test_one_demo_model_is_not_taken_for_the_other(tmp_path, read, header):
+    path = write(tmp_path / "demo.safetensors", {PROMPT: torch.ones(1, 8, 4)}, header)
+    with pytest.raises(MagicStyleError, match="has the format .*: take the file that came with this version"):
+        read(path)
+
+
 @pytest.mark.parametrize(
     "header, words",
     [
@@ -54,7 +69,7 @@ def test_a_file_that_is_not_the_demo_model_is_refused_in_one_sentence(tmp_path, 
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"\x08" + bytes(20)])
-@pytest.mark.parametrize("read", [read_demo_file, read_sd15_checkpoint])
+@pytest.mark.parametrize("read", [read_demo_file, read_demo_transformer, read_sd15_checkpoint])
 def test_damaged_files_are_refused(tmp_path, read, content):
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
