@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from magicstyle.core.inversion_methods import InversionSettings, invert_latent, sample_back
 from torch import Tensor
 
 from .dataset import evaluation_pictures, to_pictures, to_tensor
@@ -15,8 +16,9 @@ from .portraits import contact_sheet
 from .schedule import (
     ddim_inversion,
     ddim_sample,
-    flow_inversion,
+    flow_denoiser,
     flow_sample,
+    flow_schedule,
     midpoint_inversion,
     midpoint_sample,
     pure_noise,
@@ -25,6 +27,7 @@ from .schedule import (
 logger = logging.getLogger("demo_model")
 
 COUNT, BATCH, STEPS, SAMPLES, COLUMNS = 32, 8, 50, 24, 6
+FLOW_METHODS = ("ddim", "midpoint")
 Walk = Callable[[Tensor], Tensor]
 
 
@@ -51,9 +54,11 @@ def midpoint_loop(model: DemoModel, images: Tensor) -> Tensor:
     return model.decode(midpoint_sample(eps, midpoint_inversion(eps, model.encode(images), STEPS), STEPS))
 
 
-def transformer_loop(model: DemoModel, flow: FlowModel, images: Tensor) -> Tensor:
-    """The same through the transformer."""
-    return model.decode(flow_sample(flow.velocity, flow_inversion(flow.velocity, model.encode(images), STEPS), STEPS))
+def transformer_loop(model: DemoModel, flow: FlowModel, images: Tensor, method: str) -> Tensor:
+    """The same through the transformer, by an inversion method and the sampler that belongs to it."""
+    denoised, levels = flow_denoiser(flow.velocity), flow_schedule(STEPS)
+    found = invert_latent(denoised, model.encode(images), levels, InversionSettings(method))
+    return model.decode(sample_back(denoised, found.ends, levels, method))
 
 
 def report(name: str, results: Tensor, images: Tensor, techniques: list[str]) -> None:
@@ -84,8 +89,9 @@ def evaluate_models(unet: Path, transformer: Path, work: Path) -> None:
     columns = [images, decoded, looped]
     if transformer.exists():
         flow = load_transformer(transformer)
-        columns.append(in_batches(images, lambda x: transformer_loop(model, flow, x)))
-        report(f"transformer, whole loop of {STEPS} steps", columns[-1], images, techniques)
+        for method in FLOW_METHODS:
+            columns.append(in_batches(images, lambda x, method=method: transformer_loop(model, flow, x, method)))
+            report(f"transformer, whole loop of {STEPS} steps by {method}", columns[-1], images, techniques)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         sampled = in_batches(noise, lambda x: model.decode(flow_sample(flow.velocity, x, STEPS)))
         save_sheet(sampled, work / "samples_transformer.png")

@@ -1,4 +1,4 @@
-"""The demo models' noise schedule, and the walks that judge a trained model: the pack's own for the UNet.
+"""The demo models' noise schedule, and the walks that judge a trained model: the pack's own.
 
 A rectified flow (Liu et al. 2022) goes from latents at t = 0 to noise at t = 1 and steps dx = velocity dt.
 """
@@ -71,15 +71,19 @@ def flow_times_of_sampling(steps: int) -> list[float]:
     return [1 - i / steps for i in range(steps)]
 
 
-def flow_inversion(velocity: Velocity, x: Tensor, steps: int, corrections: int = 2) -> Tensor:
-    """Latents b c h w -> the noise from which sampling returns to them; each step solved by fixed-point iteration."""
-    times = [*flow_times_of_sampling(steps), 0.0]
-    for above, here in zip(times[-2::-1], times[:0:-1], strict=True):
-        step = velocity(x, above)
-        for _ in range(corrections):
-            step = velocity(x + (above - here) * step, above)
-        x = x + (above - here) * step
-    return x
+def flow_denoiser(velocity: Velocity) -> Denoiser:
+    """A rectified flow as core's walks ask it: x b c h w at levels b, which are its times -> the denoised latents."""
+
+    def denoised(x: Tensor, sigma: Tensor) -> Tensor:
+        """x b c h w, all rows at one level -> b c h w."""
+        return x - per_row(sigma, x) * velocity(x, float(sigma[0]))
+
+    return denoised
+
+
+def flow_schedule(steps: int) -> Tensor:
+    """ComfyUI's `ddim_uniform` of a flow model, which begins a little below full noise; the last is zero -> n."""
+    return ddim_uniform(torch.arange(1, TRAINING_STEPS + 1) / TRAINING_STEPS, steps)
 
 
 def flow_sample(velocity: Velocity, x: Tensor, steps: int) -> Tensor:
