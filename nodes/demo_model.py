@@ -1,8 +1,9 @@
-"""Load Demo Model: the small model that ships with the pack, as the ordinary objects of a checkpoint loader."""
+"""Load Demo Model: the small models that ship with the pack, as the ordinary objects of a checkpoint loader."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import comfy.latent_formats
 import comfy.model_base
@@ -10,6 +11,7 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models
+import comfy.supported_models_base
 import numpy as np
 import torch
 from comfy_api.latest import io
@@ -18,9 +20,21 @@ from torch import Tensor
 
 from ..core.errors import MagicStyleError
 from ..model_files.checkpoint import AUTOENCODER, UNET, under
-from ..model_files.demo import DEMO_CONTENT, DEMO_STYLE, DemoFile, DemoHeader, read_demo_file
-from .schema import search_aliases
+from ..model_files.demo import (
+    DEMO_CONTENT,
+    DEMO_STYLE,
+    DemoFile,
+    DemoHeader,
+    TransformerHeader,
+    read_demo_file,
+    read_demo_transformer,
+)
+from .schema import check_choices, search_aliases
 from .sockets import CATEGORY
+
+UNET_MODEL, TRANSFORMER_MODEL = MODELS = ("unet", "transformer")
+# hosts before 0.4 give the transformer a norm that they never call and that the file does not hold
+NEVER_CALLED = ("norm_final.weight",)
 
 
 class DemoModel(io.ComfyNode):
@@ -36,9 +50,18 @@ class DemoModel(io.ComfyNode):
             **search_aliases("MagicStyleDemoModel"),
             description="A small model that ships with the pack, to try the method without a checkpoint. It knows "
             "drawn portraits of 256x256 pixels in a dozen rendering techniques and one empty prompt, and nothing else.",
-            inputs=[],
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=list(MODELS),
+                    default=UNET_MODEL,
+                    optional=True,
+                    tooltip="unet: built like Stable Diffusion 1.5\ntransformer: flow matching, built like Lumina 2; "
+                    "needs ComfyUI 0.5.0 or newer",
+                ),
+            ],
             outputs=[
-                io.Model.Output("model", display_name="model", tooltip="The demo model, for inversion and sampling."),
+                io.Model.Output(display_name="model", tooltip="The demo model, for inversion and sampling."),
                 io.Vae.Output("vae", display_name="vae", tooltip="Its VAE: 8 pixels to a latent pixel, 32 channels."),
                 io.Conditioning.Output(
                     "conditioning", display_name="conditioning", tooltip="The empty prompt, the only one it knows."
@@ -49,10 +72,18 @@ class DemoModel(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls) -> io.NodeOutput:
-        """Read the files that came with the pack."""
+    def validate_inputs(cls, model: str | None = None) -> bool | str:
+        """Name a choice that is gone."""
+        return check_choices(model=(model, MODELS))
+
+    @classmethod
+    def execute(cls, model: str = UNET_MODEL) -> io.NodeOutput:
+        """Read the files that came with the pack; both models share an autoencoder."""
         file = read_demo_file()
         pictures = read_image(DEMO_CONTENT), read_image(DEMO_STYLE)
+        if model == TRANSFORMER_MODEL:
+            flow = read_demo_transformer()
+            return io.NodeOutput(host_transformer(flow, file.header), host_vae(file), flow_prompt(flow), *pictures)
         return io.NodeOutput(host_model(file), host_vae(file), [[file.prompt, {}]], *pictures)
 
 
@@ -66,20 +97,41 @@ class DemoLatentFormat(comfy.latent_formats.LatentFormat):
         self.latent_rgb_factors_bias = header.latent_rgb_factors_bias
 
 
-def host_model(file: DemoFile) -> comfy.model_patcher.ModelPatcher:
+def host_model(file: DemoFile[DemoHeader]) -> comfy.model_patcher.ModelPatcher:
     """A MODEL as the checkpoint loader would make it, always in single precision."""
     config = comfy.supported_models.SD15(dict(file.header.unet_config))
     config.unet_config.update(file.header.unet_config)  # the class asks for the 8 heads of the full width
-    config.latent_format = DemoLatentFormat(file.header)
+    return _patcher(comfy.model_base.BaseModel, config, file, file.header)
+
+
+def host_transformer(file: DemoFile[TransformerHeader], latents: DemoHeader) -> comfy.model_patcher.ModelPatcher:
+    """A MODEL as the diffusion model loader would make it of a Lumina 2, always in single precision."""
+    config = comfy.supported_models.Lumina2({"image_model": "lumina2", **file.header.transformer_config})
+    config.sampling_settings = {"multiplier": 1.0, "shift": file.header.schedule["shift"]}
+    return _patcher(comfy.model_base.Lumina2, config, file, latents)
+
+
+def flow_prompt(file: DemoFile[TransformerHeader]) -> list[Any]:
+    """Its empty prompt as CONDITIONING: without a mask the host does not know how long a prompt is."""
+    return [[file.prompt, {"attention_mask": torch.ones(file.prompt.shape[:2], dtype=torch.long)}]]
+
+
+def _patcher(
+    kind: type[comfy.model_base.BaseModel],
+    config: comfy.supported_models_base.BASE,
+    file: DemoFile[Any],
+    latents: DemoHeader,
+) -> comfy.model_patcher.ModelPatcher:
+    config.latent_format = DemoLatentFormat(latents)
     config.set_inference_dtype(torch.float32, None)
     offload = comfy.model_management.unet_offload_device()
-    model = comfy.model_base.BaseModel(config, device=offload).eval()
+    model = kind(config, device=offload).eval()
     _fill(model.diffusion_model, under(UNET, file.tensors))
     load = comfy.model_management.get_torch_device()
     return comfy.model_patcher.ModelPatcher(model, load_device=load, offload_device=offload)
 
 
-def host_vae(file: DemoFile) -> comfy.sd.VAE:
+def host_vae(file: DemoFile[DemoHeader]) -> comfy.sd.VAE:
     """A VAE with the demo model's autoencoder, always in single precision."""
     header = file.header
     config = {"params": {"ddconfig": dict(header.ddconfig), "embed_dim": header.embed_dim}}
@@ -100,8 +152,10 @@ def read_image(path: Path) -> Tensor:
 
 
 def _fill(module: torch.nn.Module, weights: dict[str, Tensor]) -> None:
+    own = module.state_dict()
+    never_called = {name: own[name] for name in NEVER_CALLED if name in own}
     try:
-        module.load_state_dict(weights)
+        module.load_state_dict(never_called | weights)
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:200]
         raise MagicStyleError(f"the demo model's weights do not fit ({detail}): install the pack again.") from None

@@ -43,7 +43,7 @@ DEFAULTS = {
         "keep_strength": 1.0,
     },
     "MagicStyleInitialLatent": {"mode": "adain", "strength": 1.0},
-    "MagicStyleDemoModel": {},
+    "MagicStyleDemoModel": {"model": "unet"},
     "MagicStyleSaveFeatureBank": {"filename_prefix": "magicstyle/style", "keep": "styles"},
     "MagicStyleLoadFeatureBank": {},
     "MagicStyleFeaturePreview": {"layer": "output.9", "step": -1, "percent": 0.5},
