@@ -5,7 +5,10 @@ from magicstyle.tests.browser.frontend import NODES_2, PACK_FOLDER, PREVIEWS, me
 from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.convert import NOTES, subgraphs
 from magicstyle.tests.workflows.provide import TOO_LARGE
-from magicstyle.tests.workflows.test_workflows import skip_where_the_host_is_too_old
+from magicstyle.tests.workflows.test_workflows import (
+    skip_where_the_host_cannot_run_it,
+    skip_where_the_host_is_too_old,
+)
 from magicstyle.tools.workflows.titles import APPS
 
 DEMO = "demo_no_download"
@@ -151,7 +154,7 @@ def run_and_look(frontend, server, saved):
 @pytest.mark.parametrize("name", sorted({*graphs.NAMES} - {DEMO, *TOO_LARGE, *APPS}))
 def test_run_button_gives_pictures_with_the_files_that_a_workflow_names(frontend, server, name):
     """Generated ones under those names: the checkpoint, the LoRA, the pictures, the saved style."""
-    skip_where_the_host_is_too_old(server, name)
+    skip_where_the_host_cannot_run_it(server, name)
     saved = with_pictures(shrink(graphs.saved(name)))
     frontend.load(saved)
     run_and_look(frontend, server, saved)

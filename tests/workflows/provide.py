@@ -19,6 +19,8 @@ VARIANTS = {"sd_xl_base_1.0.safetensors": "sdxl_complete", "sd-v1-5-inpainting.s
 
 # workflows that name a file which has no small size: a text encoder, or the model itself
 TOO_LARGE = {"flux_portrait", "qwen_image_portrait", "z_image_portrait"}
+# workflows that an older ComfyUI opens and does not run
+SINCE = {"demo_transformer": (0, 5, 0)}
 # the first ComfyUI known to read the width of Flux.1 off its file
 WIDTHS_READ = (0, 33, 0)
 # the folders of a transformer's parts, by loader and input
@@ -80,6 +82,11 @@ def provide(server: Server, graph: Graph, size: tuple[int, int], *, saved_style:
         server.add_control_net(control_net)
     if saved_style and graphs.literals(graph, "MagicStyleLoadFeatureBank", "bank_name"):
         save_a_style(server)
+
+
+def runs(server: Server, name: str) -> bool:
+    """Whether this ComfyUI is new enough for a workflow's model."""
+    return server.version >= SINCE.get(name, ())
 
 
 def loads(server: Server, name: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from magicstyle.tests.host.server import PromptFailed
 from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.convert import INPUTS, NOTES, subgraphs, ui_to_api
-from magicstyle.tests.workflows.provide import loads, provide
+from magicstyle.tests.workflows.provide import SINCE, loads, provide, runs
 
 OUTPUTS = -20  # where links inside a subgraph end that go on outside
 TITLE, HEADING = 30, 65  # heights of a node's title and of a group's heading
@@ -31,6 +31,12 @@ def saved(name):
 def skip_where_the_host_is_too_old(server, name):
     if graphs.lacking(server, name):
         pytest.skip(f"this host lacks {graphs.lacking(server, name)}")
+
+
+def skip_where_the_host_cannot_run_it(server, name):
+    skip_where_the_host_is_too_old(server, name)
+    if not runs(server, name):
+        pytest.skip("this workflow's model needs a newer ComfyUI")
 
 
 def all_nodes(saved):
@@ -176,7 +182,7 @@ def with_clip_alone(graph):
 
 
 def test_api_twin_runs(server, name):
-    skip_where_the_host_is_too_old(server, name)
+    skip_where_the_host_cannot_run_it(server, name)
     if not loads(server, name):
         pytest.skip("no file of this model is small enough for a test")
     graph = graphs.substituted(with_clip_alone(graphs.with_pictures(name)), **SMALL)
@@ -184,6 +190,14 @@ def test_api_twin_runs(server, name):
     images = server.images(server.run(graph))
     assert images, json.dumps(graph)
     assert all(image.std() > 2 for image in images)
+
+
+def test_an_older_host_says_in_one_sentence_which_comfyui_a_model_needs(server, name):
+    if runs(server, name):
+        pytest.skip("this workflow runs")
+    needed = ".".join(map(str, SINCE[name]))
+    with pytest.raises(PromptFailed, match=f"for which ComfyUI {needed} or newer is needed"):
+        server.run(graphs.substituted(graphs.api(name), **SMALL))
 
 
 def test_a_workflow_that_cannot_run_here_is_accepted_and_gets_as_far_as_its_loaders(server, name):

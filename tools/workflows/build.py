@@ -16,6 +16,7 @@ from typing import Any
 
 from . import (
     demo_no_download,
+    demo_transformer,
     few_step,
     folder,
     keep_the_face,
@@ -64,6 +65,7 @@ WORKFLOWS: tuple[Workflow, ...] = (
     transformers.SD35_PORTRAIT,
     transformers.QWEN_PORTRAIT,
     transformers.Z_PORTRAIT,
+    demo_transformer.WORKFLOW,
 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .describe import Block, Group, Node, Out
+from typing import Any
+
+from .describe import Block, Group, Item, Node, Out, Workflow
 from .parts import (
     bank,
     block,
@@ -47,6 +49,8 @@ With *method* midpoint in both inversions and *Midpoint Sampler* in place of the
 """
 MODEL, VAE, PROMPT = (Out("demo", name) for name in ("model", "vae", "conditioning"))
 CONTENT, STYLE = Out("demo", "content"), Out("demo", "style")
+RESULT = Out("large", "IMAGE")
+DDIM = Node("ddim", "KSamplerSelect", {"sampler_name": "ddim"})
 SHOWN = 512  # pixels: the demo model's pictures are small
 
 
@@ -68,9 +72,9 @@ def shown(key: str, image: Out, title: str) -> Node:
     return Node(key, "PreviewImage", {"images": image}, title=title)
 
 
-def invert_block() -> Block:
-    """From the demo's pictures to a bank and an initial latent."""
-    settings = {"model": MODEL, "conditioning": PROMPT}
+def invert_block(**chosen: Any) -> Block:
+    """From the demo's pictures to a bank and an initial latent; `chosen` are settings of both inversions."""
+    settings = {"model": MODEL, "conditioning": PROMPT, **chosen}
     return block(
         "invert",
         "Invert both pictures",
@@ -94,32 +98,44 @@ def painted(image: str, **inputs: Out) -> tuple[Node, ...]:
     return sampler(sample, **usual), decoded(f"decode{image}", sample, VAE)
 
 
-def paint_block() -> Block:
-    """The portrait painted in the style, and sampled back without it."""
-    ddim = Node("ddim", "KSamplerSelect", {"sampler_name": "ddim"})
-    plain = {"model": MODEL, "latent_image": end_of("content")}
+def paint_block(chosen: Node = DDIM, slot: str = "SAMPLER") -> Block:
+    """The portrait painted in the style, and sampled back without it, by the sampler of a node's output."""
+    takes = {"sampler": Out(chosen.key, slot)}
+    plain = {"model": MODEL, "latent_image": end_of("content"), **takes}
     names = {"model": Out("patch", "model"), "latent": Out("initial", "latent"), "conditioning": PROMPT, "vae": VAE}
     names |= {"portrait": CONTENT, "style_picture": STYLE, "plain_model": MODEL, "noise": end_of("content")}
     names |= {"image": RESULT}
-    result_nodes = (*painted(""), enlarged("large", Out("decode", "IMAGE")))
+    result_nodes = (*painted("", **takes), enlarged("large", Out("decode", "IMAGE")))
     row = compared(CONTENT, Out("decode_plain", "IMAGE"), STYLE, RESULT)
-    return block("paint", "Paint", (ddim, *result_nodes), (*painted("_plain", **plain), *row), **names)
+    return block("paint", "Paint", (chosen, *result_nodes), (*painted("_plain", **plain), *row), **names)
 
 
-RESULT = Out("large", "IMAGE")
-WORKFLOW = page(
-    "demo_no_download",
-    NOTE,
-    (Node("demo", "MagicStyleDemoModel"), look_block()),
-    Group(
-        "The two pictures",
-        (
+def demo_page(name: str, note: str, demo: Node, *worked: Item, save_as: str) -> Workflow:
+    """A page of the demo's two pictures, which shows what came of them beside them."""
+    return page(
+        name,
+        note,
+        (demo, look_block()),
+        Group(
+            "The two pictures",
             (
-                shown("content_shown", Out("content_large", "IMAGE"), "Portrait"),
-                shown("style_shown", Out("style_large", "IMAGE"), "Style picture"),
+                (
+                    shown("content_shown", Out("content_large", "IMAGE"), "Portrait"),
+                    shown("style_shown", Out("style_large", "IMAGE"), "Style picture"),
+                ),
             ),
         ),
-    ),
-    work(invert_block(), patch(MODEL), paint_block()),
-    result(RESULT, "magicstyle/demo", comparison("Portrait, reconstruction, style, result", (600, 230))),
+        work(*worked),
+        result(RESULT, save_as, comparison("Portrait, reconstruction, style, result", (600, 230))),
+    )
+
+
+WORKFLOW = demo_page(
+    "demo_no_download",
+    NOTE,
+    Node("demo", "MagicStyleDemoModel"),
+    invert_block(),
+    patch(MODEL),
+    paint_block(),
+    save_as="magicstyle/demo",
 )

@@ -31,6 +31,7 @@ TITLES = {
     "sd35_portrait": "18 SD3.5 portrait",
     "qwen_image_portrait": "19 Qwen-Image portrait",
     "z_image_portrait": "20 Z-Image portrait",
+    "demo_transformer": "21 Demo transformer, no download",
 }
 # what needs classes that the oldest host lacks
 NEWER = {"portrait_folder"}
