@@ -1,0 +1,136 @@
+"""What stylization does with the transformer demo model, on the pairs and by the measures of benchmarks.quality.
+
+    COMFYUI_PATH=... python -m benchmarks.quality_transformer --work DIR     the table and the contact sheet
+
+What is painted already lies in DIR, so that --minutes may stop it and a rerun goes on. The UNet's rows below are those
+of quality.md. --sweep paints a grid of settings on some of the pairs instead and prints what came of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .transformer import FlowPainter, FlowRecipe  # first: lets the host and diffusers live in one process
+
+# isort: split
+import torch
+from magicstyle.headless.plan import digest
+from magicstyle.headless.sheet import contact_sheet
+from magicstyle.model_files.demo import DEMO_TRANSFORMER
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .quality import FFA, SHOWN, STYLEID, Pairs, Row, measure, prepare, reduced, table, to_images
+from .quality import TABLE as UNET_TABLE
+
+TABLE, SHEET = (Path(__file__).with_name(f"quality_transformer.{kind}") for kind in ("md", "png"))
+BATCH = 6
+ROWS = (
+    Row("plain reconstruction", None, 0.0),
+    Row("styleid", STYLEID),
+    Row("ffa, defaults", FFA),
+)
+SWEEP = {"query_preservation": (0.0, 0.25, 0.5, 0.65, 0.8), "temperature": (1.25, 1.75)}
+
+
+def painted(painter: FlowPainter, content: Any, style: Any, row: Row) -> Tensor:
+    """Pictures b 3 h w in 0..1 of one row, from two inversions."""
+    if row.settings is None:
+        return painter.reconstructed(content)
+    return painter.painted(content, style, row.settings, row.adain)
+
+
+def place(work: Path, row: Row, recipe: FlowRecipe, first: int) -> Path:
+    """Where the pictures of a row are kept, from pair `first` on; other weights or settings have other names."""
+    facts = (row.settings, row.adain, recipe, BATCH, digest(DEMO_TRANSFORMER.read_bytes()))
+    return work / f"{row.label}, {first}, {digest(repr(facts).encode())[:8]}.safetensors"
+
+
+def sample(pairs: Pairs, rows: Sequence[Row], recipe: FlowRecipe, work: Path, until: float) -> dict[Row, Tensor]:
+    """The pictures b 3 h w in 0..1 of every row that is painted by `until`, of all pairs; a few pairs at a time."""
+    painter: FlowPainter | None = None
+    for first in range(0, len(pairs.contents), BATCH):
+        missing = [row for row in rows if not place(work, row, recipe, first).exists()]
+        if not missing or time.monotonic() >= until:
+            continue
+        painter, chunk = painter or FlowPainter(recipe), slice(first, first + BATCH)
+        content, style = (
+            painter.inverted(x[chunk], role) for x, role in ((pairs.contents, "content"), (pairs.styles, "style"))
+        )
+        for row in missing:
+            if time.monotonic() < until:
+                found = painted(painter, content, style, row).clamp(0, 1)
+                pixels = (found * 255).round().to(torch.uint8).contiguous()
+                save_file({"pictures": pixels}, place(work, row, recipe, first))
+    return {row: found for row in rows if (found := _kept(work, row, recipe, len(pairs.contents))) is not None}
+
+
+def _kept(work: Path, row: Row, recipe: FlowRecipe, count: int) -> Tensor | None:
+    files = [place(work, row, recipe, first) for first in range(0, count, BATCH)]
+    if not all(file.exists() for file in files):
+        return None
+    return torch.cat([load_file(file)["pictures"] for file in files])[:count].float() / 255
+
+
+def beside(text: str, count: int) -> list[str]:
+    """The lines of the UNet's table for the same rows, if it is of as many pairs."""
+    labels = [row.label for row in ROWS]
+    rows = [line for line in text.splitlines() if line.removeprefix("| ").partition(" |")[0] in labels]
+    return [f"| UNet: {line.removeprefix('| ')}" for line in rows] if text.startswith(f"{count} held-out pairs") else []
+
+
+def compared(results: dict[Row, Tensor], pairs: Pairs, recipe: FlowRecipe) -> str:
+    """The table, the UNet's rows below; writes the sheet."""
+    labels = ["content", "style", *(row.label for row in results)]
+    columns = [to_images(x[:SHOWN]) for x in (pairs.contents, pairs.styles, *results.values())]
+    reduced(contact_sheet(list(zip(*columns, strict=True)), labels, tile=192)).save(SHEET, optimize=True)
+    scores = [measure(row.label, result, pairs) for row, result in results.items()]
+    count, unet = len(pairs.contents), UNET_TABLE.read_text(encoding="utf-8")
+    head, rule, *rows = table(scores).splitlines()
+    rows = [f"| transformer: {line.removeprefix('| ')}" for line in rows] + beside(unet, count)
+    facts = f"{count} held-out pairs, 256x256; transformer: {recipe.steps} steps of {recipe.method}, all blocks"
+    return "\n".join((f"{facts}; UNet: as [quality.md](quality.md).", "", head, rule, *rows, ""))
+
+
+def grid() -> list[Row]:
+    """Settings of ffa to choose from."""
+    rows = []
+    for values in itertools.product(*SWEEP.values()):
+        chosen = dict(zip(SWEEP, values, strict=True))
+        label = " ".join(f"{name[0]}={value:g}" for name, value in chosen.items())
+        rows.append(Row(label, replace(FFA, **chosen)))
+    return rows
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=66)
+    parser.add_argument("--steps", type=int, default=FlowRecipe.steps)
+    parser.add_argument("--work", type=Path, required=True, help="folder for what is painted")
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop painting after so many; a rerun goes on")
+    parser.add_argument("--sweep", action="store_true", help="a grid of settings instead, best technique first")
+    given = parser.parse_args()
+    until, recipe = time.monotonic() + 60 * given.minutes, FlowRecipe(given.steps)
+    given.work.mkdir(parents=True, exist_ok=True)
+    pairs, rows = prepare(given.pairs), grid() if given.sweep else ROWS
+    results = sample(pairs, rows, recipe, given.work, until)
+    if given.sweep:
+        scores = [measure(row.label, result, pairs) for row, result in results.items()]
+        print(table(sorted(scores, key=lambda score: -score.technique)))
+    elif len(results) < len(rows):
+        print(f"{len(results)} of {len(rows)} rows are painted: run it again.")
+    else:
+        text = compared(results, pairs, recipe)
+        TABLE.write_text(text, encoding="utf-8")
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
