@@ -3,14 +3,21 @@
     python -m tools.pictures.thumbnails [NAME ...]
 
 The demo model paints drawings that it never saw, or its own two pictures where the workflow does: minutes on one core,
-the same pictures every time. Run it again when the demo model changes; without names it draws all cards.
+the same pictures every time. Run it again when the demo model changes; without names it draws all cards. The card of
+the transformer needs a ComfyUI of 0.5.0 or newer, which COMFYUI_PATH names.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from .head import CONTENTS, STYLES  # first: makes the checkout a package
+import benchmarks  # noqa: F401 (first: makes the checkout a package)
+
+# isort: split
+from magicstyle.benchmarks.transformer import FlowPainter, FlowRecipe  # before diffusers
+
+# isort: split
+from .head import CONTENTS, STYLES
 from .parameters import ROOT, Cell, Studio
 
 # isort: split
@@ -18,12 +25,16 @@ import torch
 from magicstyle.benchmarks.gallery import EXAMPLES, Example, Style, painted
 from magicstyle.benchmarks.quality import FFA, to_images
 from magicstyle.headless.model import load_demo_model
+from magicstyle.headless.pictures import read_picture, to_tensor
+from magicstyle.model_files.demo import DEMO_CONTENT, DEMO_STYLE
 from magicstyle.tools.demo_model.techniques import drawing
 from magicstyle.tools.workflows.build import WORKFLOWS
 from magicstyle.tools.workflows.titles import TITLES, title
 from PIL import Image
 
 SIDE, STEPS, QUALITY = 480, 50, 85
+SHIPPED = (256, 256)  # of the demo's two pictures
+BY_TRANSFORMER = "demo_transformer"
 OWN_PICTURES = {"demo_no_download", "demo_app"}  # those that the demo model ships with
 SHOWS_THE_STYLE = {"style_library_save"}
 INK = tuple(STYLES).index("ink")
@@ -46,8 +57,18 @@ def example(name: str) -> Example:
     return Example(name, CONTENTS[number % len(CONTENTS)], (style,), FFA, KEPT.get(name, ()))
 
 
+def by_transformer() -> Image.Image:
+    """The demo's portrait in the style of its style picture, with the defaults, as the workflow paints it."""
+    painter = FlowPainter(FlowRecipe(STEPS))
+    content, style = (to_tensor(read_picture(path, SHIPPED)) / 2 + 0.5 for path in (DEMO_CONTENT, DEMO_STYLE))
+    both = painter.inverted(content, "content"), painter.inverted(style, "style")
+    return to_images(painter.painted(*both, FFA))[0]
+
+
 def picture(name: str) -> Image.Image:
     """The result alone."""
+    if name == BY_TRANSFORMER:
+        return by_transformer()
     if name in OWN_PICTURES:
         return Studio(STEPS).paint(Cell("", FFA))
     shown = example(name)
