@@ -41,7 +41,7 @@ AE_WHOLE_FROM = (
 )
 KL_WEIGHT = 2e-5
 UNET_SETTINGS = TrainingSettings(steps=9000, batch=16, learning_rate=1e-3)
-TRANSFORMER_SETTINGS = TrainingSettings(steps=1450, batch=32, learning_rate=1.5e-3, warmup=100)
+TRANSFORMER_SETTINGS = TrainingSettings(steps=7000, batch=32, learning_rate=1.5e-3, warmup=100)
 LATENT_CROP = 16  # latent pixels: 128 pixels of the picture
 WHOLE_FROM = 0.8  # from this share on, `unet` and `transformer` see whole pictures, a quarter of the batch
 ASSET = Path("assets/magicstyle_demo.safetensors")
