@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from ..core.errors import MagicStyleError
 from ..core.layers import LayerId
 from ..model_files.checkpoint import AUTOENCODER, TEXT_ENCODER, UNET, check_sd15
-from ..model_files.demo import DEMO_FORMAT, DEMO_MODEL
+from ..model_files.demo import DEMO_FORMAT, DEMO_MODEL, TRANSFORMER_FORMAT
 from .pictures import missing_hint
 from .sizes import Frame
 
@@ -92,6 +92,8 @@ def model_file(path: Path | None) -> ModelFile:
     facts, shapes = _header(path)
     if facts.get("format") == json.dumps(DEMO_FORMAT):
         raise MagicStyleError(f"{path} is the demo model: leave --checkpoint out to paint with it.")
+    if facts.get("format") == json.dumps(TRANSFORMER_FORMAT):
+        raise MagicStyleError(f"{path} is the demo transformer, which paints in ComfyUI alone: leave --checkpoint out.")
     for kind in KINDS:
         if kind.fits(shapes):
             raise MagicStyleError(f"{path} is {kind.title}, not an SD1.5 checkpoint: {kind.advice}.")

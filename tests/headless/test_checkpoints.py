@@ -75,9 +75,16 @@ def test_layers_are_those_of_the_loaded_network():
     assert len(layers_of(SD15_UNET)) == blocks == 16
 
 
-def test_a_copy_of_the_demo_model_is_known_by_its_header(tmp_path):
-    header = {"format": json.dumps("magicstyle-demo-model-1")}
-    with pytest.raises(MagicStyleError, match="is the demo model: leave --checkpoint out"):
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("magicstyle-demo-model-1", "is the demo model: leave --checkpoint out"),
+        ("magicstyle-demo-transformer-1", "is the demo transformer, which paints in ComfyUI alone: leave --checkpoint"),
+    ],
+)
+def test_a_copy_of_a_demo_model_is_known_by_its_header(tmp_path, name, words):
+    header = {"format": json.dumps(name)}
+    with pytest.raises(MagicStyleError, match=words):
         model_file(saved(tmp_path / "x.safetensors", {"a": (1,)}, header))
 
 
