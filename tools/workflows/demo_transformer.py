@@ -22,7 +22,7 @@ In *FFA Model Patcher*:
 
 - The face is lost: raise *query_preservation*.
 - Too little style: lower *query_preservation*.
-- *layers*: **double.4-7** or **double.0-3** in place of **auto**, which is all eight blocks.
+- *layers*: **double.4-7**, the later half, keeps more of the face and of its colours; **auto** is all eight blocks.
 - *positions*: **untwist** copies less of the style picture's shapes, and brings less of its style.
 
 The inversions take method **midpoint**, to which *Midpoint Sampler* belongs.
