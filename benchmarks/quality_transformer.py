@@ -89,7 +89,8 @@ def compared(results: dict[Row, Tensor], pairs: Pairs, recipe: FlowRecipe) -> st
     """The table, the UNet's rows below; writes the sheet."""
     labels = ["content", "style", *(row.label for row in results)]
     columns = [to_images(x[:SHOWN]) for x in (pairs.contents, pairs.styles, *results.values())]
-    reduced(contact_sheet(list(zip(*columns, strict=True)), labels, tile=192)).save(SHEET, optimize=True)
+    sheet = contact_sheet(list(zip(*columns, strict=True)), labels, tile=160)
+    reduced(sheet, sheet.width).save(SHEET, optimize=True)
     scores = [measure(row.label, result, pairs) for row, result in results.items()]
     count, unet = len(pairs.contents), UNET_TABLE.read_text(encoding="utf-8")
     head, rule, *rows = table(scores).splitlines()
