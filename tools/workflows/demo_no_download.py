@@ -126,7 +126,7 @@ def demo_page(name: str, note: str, demo: Node, *worked: Item, save_as: str) -> 
             ),
         ),
         work(*worked),
-        result(RESULT, save_as, comparison("Portrait, reconstruction, style, result", (600, 230))),
+        result(RESULT, save_as, comparison("Portrait, reconstruction, style, result", (600, 260))),
     )
 
 
