@@ -161,7 +161,7 @@ def main() -> None:
     sheet(drawn, results).save(SHEET, optimize=True)
     found = [measure(result, results[0], drawn) for result in results]
     rows = [(row.label, left, leak if row.settings else None) for row, (left, leak) in zip(ROWS, found, strict=True)]
-    text = f"{given.pairs} held-out triples, {given.steps} steps, 128x128.\n\n{table(rows)}\n"
+    text = f"{given.pairs} held-out triples, {given.steps} steps, 256x256.\n\n{table(rows)}\n"
     TABLE.write_text(text, encoding="utf-8")
     print(text, f"({time.perf_counter() - started:.0f} s)", sep="\n")
 
