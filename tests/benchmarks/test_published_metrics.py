@@ -53,8 +53,9 @@ def test_metrics_of_pairs_are_those_of_styleids_evaluation(weights, pictures, in
 def test_fid_and_artfid_are_those_of_styleids_evaluation(weights, pictures, features):
     value = metrics.fid(*features)
     lpips = float(pair_metrics(weights)[0](*pictures).mean())
-    assert value == pytest.approx(THEIRS["FID"], rel=1e-5)
-    assert metrics.art_fid(value, lpips) == pytest.approx(THEIRS["ArtFID"], rel=1e-5)
+    # two threads sum the network's single-precision features in another order than one: FID 2e-5 apart
+    assert value == pytest.approx(THEIRS["FID"], rel=1e-4)
+    assert metrics.art_fid(value, lpips) == pytest.approx(THEIRS["ArtFID"], rel=1e-4)
 
 
 def test_a_metric_of_a_picture_with_itself_is_nothing(weights, pictures):
