@@ -40,7 +40,7 @@ def demo(arguments: list[str]) -> int:
     python = environment(ROOT / ".venv-demo", ROOT / "requirements-demo.txt")
     if python is None:
         return 1
-    return call(python, "-m", "magicstyle.headless.cli", "stylize", *(arguments or ("--sheet",)))
+    return call(python, "-m", "magicstyle.headless.cli", "stylize", *(arguments or ["--sheet"]))
 
 
 def test(arguments: list[str]) -> int:

@@ -7,27 +7,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from magicstyle.core.inversion import Denoiser
 from magicstyle.core.inversion_methods import InversionSettings, invert_latent, sample_back
+from magicstyle.core.schedule import ddim_uniform
 from torch import Tensor
 
 from .dataset import evaluation_pictures, to_pictures, to_tensor
-from .model_file import DemoModel, FlowModel, load_model, load_transformer
+from .model_file import DemoModel, load_model, load_transformer
 from .portraits import contact_sheet
 from .schedule import (
-    ddim_inversion,
     ddim_sample,
+    denoiser,
     flow_denoiser,
     flow_sample,
     flow_schedule,
-    midpoint_inversion,
-    midpoint_sample,
     pure_noise,
+    sigmas,
 )
 
 logger = logging.getLogger("demo_model")
 
 COUNT, BATCH, STEPS, SAMPLES, COLUMNS = 32, 8, 50, 24, 6
-FLOW_METHODS = ("ddim", "midpoint")
+METHODS = ("ddim", "midpoint")
 Walk = Callable[[Tensor], Tensor]
 
 
@@ -42,23 +43,14 @@ def in_batches(images: Tensor, answer: Walk) -> Tensor:
     return torch.cat([answer(part) for part in images.split(BATCH)])
 
 
-def unet_loop(model: DemoModel, images: Tensor) -> Tensor:
-    """Encode, invert, sample, decode images b 3 h w -> images."""
-    eps = model.denoiser.eps
-    return model.decode(ddim_sample(eps, ddim_inversion(eps, model.encode(images), STEPS), STEPS))
+def loop(model: DemoModel, denoised: Denoiser, levels: Tensor, method: str) -> Walk:
+    """Encode, invert, sample, decode images b 3 h w -> images, by an inversion method and its own sampler."""
 
+    def looped(images: Tensor) -> Tensor:
+        found = invert_latent(denoised, model.encode(images), levels, InversionSettings(method))
+        return model.decode(sample_back(denoised, found.ends, levels, method))
 
-def midpoint_loop(model: DemoModel, images: Tensor) -> Tensor:
-    """The same by steps of second order, one call more each way."""
-    eps = model.denoiser.eps
-    return model.decode(midpoint_sample(eps, midpoint_inversion(eps, model.encode(images), STEPS), STEPS))
-
-
-def transformer_loop(model: DemoModel, flow: FlowModel, images: Tensor, method: str) -> Tensor:
-    """The same through the transformer, by an inversion method and the sampler that belongs to it."""
-    denoised, levels = flow_denoiser(flow.velocity), flow_schedule(STEPS)
-    found = invert_latent(denoised, model.encode(images), levels, InversionSettings(method))
-    return model.decode(sample_back(denoised, found.ends, levels, method))
+    return looped
 
 
 def report(name: str, results: Tensor, images: Tensor, techniques: list[str]) -> None:
@@ -78,20 +70,20 @@ def evaluate_models(unet: Path, transformer: Path, work: Path) -> None:
     decoded = in_batches(images, lambda x: model.decode(model.encode(x)))
     report("autoencoder", decoded, images, techniques)
     shape = (SAMPLES, *model.encode(images[:1]).shape[1:])
-    looped = in_batches(images, lambda x: unet_loop(model, x))
-    report(f"unet, whole loop of {STEPS} steps", looped, images, techniques)
-    by_midpoint = in_batches(images, lambda x: midpoint_loop(model, x))
-    report(f"unet, whole loop of {STEPS} steps by midpoint", by_midpoint, images, techniques)
+    columns = [images, decoded]
+    walks = {"unet": (denoiser(model.denoiser.eps), ddim_uniform(sigmas(), STEPS))}
+    if transformer.exists():
+        flow = load_transformer(transformer)
+        walks["transformer"] = (flow_denoiser(flow.velocity), flow_schedule(STEPS))
+    for name, (denoised, levels) in walks.items():
+        for method in METHODS:
+            columns.append(in_batches(images, loop(model, denoised, levels, method)))
+            report(f"{name}, whole loop of {STEPS} steps by {method}", columns[-1], images, techniques)
     noise = pure_noise(shape, STEPS, torch.Generator().manual_seed(0))
     save_sheet(
         in_batches(noise, lambda x: model.decode(ddim_sample(model.denoiser.eps, x, STEPS))), work / "samples.png"
     )
-    columns = [images, decoded, looped]
     if transformer.exists():
-        flow = load_transformer(transformer)
-        for method in FLOW_METHODS:
-            columns.append(in_batches(images, lambda x, method=method: transformer_loop(model, flow, x, method)))
-            report(f"transformer, whole loop of {STEPS} steps by {method}", columns[-1], images, techniques)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         sampled = in_batches(noise, lambda x: model.decode(flow_sample(flow.velocity, x, STEPS)))
         save_sheet(sampled, work / "samples_transformer.png")

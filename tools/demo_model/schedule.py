@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import torch
 from magicstyle.core.inversion import Denoiser, per_row, sample_ddim, sample_ddim_inversion
-from magicstyle.core.midpoint import sample_midpoint, sample_midpoint_inversion
 from magicstyle.core.schedule import LEVELS, ddim_uniform, signal_shares, timesteps
 from torch import Tensor
 
@@ -48,16 +47,6 @@ def ddim_inversion(eps: Eps, x: Tensor, steps: int) -> Tensor:
 def ddim_sample(eps: Eps, x: Tensor, steps: int) -> Tensor:
     """Latents b c h w at the highest noise level -> clean latents."""
     return sample_ddim(denoiser(eps), x, ddim_uniform(sigmas(), steps))
-
-
-def midpoint_inversion(eps: Eps, x: Tensor, steps: int) -> Tensor:
-    """Clean latents b c h w -> the noisy latents from which midpoint sampling returns to them."""
-    return sample_midpoint_inversion(denoiser(eps), x, ddim_uniform(sigmas(), steps))
-
-
-def midpoint_sample(eps: Eps, x: Tensor, steps: int) -> Tensor:
-    """Latents b c h w at the highest noise level -> clean latents."""
-    return sample_midpoint(denoiser(eps), x, ddim_uniform(sigmas(), steps))
 
 
 def pure_noise(shape: tuple[int, ...], steps: int, generator: torch.Generator) -> Tensor:
