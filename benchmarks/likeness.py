@@ -31,10 +31,10 @@ from magicstyle.headless.stylize import Inversion, Recipe, fused, invert, paint
 from magicstyle.model_files.demo import DEMO_MODEL
 from magicstyle.tools.demo_model.landmarks import Face
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .faces import soft_mask
+from .kept import chunks_of, paint_kept
 from .quality import BATCH, Pairs, Score, measure, prepare, to_images
 
 TABLE = Path(__file__).with_name("likeness.md")
@@ -101,22 +101,16 @@ def sample(
     model: HeadlessModel, pairs: Pairs, ways: Sequence[Way], recipe: Recipe, work: Path, until: float
 ) -> dict[Way, Tensor]:
     """The pictures of every way that is painted by `until`; what is painted is kept in `work`, b 3 h w in 0..1."""
-    found: dict[Way, list[Tensor]] = {way: [] for way in ways}
     weights = digest(DEMO_MODEL.read_bytes())[:8]
-    for first in range(0, len(pairs.contents), BATCH):
-        chunk = slice(first, first + BATCH)
-        files = {way: work / f"{way}; {recipe.steps} steps, {weights}, {first}.safetensors" for way in ways}
-        missing = [way for way in ways if not files[way].exists()]
-        if missing and time.monotonic() < until:
-            both = [invert(model, model.encode(x[chunk] * 2 - 1), recipe) for x in (pairs.contents, pairs.styles)]
-        for way in missing:
-            if time.monotonic() < until:
-                result = painted(model, *both, pairs.faces[chunk], way, recipe)
-                save_file({"pictures": (result.clamp(0, 1) * 255).round().to(torch.uint8).contiguous()}, files[way])
-        for way in ways:
-            if files[way].exists():
-                found[way].append(load_file(files[way])["pictures"].float() / 255)
-    return {way: torch.cat(parts) for way, parts in found.items() if sum(map(len, parts)) == len(pairs.contents)}
+
+    def place(way: Way, chunk: slice) -> Path:
+        return work / f"{way}; {recipe.steps} steps, {weights}, {chunk.start}-{chunk.stop}.safetensors"
+
+    def painter(chunk: slice) -> Callable[[Way], Tensor]:
+        content, style = (invert(model, model.encode(x[chunk] * 2 - 1), recipe) for x in (pairs.contents, pairs.styles))
+        return lambda way: painted(model, content, style, pairs.faces[chunk], way, recipe)
+
+    return paint_kept(ways, chunks_of(len(pairs.contents), BATCH), place, painter, until)
 
 
 def error_at(curve: Sequence[Score], style: float) -> float | None:

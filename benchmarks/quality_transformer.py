@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,12 @@ from typing import Any
 from .transformer import FlowPainter, FlowRecipe  # first: lets the host and diffusers live in one process
 
 # isort: split
-import torch
 from magicstyle.headless.plan import digest
 from magicstyle.headless.sheet import contact_sheet
 from magicstyle.model_files.demo import DEMO_TRANSFORMER
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .kept import chunks_of, paint_kept
 from .quality import FFA, SHOWN, STYLEID, Pairs, Row, measure, prepare, reduced, table, to_images
 from .quality import TABLE as UNET_TABLE
 
@@ -46,36 +45,25 @@ def painted(painter: FlowPainter, content: Any, style: Any, row: Row) -> Tensor:
     return painter.painted(content, style, row.settings, row.adain)
 
 
-def place(work: Path, row: Row, recipe: FlowRecipe, first: int) -> Path:
-    """Where the pictures of a row are kept, from pair `first` on; other weights or settings have other names."""
+def place(work: Path, row: Row, recipe: FlowRecipe, chunk: slice) -> Path:
+    """Where a row's pictures of some pairs are kept; other weights or settings have other names."""
     facts = (row.settings, row.adain, recipe, BATCH, digest(DEMO_TRANSFORMER.read_bytes()))
-    return work / f"{row.label}, {first}, {digest(repr(facts).encode())[:8]}.safetensors"
+    return work / f"{row.label}, {chunk.start}-{chunk.stop}, {digest(repr(facts).encode())[:8]}.safetensors"
 
 
 def sample(pairs: Pairs, rows: Sequence[Row], recipe: FlowRecipe, work: Path, until: float) -> dict[Row, Tensor]:
-    """The pictures b 3 h w in 0..1 of every row that is painted by `until`, of all pairs; a few pairs at a time."""
-    painter: FlowPainter | None = None
-    for first in range(0, len(pairs.contents), BATCH):
-        missing = [row for row in rows if not place(work, row, recipe, first).exists()]
-        if not missing or time.monotonic() >= until:
-            continue
-        painter, chunk = painter or FlowPainter(recipe), slice(first, first + BATCH)
-        content, style = (
-            painter.inverted(x[chunk], role) for x, role in ((pairs.contents, "content"), (pairs.styles, "style"))
-        )
-        for row in missing:
-            if time.monotonic() < until:
-                found = painted(painter, content, style, row).clamp(0, 1)
-                pixels = (found * 255).round().to(torch.uint8).contiguous()
-                save_file({"pictures": pixels}, place(work, row, recipe, first))
-    return {row: found for row in rows if (found := _kept(work, row, recipe, len(pairs.contents))) is not None}
+    """The pictures b 3 h w in 0..1 of every row that is painted by `until`, of all pairs."""
+    painters: list[FlowPainter] = []  # the host starts for what is missing only
 
+    def painter(chunk: slice) -> Callable[[Row], Tensor]:
+        if not painters:
+            painters.append(FlowPainter(recipe))
+        content = painters[0].inverted(pairs.contents[chunk], "content")
+        style = painters[0].inverted(pairs.styles[chunk], "style")
+        return lambda row: painted(painters[0], content, style, row)
 
-def _kept(work: Path, row: Row, recipe: FlowRecipe, count: int) -> Tensor | None:
-    files = [place(work, row, recipe, first) for first in range(0, count, BATCH)]
-    if not all(file.exists() for file in files):
-        return None
-    return torch.cat([load_file(file)["pictures"] for file in files])[:count].float() / 255
+    chunks = chunks_of(len(pairs.contents), BATCH)
+    return paint_kept(rows, chunks, lambda row, chunk: place(work, row, recipe, chunk), painter, until)
 
 
 def beside(text: str, count: int) -> list[str]:

@@ -7,7 +7,7 @@ import torch
 from magicstyle.benchmarks import quality_transformer as quality
 from magicstyle.benchmarks.transformer import FlowRecipe
 
-COUNT, RECIPE = 8, FlowRecipe(steps=2)
+COUNT, RECIPE, FIRST = 8, FlowRecipe(steps=2), slice(0, 6)
 
 
 class Painter:
@@ -53,12 +53,12 @@ def test_what_is_painted_is_kept_and_a_rerun_goes_on(pairs, tmp_path):
 def test_other_weights_and_settings_have_other_files(tmp_path, monkeypatch):
     monkeypatch.setattr(quality, "DEMO_TRANSFORMER", quality.UNET_TABLE)
     row = quality.ROWS[2]
-    places = {quality.place(tmp_path, row, RECIPE, 0), quality.place(tmp_path, row, RECIPE, 6)}
-    places |= {quality.place(tmp_path, row, FlowRecipe(steps=3), 0)}
-    places |= {quality.place(tmp_path, row._replace(settings=quality.STYLEID), RECIPE, 0)}
+    places = {quality.place(tmp_path, row, RECIPE, FIRST), quality.place(tmp_path, row, RECIPE, slice(6, 12))}
+    places |= {quality.place(tmp_path, row, FlowRecipe(steps=3), FIRST)}
+    places |= {quality.place(tmp_path, row._replace(settings=quality.STYLEID), RECIPE, FIRST)}
     monkeypatch.setattr(quality, "DEMO_TRANSFORMER", tmp_path / "other")
     (tmp_path / "other").write_bytes(b"other weights")
-    assert len(places | {quality.place(tmp_path, row, RECIPE, 0)}) == 5
+    assert len(places | {quality.place(tmp_path, row, RECIPE, FIRST)}) == 5
 
 
 def test_the_unets_rows_stand_below_when_its_table_is_of_as_many_pairs():
