@@ -15,7 +15,7 @@ from .call import Call
 POSITIONS = {
     "same": "the style's tokens stand where the picture's stand",
     "shift": "the style stands beside the picture, so that no place of it meets a place of the picture",
-    "untwist": "the style's places are blurred, so that patterns come more freely and copies less",
+    "untwist": "the exact places of the style's tokens count less, so that the model copies less of its layout",
 }
 MOST = 4.0
 

@@ -219,7 +219,7 @@ def report(model: HeadlessModel, found: dict[str, list[Found]], pictures: Tensor
         markdown(["scheme", *columns], schemes),
         f"Stylization of {PAIRS} held-out pairs with the default fusion, each inversion at the same model calls "
         "(structure: higher keeps more; style: lower is nearer to the style):",
-        markdown(["method", "calls", "steps", "structure", "style"], stylization(model)),
+        markdown(["method", "calls", "noise levels", "structure", "style"], stylization(model)),
     ]
     return "\n\n".join(parts)
 

@@ -27,6 +27,6 @@ class Preset:
 
 PRESETS = {
     "fast": Preset(12, InversionSettings("midpoint"), "to try things out"),
-    "balanced": Preset(20, InversionSettings("midpoint"), "nearly all of the picture"),
-    "faithful": Preset(50, InversionSettings("midpoint"), "for the final picture"),
+    "balanced": Preset(20, InversionSettings("midpoint"), "for most pictures"),
+    "faithful": Preset(50, InversionSettings("midpoint"), "the plain reconstruction is nearest"),
 }

@@ -22,7 +22,7 @@ START = (
     "your own pictures, `magicstyle --help` lists everything."
 )
 NOTHING_LOST = "magicstyle: interrupted; a rerun continues"
-EXTRA = 'pip install "magicstyle[headless]" brings what the command needs'
+EXTRA = 'pip install ".[headless]" in the folder of the pack brings what the command needs'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

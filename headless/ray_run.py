@@ -19,7 +19,7 @@ from .campaign import Paint
 from .commission import Commission
 from .units import Lost, Report, Unit
 
-EXTRA = '--ray needs Ray, which is not installed: pip install "magicstyle[ray]" brings it.'
+EXTRA = '--ray needs Ray, which is not installed: pip install ".[ray]" in the folder of the pack brings it.'
 logger = logging.getLogger("magicstyle")
 ROUNDS = 4  # for units whose workers died, before they are given up
 MOST_BLOCKS = 4096  # of Ray Data, which holds a few facts of each

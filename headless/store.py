@@ -17,7 +17,7 @@ from ..core.errors import MagicStyleError, one_line
 from .places import is_uri
 
 FILE = "file://"
-EXTRA = 'pip install "magicstyle[ray]" brings them'
+EXTRA = 'pip install ".[ray]" in the folder of the pack brings them'
 VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created")  # the first that a store tells
 PACKAGES = {"s3": "fsspec and s3fs", "gs": "fsspec and gcsfs", "gcs": "fsspec and gcsfs"}
 

@@ -54,8 +54,8 @@ def _inputs(picture: str) -> list[Any]:
             "layers",
             default=InversionOrder.layers,
             tooltip="Which self-attention layers are kept: auto, or some by name, such as output.3-11, middle, "
-            "double.0-18, single, or all. auto chooses for the kind of model: output.3-11 of a Stable Diffusion. "
-            "More layers need more memory.",
+            "double.0-18, single, or all. auto chooses for the kind of model: output.3-11 of SD1.5 and SD2.1, "
+            "output.0-5 of SDXL. More layers need more memory.",
         ),
         io.Combo.Input(
             "storage",
@@ -63,8 +63,8 @@ def _inputs(picture: str) -> list[Any]:
             default=InversionOrder.storage,
             tooltip="features keeps queries, keys and values in memory: fastest. latents keeps only the inverted "
             "latents, a thousandth of the memory, and makes the features anew at each step: about three times slower. "
-            "auto takes features while they fit, of fewer noise levels where those of all do not, and latents for "
-            "transformers.",
+            "auto takes features while they fit, those of fewer noise levels where those of all do not, and latents "
+            "where even these do not; for transformers always latents.",
         ),
         io.Sigmas.Input(
             "sigmas",
@@ -125,8 +125,9 @@ def _inputs(picture: str) -> list[Any]:
             min=1,
             max=MOST_EVERY,
             optional=True,
-            tooltip="Keep one noise level in so many, which serves its neighbours: 5 takes a fifth of the memory, and "
-            "of the replays of latents, and at 50 steps hardly changes the picture. storage auto may take more.",
+            tooltip="Keep the features of only every n-th noise level, and use them at the neighbouring levels, too. 5 "
+            "takes a fifth of the memory; with stored latents, features are computed a fifth as often. At 50 steps "
+            "this hardly changes the picture. storage auto may choose a larger number.",
         ),
     ]
 

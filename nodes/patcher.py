@@ -119,7 +119,7 @@ class PatchFFA(io.ComfyNode):
                     default=FusionSettings.content_weight,
                     min=0.0,
                     max=10.0,
-                    step=0.01,
+                    step=0.001,
                     tooltip="How strongly the portrait's own features weigh. Higher keeps more of its own colours and "
                     "details, and small values already take most of the style's technique away; 0 paints with the "
                     "style alone.",
@@ -146,8 +146,8 @@ class PatchFFA(io.ComfyNode):
                     "layers",
                     default=AUTO,
                     tooltip="Where features are fused: auto, or some by name. auto chooses for the kind of model: "
-                    "output.6-11 of a Stable Diffusion, whose later blocks carry colour and texture, earlier shape. "
-                    "The inversions must have kept these layers.",
+                    "output.6-11 of SD1.5 and SD2.1, whose later blocks carry colour and texture, earlier shape; "
+                    "output.0-5 of SDXL. The inversions must have kept these layers.",
                 ),
                 *_percents(),
                 *_position_inputs(),

@@ -740,4 +740,4 @@ def test_a_library_that_is_missing_is_named_with_the_cure(tmp_path):
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('no torch', name='torch')")
     running = process(PACK, "stylize", "--quiet", env={**os.environ, "PYTHONPATH": str(tmp_path)})
     told = running.communicate(timeout=300)[1]
-    assert "torch is not installed" in told and "magicstyle[headless]" in told and running.returncode == cli.UNUSABLE
+    assert "torch is not installed" in told and '".[headless]"' in told and running.returncode == cli.UNUSABLE

@@ -211,7 +211,8 @@ def test_without_ray_one_sentence_says_what_to_install(inputs, capsys, monkeypat
     monkeypatch.setitem(sys.modules, "ray", None)
     assert run("stylize", "photos", "--library", "lib", "--ray", "auto", "--quiet") == cli.UNUSABLE
     assert capsys.readouterr().err == (
-        'magicstyle: --ray needs Ray, which is not installed: pip install "magicstyle[ray]" brings it.\n'
+        "magicstyle: --ray needs Ray, which is not installed: "
+        'pip install ".[ray]" in the folder of the pack brings it.\n'
     )
 
 

@@ -24,7 +24,7 @@ In *Invert both pictures*: the steps, and the working size in multiples of 8, to
 
 ### Calls and memory
 
-With *method* midpoint in both inversions and *Midpoint Sampler* in place of the sampler: 12 steps are **fast**
+With *method* midpoint in both inversions and *Midpoint Sampler* in place of *KSamplerSelect*: 12 steps are **fast**
 (42 model calls), 20 **balanced** (63), 50 **faithful** (153). *every* 5 in both takes a fifth of the memory.
 
 *Invert both pictures* and *Paint* hold the separate nodes: open them by the button in their corner, in Nodes 2.0 by

@@ -54,7 +54,7 @@ In *Stylize Portrait*:
 - The face is lost: raise *likeness*, or right-click *Portrait*, choose *Open in MaskEditor* and paint the face.
 - Too little style: lower *likeness*.
 - Too much style: lower *style strength*: fewer steps take the style, and fewer of its colours.
-- *preset*: **fast** to try things out, **faithful** for the final picture.
+- *preset*: **fast** to try things out, **balanced** for most pictures.
 - *size*: the length of the longer side, 1024 for an SDXL checkpoint. The pictures keep their shapes.
 
 Inside are the separate nodes: open it by the button in its corner, in Nodes 2.0 by *Enter subgraph*. The node search
