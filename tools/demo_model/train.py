@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,14 +40,19 @@ AE_WHOLE_FROM = (
     0.72  # from this share of stage `ae` on one whole picture is a batch: its group statistics differ from a crop's
 )
 KL_WEIGHT = 2e-5
-UNET_SETTINGS = TrainingSettings(steps=9000, batch=16, learning_rate=1e-3)
-TRANSFORMER_SETTINGS = TrainingSettings(steps=7000, batch=32, learning_rate=1.5e-3, warmup=100)
+UNET_SETTINGS = TrainingSettings(steps=17500, batch=16, learning_rate=1e-3)
+TRANSFORMER_SETTINGS = TrainingSettings(steps=13000, batch=32, learning_rate=1.5e-3, warmup=100)
 LATENT_CROP = 16  # latent pixels: 128 pixels of the picture
-WHOLE_FROM = 0.8  # from this share on, `unet` and `transformer` see whole pictures, a quarter of the batch
+WHOLE_FROM = 0.42  # from this share on, `unet` and `transformer` see whole pictures, a quarter of the batch
+HIGH_NOISE = (
+    0.5  # half of the whole pictures get times from this share of the schedule on, where a portrait is composed
+)
 ASSET = Path("assets/magicstyle_demo.safetensors")
 TRANSFORMER_ASSET = Path("assets/magicstyle_demo_transformer.safetensors")
 # held out, like all from a million on
 SHIPPED_DRAWINGS = {"demo_content.png": (6_000_002, "flat"), "demo_style.png": (6_000_012, "hatching")}
+
+Times = Callable[[int, torch.Generator], Tensor]  # how many -> times in 0..1, from clean to noise
 
 
 def half_where_fast() -> torch.autocast:
@@ -149,21 +154,42 @@ def random_latents(latents: Tensor, batch: int, crop: int, generator: torch.Gene
     return torch.stack(pieces).float()
 
 
-def step_latents(latents: Tensor, progress: float, batch: int, generator: torch.Generator) -> Tensor:
-    """What a step trains on: crops at first, a quarter as many whole pictures at last."""
-    whole = progress >= WHOLE_FROM
+def is_whole(step: int, settings: TrainingSettings) -> bool:
+    """Whether a step trains on whole pictures: crops first, for the techniques, then whole ones, for the portraits."""
+    return step >= WHOLE_FROM * settings.steps
+
+
+def step_latents(latents: Tensor, *, whole: bool, batch: int, generator: torch.Generator) -> Tensor:
+    """What a step trains on: crops, or a quarter as many whole pictures."""
     crop = latents.shape[-1] if whole else LATENT_CROP
     return random_latents(latents, batch // 4 if whole else batch, crop, generator)
 
 
-def denoising_loss(model: Denoiser, latents: Tensor, generator: torch.Generator) -> Tensor:
-    """Mean square error of the predicted noise; the timesteps of a batch are spread evenly over the schedule."""
-    spread = (torch.arange(len(latents)) + torch.rand(1, generator=generator)) / len(latents)
+def even_times(count: int, generator: torch.Generator, lowest: float = 0.0) -> Tensor:
+    """Times spread evenly over lowest..1, moved together by chance -> count."""
+    spread = (torch.arange(count) + torch.rand(1, generator=generator)) / count
+    return lowest + (1 - lowest) * spread
+
+
+def half_high(times: Times, count: int, generator: torch.Generator) -> Tensor:
+    """Half of the times as a model's own distribution draws them, half spread evenly over high noise -> count."""
+    own = times(count // 2, generator)
+    return torch.cat([own, even_times(count - len(own), generator, HIGH_NOISE)])
+
+
+def denoising_loss(model: Denoiser, latents: Tensor, generator: torch.Generator, *, whole: bool) -> Tensor:
+    """Mean square error of the predicted noise; of whole pictures, that of the velocity (Salimans and Ho 2022).
+
+    The velocity's error is the noise's by the share of signal that is left: it does not vanish at high noise, where
+    the noise is nearly the input and the rest decides what is where.
+    """
+    spread = half_high(even_times, len(latents), generator) if whole else even_times(len(latents), generator)
     t = (spread * TRAINING_STEPS).long().clamp(max=TRAINING_STEPS - 1)
     noise = torch.randn(latents.shape, generator=generator)
     alpha = alphas_cumprod()[t][:, None, None, None]
     noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
-    return (model(noisy, t).float() - noise).square().mean()
+    error = (model(noisy, t).float() - noise).square()
+    return (error / alpha if whole else error).mean()
 
 
 def train_unet(work: Path, settings: TrainingSettings = UNET_SETTINGS) -> None:
@@ -175,17 +201,18 @@ def train_unet(work: Path, settings: TrainingSettings = UNET_SETTINGS) -> None:
 
     def loss_of_step(step: int) -> Tensor:
         generator = torch.Generator().manual_seed((settings.seed + 1) * 1_000_003 + step * processes() + rank())
-        picked = step_latents(latents, step / settings.steps, settings.batch // processes(), generator)
+        whole = is_whole(step, settings)
+        picked = step_latents(latents, whole=whole, batch=settings.batch // processes(), generator=generator)
         with half_where_fast():
-            return denoising_loss(model, picked, generator)
+            return denoising_loss(model, picked, generator, whole=whole)
 
     for step, loss in trainer.run(loss_of_step):
         logger.info("unet step %d loss %.4f %.0f s", step, loss, trainer.seconds)
 
 
-def flow_loss(model: FlowModel, latents: Tensor, generator: torch.Generator) -> Tensor:
+def flow_loss(model: FlowModel, latents: Tensor, generator: torch.Generator, *, whole: bool) -> Tensor:
     """Mean square error of the predicted velocity of a rectified flow (Liu et al. 2022)."""
-    t = flow_times(len(latents), generator)
+    t = half_high(flow_times, len(latents), generator) if whole else flow_times(len(latents), generator)
     noise, at = torch.randn(latents.shape, generator=generator), t[:, None, None, None]
     return (model(latents.lerp(noise, at), t).float() - (noise - latents)).square().mean()
 
@@ -198,9 +225,10 @@ def train_transformer(work: Path, settings: TrainingSettings = TRANSFORMER_SETTI
 
     def loss_of_step(step: int) -> Tensor:
         generator = torch.Generator().manual_seed((settings.seed + 2) * 1_000_003 + step * processes() + rank())
-        picked = step_latents(latents, step / settings.steps, settings.batch // processes(), generator)
+        whole = is_whole(step, settings)
+        picked = step_latents(latents, whole=whole, batch=settings.batch // processes(), generator=generator)
         with half_where_fast():
-            return flow_loss(trainer.model, picked, generator)
+            return flow_loss(trainer.model, picked, generator, whole=whole)
 
     for step, loss in trainer.run(loss_of_step):
         logger.info("transformer step %d loss %.4f %.0f s", step, loss, trainer.seconds)

@@ -1,0 +1,94 @@
+"""How the demo models are trained: what a step sees, what it minimises, and that a stopped stage goes on."""
+
+import signal
+
+import pytest
+import torch
+from magicstyle.tools.demo_model import train
+from magicstyle.tools.demo_model.schedule import TRAINING_STEPS, alphas_cumprod
+from magicstyle.tools.demo_model.trainer import Trainer, TrainingSettings, load_average
+from magicstyle.tools.demo_model.transformer import flow_times
+
+LATENTS = torch.randn(10, 4, 32, 32, generator=torch.Generator().manual_seed(0)).half()
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_crops_come_first_and_a_quarter_as_many_whole_pictures_last():
+    settings = TrainingSettings(steps=100, batch=16, learning_rate=1.0)
+    assert [train.is_whole(step, settings) for step in (0, 41, 42, 99)] == [False, False, True, True]
+    crops, whole = (train.step_latents(LATENTS, whole=w, batch=16, generator=seeded()) for w in (False, True))
+    assert crops.shape == (16, 4, 16, 16) and whole.shape == (4, 4, 32, 32)
+    assert all(any(torch.equal(picture, known.float()) for known in LATENTS) for picture in whole)
+
+
+@pytest.mark.parametrize("times", [train.even_times, flow_times])
+@pytest.mark.parametrize("count", [4, 5])
+def test_half_of_the_whole_pictures_are_at_high_noise(times, count):
+    found = train.half_high(times, count, seeded())
+    assert found.shape == (count,) and ((found >= 0) & (found <= 1)).all()
+    assert torch.equal(found[: count // 2], times(count // 2, seeded()))
+    high = found[count // 2 :]
+    assert (high >= 0.5).all() and torch.allclose(high.diff(), torch.full((len(high) - 1,), 0.5 / len(high)))
+
+
+class Shown:
+    """Predicts nothing, and remembers what it was shown."""
+
+    def __call__(self, noisy, t):
+        self.noisy, self.t = noisy, t
+        return torch.zeros_like(noisy)
+
+
+def test_whole_pictures_are_judged_by_velocity_and_crops_by_noise():
+    latents, model = LATENTS[:4].float(), Shown()
+    for whole in (False, True):
+        loss = train.denoising_loss(model, latents, seeded(), whole=whole)
+        assert model.t.min() >= 0 and model.t.max() < TRAINING_STEPS
+        alpha = alphas_cumprod()[model.t][:, None, None, None]
+        noise = (model.noisy - alpha.sqrt() * latents) / (1 - alpha).sqrt()
+        velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
+        # no noise predicted: all of the input is signal
+        predicted = -(1 - alpha).sqrt() * model.noisy / alpha.sqrt()
+        expected = (predicted - velocity).square().mean() if whole else noise.square().mean()
+        assert torch.allclose(loss, expected, rtol=1e-4)
+
+
+@pytest.fixture
+def own_signals():
+    """Training takes a termination signal for itself; later tests get it back."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def fitted(path, stop_at):
+    """A line fitted to noise for up to `stop_at` steps of 6 -> its trainer, saved."""
+    torch.manual_seed(0)
+    trainer = Trainer(torch.nn.Linear(3, 1), TrainingSettings(6, 1, 0.1, warmup=2, log_every=1), path)
+
+    def loss_of_step(step):
+        return trainer.model(torch.randn(5, 3, generator=seeded(step))).square().mean()
+
+    for step, loss in trainer.run(loss_of_step):
+        assert loss >= 0
+        if step == stop_at:
+            trainer.save()
+            break
+    return trainer
+
+
+def test_a_stopped_stage_goes_on_to_the_same_weights(tmp_path, own_signals):
+    straight = fitted(tmp_path / "straight.safetensors", 6)
+    fitted(tmp_path / "stopped.safetensors", 3)
+    resumed = fitted(tmp_path / "stopped.safetensors", 6)
+    assert resumed.step == straight.step == 6
+    for known, found in zip(straight.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(known, found)
+    models = [torch.nn.Linear(3, 1) for _ in range(2)]
+    for model, name in zip(models, ("straight", "stopped"), strict=True):
+        assert load_average(model, tmp_path / f"{name}.safetensors")["step"] == "6"
+    assert torch.equal(models[0].weight, models[1].weight)
+    assert not torch.equal(models[0].weight, straight.model.weight)
