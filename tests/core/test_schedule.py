@@ -53,18 +53,38 @@ def test_the_demo_models_are_trained_on_the_same_schedule_and_judged_by_the_same
         return x * sigma[t] / (0.49 + sigma[t] ** 2)
 
     x = torch.randn(3, 2, 5, 7, generator=torch.Generator().manual_seed(0))
-    top = demo.ddim_inversion(eps, x, 4)
+    levels = ddim_uniform(sigma, 4)
+    top = sample_ddim_inversion(demo.denoiser(eps), x, levels)
     assert asked == [1, 1, 251, 501, 751]
     expected = x + sigma[1] * eps(x, 1)
     for here, above in ((1, 251), (251, 501), (501, 751)):
         expected = expected + (sigma[above] - sigma[here]) * eps(expected, here)
     assert_close(top, expected, rtol=1e-5, atol=1e-5)
     asked.clear()
-    back = demo.ddim_sample(eps, top, 4)
+    back = sample_ddim(demo.denoiser(eps), top, levels)
     assert asked == [751, 501, 251, 1]
     for here, below in ((751, sigma[501]), (501, sigma[251]), (251, sigma[1]), (1, 0.0)):
         top = top + (below - sigma[here]) * eps(top, here)
     assert_close(back, top, rtol=1e-5, atol=1e-5)
-    assert float(demo.pure_noise((64, 4, 16, 16), 4, torch.Generator().manual_seed(1)).std()) == pytest.approx(
-        float((1 + sigma[751] ** 2).sqrt()), rel=0.01
-    )
+    noise = demo.pure_noise((64, 4, 16, 16), levels, torch.Generator().manual_seed(1))
+    assert float(noise.std()) == pytest.approx(float((1 + sigma[751] ** 2).sqrt()), rel=0.01)
+
+
+@pytest.mark.parametrize("flow", [False, True])
+def test_the_demo_models_are_sampled_freely_to_the_spread_of_their_data(flow):
+    """Data of deviation 0.7, whose denoiser is known: what is sampled has that deviation, whatever it began from."""
+    levels = demo.flow_schedule(100) if flow else ddim_uniform(noise_levels(), 100)
+
+    def denoised(x, sigma):
+        s = sigma.view(-1, 1, 1, 1)
+        signal = 1 - s if flow else 1.0
+        return x * signal * 0.49 / (signal**2 * 0.49 + s**2)
+
+    if flow:
+        denoised, levels = demo.flow_in_sigmas(denoised), levels / (1 - levels)
+    generator = torch.Generator().manual_seed(0)
+    start = demo.pure_noise((16, 4, 16, 16), levels, generator)
+    found = demo.ancestral_sample(denoised, start, levels, generator)
+    assert float(found.std()) == pytest.approx(0.7, rel=0.05)
+    again = demo.ancestral_sample(denoised, start, levels, generator)
+    assert abs(float((found * again).mean())) < 0.35 * 0.49, "fresh noise at each level"

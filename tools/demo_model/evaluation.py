@@ -16,10 +16,10 @@ from .dataset import evaluation_pictures, to_pictures, to_tensor
 from .model_file import DemoModel, load_model, load_transformer
 from .portraits import contact_sheet
 from .schedule import (
-    ddim_sample,
+    ancestral_sample,
     denoiser,
     flow_denoiser,
-    flow_sample,
+    flow_in_sigmas,
     flow_schedule,
     pure_noise,
     sigmas,
@@ -27,7 +27,9 @@ from .schedule import (
 
 logger = logging.getLogger("demo_model")
 
-COUNT, BATCH, STEPS, SAMPLES, COLUMNS = 32, 8, 50, 24, 6
+COUNT, BATCH, STEPS, COLUMNS = 32, 8, 50, 6
+SAMPLES, FREE_STEPS = 24, 100  # pictures from plain noise, and the steps of each
+LATENT_SIZE = 32  # of 256 pixels
 METHODS = ("ddim", "midpoint")
 Walk = Callable[[Tensor], Tensor]
 
@@ -53,6 +55,14 @@ def loop(model: DemoModel, denoised: Denoiser, levels: Tensor, method: str) -> W
     return looped
 
 
+def samples(model: DemoModel, denoised: Denoiser, levels: Tensor) -> Tensor:
+    """Pictures b 3 h w from plain noise, by a denoiser in the form x0 + s noise."""
+    generator = torch.Generator().manual_seed(0)
+    size = model.header["latent_channels"], LATENT_SIZE, LATENT_SIZE
+    noise = pure_noise((SAMPLES, *size), levels, generator)
+    return in_batches(noise, lambda x: model.decode(ancestral_sample(denoised, x, levels, generator)))
+
+
 def report(name: str, results: Tensor, images: Tensor, techniques: list[str]) -> None:
     """Log the PSNR of results b 3 h w, altogether and by technique."""
     values = psnr(results, images)
@@ -69,7 +79,6 @@ def evaluate_models(unet: Path, transformer: Path, work: Path) -> None:
     model, images = load_model(unet), to_tensor(pictures)
     decoded = in_batches(images, lambda x: model.decode(model.encode(x)))
     report("autoencoder", decoded, images, techniques)
-    shape = (SAMPLES, *model.encode(images[:1]).shape[1:])
     columns = [images, decoded]
     walks = {"unet": (denoiser(model.denoiser.eps), ddim_uniform(sigmas(), STEPS))}
     if transformer.exists():
@@ -79,14 +88,11 @@ def evaluate_models(unet: Path, transformer: Path, work: Path) -> None:
         for method in METHODS:
             columns.append(in_batches(images, loop(model, denoised, levels, method)))
             report(f"{name}, whole loop of {STEPS} steps by {method}", columns[-1], images, techniques)
-    noise = pure_noise(shape, STEPS, torch.Generator().manual_seed(0))
-    save_sheet(
-        in_batches(noise, lambda x: model.decode(ddim_sample(model.denoiser.eps, x, STEPS))), work / "samples.png"
-    )
+    save_sheet(samples(model, denoiser(model.denoiser.eps), ddim_uniform(sigmas(), FREE_STEPS)), work / "samples.png")
     if transformer.exists():
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        sampled = in_batches(noise, lambda x: model.decode(flow_sample(flow.velocity, x, STEPS)))
-        save_sheet(sampled, work / "samples_transformer.png")
+        times = flow_schedule(FREE_STEPS)
+        drawn = samples(model, flow_in_sigmas(flow_denoiser(flow.velocity)), times / (1 - times))
+        save_sheet(drawn, work / "samples_transformer.png")
     save_sheet(
         torch.stack([x[:12] for x in columns], dim=1).flatten(0, 1), work / "reconstructions.png", 2 * len(columns)
     )

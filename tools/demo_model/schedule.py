@@ -5,10 +5,11 @@ A rectified flow (Liu et al. 2022) goes from latents at t = 0 to noise at t = 1 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import torch
-from magicstyle.core.inversion import Denoiser, per_row, sample_ddim, sample_ddim_inversion
+from magicstyle.core.inversion import Denoiser, per_row
 from magicstyle.core.schedule import LEVELS, ddim_uniform, signal_shares, timesteps
 from torch import Tensor
 
@@ -39,25 +40,9 @@ def denoiser(eps: Eps) -> Denoiser:
     return denoised
 
 
-def ddim_inversion(eps: Eps, x: Tensor, steps: int) -> Tensor:
-    """Clean latents b c h w -> the noisy latents from which DDIM sampling returns to them."""
-    return sample_ddim_inversion(denoiser(eps), x, ddim_uniform(sigmas(), steps))
-
-
-def ddim_sample(eps: Eps, x: Tensor, steps: int) -> Tensor:
-    """Latents b c h w at the highest noise level -> clean latents."""
-    return sample_ddim(denoiser(eps), x, ddim_uniform(sigmas(), steps))
-
-
-def pure_noise(shape: tuple[int, ...], steps: int, generator: torch.Generator) -> Tensor:
-    """Noise at the highest sampling level, as a fresh generation starts from it: b c h w."""
-    top = ddim_uniform(sigmas(), steps)[0]
-    return torch.randn(shape, generator=generator) * (1 + top**2).sqrt()
-
-
-def flow_times_of_sampling(steps: int) -> list[float]:
-    """Times at which sampling a rectified flow evaluates the network, from 1 down; the final 0 is not among them."""
-    return [1 - i / steps for i in range(steps)]
+def pure_noise(shape: tuple[int, ...], levels: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise at the highest of the levels, as a fresh generation starts from it: b c h w."""
+    return torch.randn(shape, generator=generator) * (1 + levels[0] ** 2).sqrt()
 
 
 def flow_denoiser(velocity: Velocity) -> Denoiser:
@@ -75,9 +60,25 @@ def flow_schedule(steps: int) -> Tensor:
     return ddim_uniform(torch.arange(1, TRAINING_STEPS + 1) / TRAINING_STEPS, steps)
 
 
-def flow_sample(velocity: Velocity, x: Tensor, steps: int) -> Tensor:
-    """Noise b c h w -> latents, by Euler steps."""
-    times = [*flow_times_of_sampling(steps), 0.0]
-    for here, below in zip(times, times[1:], strict=False):
-        x = x + (below - here) * velocity(x, here)
+def flow_in_sigmas(denoised: Denoiser) -> Denoiser:
+    """A rectified flow in the form x0 + s noise: its latents at time t are 1 - t times those at s = t / (1 - t)."""
+
+    def rescaled(x: Tensor, sigma: Tensor) -> Tensor:
+        """x b c h w, all rows at one level -> b c h w."""
+        return denoised(x / per_row(1 + sigma, x), sigma / (1 + sigma))
+
+    return rescaled
+
+
+def ancestral_sample(denoised: Denoiser, x: Tensor, levels: Tensor, generator: torch.Generator) -> Tensor:
+    """Down the levels with fresh noise at each, as models are sampled freely: x0 + s noise b c h w -> clean latents.
+
+    The steps of DDPM (Ho et al. 2020), which Song et al. 2021 give as DDIM with eta 1. Unlike DDIM's, they
+    wash out what a small network does wrong at high noise.
+    """
+    for above, below in itertools.pairwise(levels):
+        clean = denoised(x, above.expand(len(x)))
+        kept = below**2 / above
+        fresh = (below**2 - kept**2).sqrt()
+        x = clean + (x - clean) / above * kept + fresh * torch.randn(x.shape, generator=generator)
     return x
