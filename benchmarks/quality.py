@@ -47,6 +47,7 @@ STRUCTURE_CELL, LOOKS_CELL = 4, 2  # pixels of 256 whose mean is one pixel of wh
 TABLE, SHEET, SWEEP = (Path(__file__).with_name(name) for name in ("quality.md", "quality.png", "sweep.md"))
 STYLEID = FusionSettings("styleid", style_weight=1.0, query_preservation=0.75, temperature=1.5)
 FFA = FusionSettings()
+STRONG = replace(FFA, query_preservation=0.6)  # as the README names it
 MILD = replace(FFA, content_weight=0.1, query_preservation=0.5, temperature=1.5)  # as docs/measurements.md names it
 SWEEP_FFA = {
     "query_preservation": (0.5, 0.65, 0.75),
@@ -76,6 +77,7 @@ ROWS = (
     Row("rsa", FusionSettings("rsa")),
     Row("diffstyler, no LoRA", FusionSettings("diffstyler")),
     Row("ffa, defaults", FFA),
+    Row("ffa, strong", STRONG),
     Row("ffa, no query preservation", replace(FFA, query_preservation=0.0)),
     Row("ffa, mild", MILD),
     Row("ffa, mild, no query preservation", replace(MILD, query_preservation=0.0)),
@@ -83,7 +85,7 @@ ROWS = (
 )
 SHEET_LABELS = (
     "content", "style", "reconstruction", "AdaIN only", "styleid", "masactrl", "sac", "seac", "zstar", "style_aligned",
-    "rsa", "diffstyler", "ffa", "ffa: g = 0", "ffa: mild", "mild: g = 0", "mild: no AdaIN",
+    "rsa", "diffstyler", "ffa", "ffa: strong", "ffa: g = 0", "ffa: mild", "mild: g = 0", "mild: no AdaIN",
 )  # fmt: skip
 
 
