@@ -274,7 +274,9 @@ class Frontend:
         self.evaluate(script, settings)
 
     def reset(self) -> None:
-        """The classic canvas without previews, as each test finds it."""
+        """The classic canvas without previews, and without the pictures of earlier nodes, as each test finds it."""
+        # kept by a node's number, they would be drawn on the next node of that number
+        self.evaluate("() => { app.nodeOutputs = {}; app.nodePreviewImages = {} }")
         usual = {NODES_2: False, PREVIEWS: "default"}
         self.set_settings({name: value for name, value in usual.items() if self.has_setting(name)})
 
