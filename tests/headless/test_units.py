@@ -189,7 +189,7 @@ def test_an_address_without_its_packages_says_what_to_install(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "fsspec", None)
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
-    with pytest.raises(MagicStyleError, match=r"s3://b/x is reached with fsspec and s3fs, .*magicstyle\[ray\]"):
+    with pytest.raises(MagicStyleError, match=r"s3://b/x is reached with fsspec and s3fs, .*\.\[ray\]"):
         open_store("s3://b/x")
 
 
