@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from magicstyle.benchmarks import quality
 from magicstyle.benchmarks.measures import (
     edge_f1,
     fractions,
@@ -75,3 +76,8 @@ def test_a_part_that_is_too_small_has_no_signature(pictures):
 
 def test_fractions_are_of_all_pairs_together():
     assert fractions([(1.0, 2.0), (1.0, 0.0)], [(2.0, 2.0), (6.0, 2.0)]) == (0.25, 0.5)
+
+
+def test_every_row_of_the_table_has_its_column_on_the_sheet():
+    """A sheet is as wide as its labels: a row without one would be cut off."""
+    assert len(quality.SHEET_LABELS) == 2 + len(quality.ROWS)  # after content and style

@@ -305,7 +305,7 @@ def test_every_inversion_method_stylizes_and_samples_back_as_well_as_it_promises
 
 @pytest.mark.parametrize("plain, corrected", [(20, 6), (50, 16)])
 def test_fixed_point_halves_the_round_trips_error_at_the_same_model_calls(model, plain, corrected):
-    """At the size that the model was trained on: at others its noise changes too quickly for the corrections."""
+    """At the size that the model was trained on; at half of it the corrections bring much less."""
     latent = model.encode(to_tensor(read_picture(DEMO_CONTENT, (256, 256))))
     calls, errors = [], []
     for method, steps in (("ddim", plain), ("fixed_point", corrected)):

@@ -44,9 +44,8 @@ UNET_SETTINGS = TrainingSettings(steps=17500, batch=16, learning_rate=1e-3)
 TRANSFORMER_SETTINGS = TrainingSettings(steps=13000, batch=32, learning_rate=1.5e-3, warmup=100)
 LATENT_CROP = 16  # latent pixels: 128 pixels of the picture
 WHOLE_FROM = 0.42  # from this share on, `unet` and `transformer` see whole pictures, a quarter of the batch
-HIGH_NOISE = (
-    0.5  # half of the whole pictures get times from this share of the schedule on, where a portrait is composed
-)
+# half of the whole pictures get times from this share of the schedule on, where a portrait is composed
+HIGH_NOISE = 0.5
 ASSET = Path("assets/magicstyle_demo.safetensors")
 TRANSFORMER_ASSET = Path("assets/magicstyle_demo_transformer.safetensors")
 # held out, like all from a million on
@@ -180,8 +179,8 @@ def half_high(times: Times, count: int, generator: torch.Generator) -> Tensor:
 def denoising_loss(model: Denoiser, latents: Tensor, generator: torch.Generator, *, whole: bool) -> Tensor:
     """Mean square error of the predicted noise; of whole pictures, that of the velocity (Salimans and Ho 2022).
 
-    The velocity's error is the noise's by the share of signal that is left: it does not vanish at high noise, where
-    the noise is nearly the input and the rest decides what is where.
+    The squared error of the velocity is that of the noise divided by the share of signal that is left. It therefore
+    does not vanish at high noise, where the noise is nearly the input and the small rest decides what is where.
     """
     spread = half_high(even_times, len(latents), generator) if whole else even_times(len(latents), generator)
     t = (spread * TRAINING_STEPS).long().clamp(max=TRAINING_STEPS - 1)
