@@ -4,7 +4,9 @@ import signal
 
 import pytest
 import torch
+from magicstyle.core.inversion import sample_ddim
 from magicstyle.tools.demo_model import train
+from magicstyle.tools.demo_model.gaussian import Gaussian
 from magicstyle.tools.demo_model.schedule import TRAINING_STEPS, alphas_cumprod
 from magicstyle.tools.demo_model.trainer import Trainer, TrainingSettings, load_average
 from magicstyle.tools.demo_model.transformer import flow_times
@@ -24,14 +26,15 @@ def test_crops_come_first_and_a_quarter_as_many_whole_pictures_last():
     assert all(any(torch.equal(picture, known.float()) for known in LATENTS) for picture in whole)
 
 
-@pytest.mark.parametrize("times", [train.even_times, flow_times])
+@pytest.mark.parametrize("times, lowest", [(train.even_times, 0.5), (flow_times, 0.7)])
 @pytest.mark.parametrize("count", [4, 5])
-def test_half_of_the_whole_pictures_are_at_high_noise(times, count):
-    found = train.half_high(times, count, seeded())
+def test_half_of_the_whole_pictures_are_at_high_noise(times, lowest, count):
+    found = train.half_high(times, count, seeded(), lowest)
     assert found.shape == (count,) and ((found >= 0) & (found <= 1)).all()
     assert torch.equal(found[: count // 2], times(count // 2, seeded()))
     high = found[count // 2 :]
-    assert (high >= 0.5).all() and torch.allclose(high.diff(), torch.full((len(high) - 1,), 0.5 / len(high)))
+    assert (high >= lowest).all()
+    assert torch.allclose(high.diff(), torch.full((len(high) - 1,), (1 - lowest) / len(high)))
 
 
 class Shown:
@@ -92,3 +95,44 @@ def test_a_stopped_stage_goes_on_to_the_same_weights(tmp_path, own_signals):
         assert load_average(model, tmp_path / f"{name}.safetensors")["step"] == "6"
     assert torch.equal(models[0].weight, models[1].weight)
     assert not torch.equal(models[0].weight, straight.model.weight)
+
+
+def correlated_latents(count):
+    """Latents n 2 3 3 with a mean of 2 and a strong component that all share."""
+    own = torch.randn(count, 2, 3, 3, generator=seeded(1))
+    return (
+        2 + 0.3 * own + 5 * torch.randn(count, 1, 1, 1, generator=seeded(2)) * torch.linspace(-1, 1, 18).view(2, 3, 3)
+    )
+
+
+def test_carried_down_noise_has_the_mean_and_covariance_of_noisy_latents():
+    latents, level = correlated_latents(2000), 3.0
+    gaussian = Gaussian.of(latents)
+    found = gaussian.carried_down(torch.randn(200_000, 2, 3, 3, generator=seeded(3)), level).flatten(1)
+    assert torch.allclose(found.mean(dim=0), latents.flatten(1).mean(dim=0), atol=0.1)
+    expected = latents.flatten(1).T.cov() + level**2 * torch.eye(18)
+    assert torch.allclose(found.T.cov(), expected, atol=0.02 * float(expected.max()))
+
+
+def test_noise_is_carried_down_as_small_steps_of_the_gaussians_denoiser_carry_it():
+    gaussian = Gaussian.of(correlated_latents(2000).double())
+
+    def denoised(x, sigma):
+        s = float(sigma[0])
+        along = ((x - gaussian.mean).flatten(1) @ gaussian.components.flatten(1).T) * (
+            gaussian.variances / (gaussian.variances + s**2)
+        )
+        return gaussian.mean + (along @ gaussian.components.flatten(1)).view_as(x)
+
+    noise = torch.randn(3, 2, 3, 3, generator=seeded(3), dtype=torch.float64)
+    levels = torch.logspace(5, 0, 4000, dtype=torch.float64)
+    steps = sample_ddim(denoised, noise * levels[0], levels)
+    assert torch.allclose(steps, gaussian.carried_down(noise, float(levels[-1])), atol=0.02)
+
+
+def test_fewer_latents_than_numbers_leave_the_rest_of_the_noise_alone():
+    gaussian = Gaussian.of(correlated_latents(4))
+    noise = torch.randn(3, 2, 3, 3, generator=seeded(3))
+    moved = (gaussian.carried_down(noise, 2.0) - gaussian.mean - 2 * noise).flatten(1)
+    components = gaussian.components.flatten(1)
+    assert torch.allclose(moved, moved @ components.T @ components, atol=1e-4)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from magicstyle.core.inversion import Denoiser
 from magicstyle.core.inversion_methods import InversionSettings, invert_latent, sample_back
@@ -13,6 +14,7 @@ from magicstyle.core.schedule import ddim_uniform
 from torch import Tensor
 
 from .dataset import evaluation_pictures, to_pictures, to_tensor
+from .gaussian import Gaussian
 from .model_file import DemoModel, load_model, load_transformer
 from .portraits import contact_sheet
 from .schedule import (
@@ -21,7 +23,7 @@ from .schedule import (
     flow_denoiser,
     flow_in_sigmas,
     flow_schedule,
-    pure_noise,
+    shifted,
     sigmas,
 )
 
@@ -29,6 +31,7 @@ logger = logging.getLogger("demo_model")
 
 COUNT, BATCH, STEPS, COLUMNS = 32, 8, 50, 6
 SAMPLES, FREE_STEPS = 24, 100  # pictures from plain noise, and the steps of each
+FREE_SHIFT = 3.0  # of the transformer's steps: a portrait is composed at high noise
 LATENT_SIZE = 32  # of 256 pixels
 METHODS = ("ddim", "midpoint")
 Walk = Callable[[Tensor], Tensor]
@@ -55,12 +58,12 @@ def loop(model: DemoModel, denoised: Denoiser, levels: Tensor, method: str) -> W
     return looped
 
 
-def samples(model: DemoModel, denoised: Denoiser, levels: Tensor) -> Tensor:
+def samples(model: DemoModel, denoised: Denoiser, levels: Tensor, gaussian: Gaussian) -> Tensor:
     """Pictures b 3 h w from plain noise, by a denoiser in the form x0 + s noise."""
     generator = torch.Generator().manual_seed(0)
-    size = model.header["latent_channels"], LATENT_SIZE, LATENT_SIZE
-    noise = pure_noise((SAMPLES, *size), levels, generator)
-    return in_batches(noise, lambda x: model.decode(ancestral_sample(denoised, x, levels, generator)))
+    noise = torch.randn(SAMPLES, model.header["latent_channels"], LATENT_SIZE, LATENT_SIZE, generator=generator)
+    start = gaussian.carried_down(noise, float(levels[0]))
+    return in_batches(start, lambda x: model.decode(ancestral_sample(denoised, x, levels, generator)))
 
 
 def report(name: str, results: Tensor, images: Tensor, techniques: list[str]) -> None:
@@ -73,8 +76,11 @@ def report(name: str, results: Tensor, images: Tensor, techniques: list[str]) ->
 
 
 @torch.inference_mode()
-def evaluate_models(unet: Path, transformer: Path, work: Path) -> None:
-    """Numbers in the log; reconstructions and samples as pictures in the work folder."""
+def evaluate_models(unet: Path, transformer: Path, work: Path, training: np.ndarray) -> None:
+    """Numbers in the log; reconstructions and samples as pictures in the work folder.
+
+    `training` n h w 3 are pictures of the training, whose mean and covariance begin the samples.
+    """
     pictures, techniques = evaluation_pictures(COUNT)
     model, images = load_model(unet), to_tensor(pictures)
     decoded = in_batches(images, lambda x: model.decode(model.encode(x)))
@@ -88,11 +94,13 @@ def evaluate_models(unet: Path, transformer: Path, work: Path) -> None:
         for method in METHODS:
             columns.append(in_batches(images, loop(model, denoised, levels, method)))
             report(f"{name}, whole loop of {STEPS} steps by {method}", columns[-1], images, techniques)
-    save_sheet(samples(model, denoiser(model.denoiser.eps), ddim_uniform(sigmas(), FREE_STEPS)), work / "samples.png")
-    if transformer.exists():
-        times = flow_schedule(FREE_STEPS)
-        drawn = samples(model, flow_in_sigmas(flow_denoiser(flow.velocity)), times / (1 - times))
-        save_sheet(drawn, work / "samples_transformer.png")
+    gaussian = Gaussian.of(in_batches(to_tensor(training), model.encode))
+    free = {"unet": (walks["unet"][0], ddim_uniform(sigmas(), FREE_STEPS))}
+    if "transformer" in walks:
+        times = shifted(flow_schedule(FREE_STEPS), FREE_SHIFT)
+        free["transformer"] = (flow_in_sigmas(walks["transformer"][0]), times / (1 - times))
+    for name, (denoised, levels) in free.items():
+        save_sheet(samples(model, denoised, levels, gaussian), work / f"samples_{name}.png")
     save_sheet(
         torch.stack([x[:12] for x in columns], dim=1).flatten(0, 1), work / "reconstructions.png", 2 * len(columns)
     )

@@ -40,11 +40,6 @@ def denoiser(eps: Eps) -> Denoiser:
     return denoised
 
 
-def pure_noise(shape: tuple[int, ...], levels: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise at the highest of the levels, as a fresh generation starts from it: b c h w."""
-    return torch.randn(shape, generator=generator) * (1 + levels[0] ** 2).sqrt()
-
-
 def flow_denoiser(velocity: Velocity) -> Denoiser:
     """A rectified flow as core's walks ask it: x b c h w at levels b, which are its times -> the denoised latents."""
 
@@ -58,6 +53,11 @@ def flow_denoiser(velocity: Velocity) -> Denoiser:
 def flow_schedule(steps: int) -> Tensor:
     """ComfyUI's `ddim_uniform` of a flow model, which begins a little below full noise; the last is zero -> n."""
     return ddim_uniform(torch.arange(1, TRAINING_STEPS + 1) / TRAINING_STEPS, steps)
+
+
+def shifted(times: Tensor, shift: float) -> Tensor:
+    """Times of a flow, moved towards noise where the shift is above 1 (Esser et al. 2024) -> as they came."""
+    return shift * times / (1 + (shift - 1) * times)
 
 
 def flow_in_sigmas(denoised: Denoiser) -> Denoiser:

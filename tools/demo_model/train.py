@@ -34,6 +34,7 @@ from .transformer import TransformerConfig, flow_times
 logger = logging.getLogger("demo_model")
 
 PICTURES = 4000
+GAUSSIAN_PICTURES = 1000  # whose mean and covariance begin the samples
 AE_SETTINGS = TrainingSettings(steps=2000, batch=16, learning_rate=1.5e-3, warmup=100)
 AE_CROP = 64
 AE_WHOLE_FROM = (
@@ -41,11 +42,12 @@ AE_WHOLE_FROM = (
 )
 KL_WEIGHT = 2e-5
 UNET_SETTINGS = TrainingSettings(steps=17500, batch=16, learning_rate=1e-3)
-TRANSFORMER_SETTINGS = TrainingSettings(steps=13000, batch=32, learning_rate=1.5e-3, warmup=100)
+TRANSFORMER_SETTINGS = TrainingSettings(steps=19000, batch=64, learning_rate=1.5e-3, warmup=100)
 LATENT_CROP = 16  # latent pixels: 128 pixels of the picture
 WHOLE_FROM = 0.42  # from this share on, `unet` and `transformer` see whole pictures, a quarter of the batch
 # half of the whole pictures get times from this share of the schedule on, where a portrait is composed
 HIGH_NOISE = 0.5
+FLOW_HIGH_NOISE = 0.7  # of the transformer's times
 ASSET = Path("assets/magicstyle_demo.safetensors")
 TRANSFORMER_ASSET = Path("assets/magicstyle_demo_transformer.safetensors")
 # held out, like all from a million on
@@ -170,10 +172,10 @@ def even_times(count: int, generator: torch.Generator, lowest: float = 0.0) -> T
     return lowest + (1 - lowest) * spread
 
 
-def half_high(times: Times, count: int, generator: torch.Generator) -> Tensor:
+def half_high(times: Times, count: int, generator: torch.Generator, lowest: float = HIGH_NOISE) -> Tensor:
     """Half of the times as a model's own distribution draws them, half spread evenly over high noise -> count."""
     own = times(count // 2, generator)
-    return torch.cat([own, even_times(count - len(own), generator, HIGH_NOISE)])
+    return torch.cat([own, even_times(count - len(own), generator, lowest)])
 
 
 def denoising_loss(model: Denoiser, latents: Tensor, generator: torch.Generator, *, whole: bool) -> Tensor:
@@ -211,7 +213,8 @@ def train_unet(work: Path, settings: TrainingSettings = UNET_SETTINGS) -> None:
 
 def flow_loss(model: FlowModel, latents: Tensor, generator: torch.Generator, *, whole: bool) -> Tensor:
     """Mean square error of the predicted velocity of a rectified flow (Liu et al. 2022)."""
-    t = half_high(flow_times, len(latents), generator) if whole else flow_times(len(latents), generator)
+    count = len(latents)
+    t = half_high(flow_times, count, generator, FLOW_HIGH_NOISE) if whole else flow_times(count, generator)
     noise, at = torch.randn(latents.shape, generator=generator), t[:, None, None, None]
     return (model(latents.lerp(noise, at), t).float() - (noise - latents)).square().mean()
 
@@ -282,7 +285,7 @@ def prepare(stage: str, work: Path) -> None:
 
 def evaluate(work: Path) -> None:
     """Stage `evaluate`."""
-    evaluate_models(ASSET, TRANSFORMER_ASSET, work)
+    evaluate_models(ASSET, TRANSFORMER_ASSET, work, training_pictures(work, PICTURES)[:GAUSSIAN_PICTURES])
 
 
 TRAINING = {"ae": train_autoencoder, "unet": train_unet, "transformer": train_transformer}
