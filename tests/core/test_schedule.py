@@ -92,3 +92,10 @@ def test_shifted_times_keep_their_ends_and_move_towards_noise():
     times = torch.linspace(0, 1, 5)
     assert_close(demo.shifted(times, 3.0), torch.tensor([0.0, 0.5, 0.75, 0.9, 1.0]))
     assert torch.equal(demo.shifted(times, 1.0), times)
+
+
+def test_guidance_leads_away_from_the_weaker_answer_where_noise_is_high():
+    x = torch.ones(2, 1, 1, 1)
+    led = demo.guided(lambda x, t: 3 * x, lambda x, t: t * x, scale=2.0, above=0.4)
+    assert led(x, 0.5).flatten().tolist() == [8.0, 8.0]
+    assert led(x, 0.4).flatten().tolist() == [3.0, 3.0]

@@ -3,29 +3,49 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from .portraits import portrait
 from .techniques import NAMES, drawing
 
 EVALUATION_SEED = 1_000_000
+COMPOSITION_SIZE, COMPOSITION_STYLE = 64, 2  # pixels, and the seed of a style whose colours lie far apart
 
 
 def _image(seed: int) -> np.ndarray:
     return drawing(seed).image
 
 
-def training_pictures(work: Path, count: int) -> np.ndarray:
-    """Drawings of the seeds 0 .. count - 1, drawn on first use -> n h w 3, uint8."""
-    path = work / f"drawings_{count}.npy"
+def composition(seed: int) -> np.ndarray:
+    """The portrait beneath a seed's drawing, small, flat and in the one palette of all -> 64 64 3, uint8."""
+    size = 2 * COMPOSITION_SIZE
+    drawn = portrait(seed, COMPOSITION_STYLE, size=size, plain=True).image
+    return np.asarray(Image.fromarray(drawn).reduce(size // COMPOSITION_SIZE))
+
+
+def _kept(path: Path, draw: Callable[[int], np.ndarray], count: int) -> np.ndarray:
+    """What is drawn of the seeds 0 .. count - 1, on first use -> n h w 3, uint8."""
     if not path.exists():
         with multiprocessing.get_context("spawn").Pool() as pool:
-            pictures = np.stack(pool.map(_image, range(count), chunksize=50))
+            pictures = np.stack(pool.map(draw, range(count), chunksize=50))
         np.save(path, pictures, allow_pickle=False)
     return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def training_pictures(work: Path, count: int) -> np.ndarray:
+    """Drawings of the seeds 0 .. count - 1, drawn on first use -> n h w 3, uint8."""
+    return _kept(work / f"drawings_{count}.npy", _image, count)
+
+
+def training_compositions(work: Path, count: int) -> np.ndarray:
+    """The compositions of the same seeds: what is where, whatever the technique -> n 64 64 3, uint8."""
+    return _kept(work / f"compositions_{count}.npy", composition, count)
 
 
 def evaluation_pictures(count: int) -> tuple[np.ndarray, list[str]]:

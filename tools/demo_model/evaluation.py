@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from .dataset import evaluation_pictures, to_pictures, to_tensor
 from .gaussian import Gaussian
-from .model_file import DemoModel, load_model, load_transformer
+from .model_file import LATENT_SIZE, DemoModel, load_model, load_transformer
 from .portraits import contact_sheet
 from .schedule import (
     ancestral_sample,
@@ -23,6 +24,7 @@ from .schedule import (
     flow_denoiser,
     flow_in_sigmas,
     flow_schedule,
+    guided,
     shifted,
     sigmas,
 )
@@ -32,7 +34,7 @@ logger = logging.getLogger("demo_model")
 COUNT, BATCH, STEPS, COLUMNS = 32, 8, 50, 6
 SAMPLES, FREE_STEPS = 24, 100  # pictures from plain noise, and the steps of each
 FREE_SHIFT = 3.0  # of the transformer's steps: a portrait is composed at high noise
-LATENT_SIZE = 32  # of 256 pixels
+SKIPPED_BLOCKS, GUIDANCE, GUIDED_ABOVE = (2, 3), 0.35, 0.4  # the transformer is led away from its answers without them
 METHODS = ("ddim", "midpoint")
 Walk = Callable[[Tensor], Tensor]
 
@@ -98,7 +100,9 @@ def evaluate_models(unet: Path, transformer: Path, work: Path, training: np.ndar
     free = {"unet": (walks["unet"][0], ddim_uniform(sigmas(), FREE_STEPS))}
     if "transformer" in walks:
         times = shifted(flow_schedule(FREE_STEPS), FREE_SHIFT)
-        free["transformer"] = (flow_in_sigmas(walks["transformer"][0]), times / (1 - times))
+        levels = times / (1 - times)
+        led = guided(flow.velocity, partial(flow.velocity, without=SKIPPED_BLOCKS), GUIDANCE, GUIDED_ABOVE)
+        free["transformer"] = (flow_in_sigmas(flow_denoiser(led)), levels[levels <= sigmas()[-1]])
     for name, (denoised, levels) in free.items():
         save_sheet(samples(model, denoised, levels, gaussian), work / f"samples_{name}.png")
     save_sheet(

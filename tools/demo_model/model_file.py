@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from einops import rearrange
 from magicstyle.core.schedule import BETA_END, BETA_START
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .networks import Autoencoder, AutoencoderConfig, UNet, UNetConfig
 from .schedule import TRAINING_STEPS, sigmas
@@ -20,6 +24,7 @@ from .transformer import Transformer, TransformerConfig
 FORMAT, TRANSFORMER_FORMAT = "magicstyle-demo-model-1", "magicstyle-demo-transformer-1"
 UNET, AUTOENCODER, CONDITIONING = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.empty_prompt"
 PROMPT_TOKENS = 8
+LATENT_SIZE = 32  # of 256 pixels
 FLOW_SHIFT = 1.0  # sampling times of the transformer are even
 
 
@@ -49,13 +54,37 @@ class FlowModel(nn.Module):
         self.transformer = Transformer(config)
         self.empty_prompt = nn.Parameter(torch.randn(1, PROMPT_TOKENS, config.cap_feat_dim))
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Latents b c h w on their way to noise, times b in 0..1 -> noise - latents."""
-        return self.transformer(x, t, self.empty_prompt.expand(len(x), -1, -1))
+    def forward(self, x: Tensor, t: Tensor, without: Collection[int] = ()) -> Tensor:
+        """Latents b c h w on their way to noise, times b in 0..1 -> noise - latents; `without` leaves blocks out."""
+        return self.transformer(x, t, self.empty_prompt.expand(len(x), -1, -1), without)
 
-    def velocity(self, x: Tensor, t: float) -> Tensor:
+    def velocity(self, x: Tensor, t: float, without: Collection[int] = ()) -> Tensor:
         """The same at one time for all rows."""
-        return self(x, torch.full((len(x),), t))
+        return self(x, torch.full((len(x),), t), without)
+
+
+class SupervisedFlow(FlowModel):
+    """In training, the tokens of a middle block must also say which portrait they belong to.
+
+    A linear map of them is held to the plain portrait beneath the drawing, as Yu et al. 2025 ("Representation
+    alignment for generation") hold such tokens to an encoder's features. The map is not part of the model.
+    """
+
+    def __init__(self, config: TransformerConfig, size: int) -> None:
+        """`size` is the plain portraits' side in pixels, for latents of LATENT_SIZE."""
+        super().__init__(config)
+        self.detail = size * config.patch_size // LATENT_SIZE  # pixels along a token's side
+        self.composition = nn.Linear(config.dim, 3 * self.detail**2)
+        self.transformer.layers[config.n_layers // 2 - 1].register_forward_hook(self._remember)
+
+    def _remember(self, block: nn.Module, inputs: tuple[Tensor, ...], answer: Tensor) -> None:
+        self.tokens = answer[:, PROMPT_TOKENS:]
+
+    def composed(self) -> Tensor:
+        """The plain portraits that the last call's tokens speak of: b 3 h w in -1..1."""
+        normed = F.layer_norm(self.tokens, self.tokens.shape[-1:])
+        side, detail = math.isqrt(normed.shape[1]), self.detail
+        return rearrange(self.composition(normed), "b (h w) (p q c) -> b c (h p) (w q)", h=side, p=detail, q=detail)
 
 
 @dataclass(frozen=True)

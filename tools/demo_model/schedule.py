@@ -60,6 +60,20 @@ def shifted(times: Tensor, shift: float) -> Tensor:
     return shift * times / (1 + (shift - 1) * times)
 
 
+def guided(velocity: Velocity, weaker: Velocity, scale: float, above: float) -> Velocity:
+    """A flow led away from what a weaker model answers, at times above one: v + scale (v - weaker).
+
+    Hyung et al. 2024 ("Spatiotemporal skip guidance") take the same model without some of its blocks for the weaker.
+    """
+
+    def led(x: Tensor, t: float) -> Tensor:
+        """x b c h w, all rows at one time -> b c h w."""
+        own = velocity(x, t)
+        return own + scale * (own - weaker(x, t)) if t > above else own
+
+    return led
+
+
 def flow_in_sigmas(denoised: Denoiser) -> Denoiser:
     """A rectified flow in the form x0 + s noise: its latents at time t are 1 - t times those at s = t / (1 - t)."""
 

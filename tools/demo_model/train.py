@@ -22,9 +22,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .dataset import evaluation_pictures, random_crops, to_tensor, training_pictures
+from .dataset import (
+    COMPOSITION_SIZE,
+    evaluation_pictures,
+    random_crops,
+    to_tensor,
+    training_compositions,
+    training_pictures,
+)
 from .evaluation import evaluate_models, psnr
-from .model_file import Denoiser, FlowModel, load_model, save_model, save_transformer
+from .model_file import LATENT_SIZE, Denoiser, FlowModel, SupervisedFlow, load_model, save_model, save_transformer
 from .networks import Autoencoder, AutoencoderConfig, UNetConfig
 from .schedule import TRAINING_STEPS, alphas_cumprod
 from .techniques import drawing
@@ -42,17 +49,18 @@ AE_WHOLE_FROM = (
 )
 KL_WEIGHT = 2e-5
 UNET_SETTINGS = TrainingSettings(steps=17500, batch=16, learning_rate=1e-3)
-TRANSFORMER_SETTINGS = TrainingSettings(steps=19000, batch=64, learning_rate=1.5e-3, warmup=100)
+TRANSFORMER_SETTINGS = TrainingSettings(steps=19300, batch=64, learning_rate=1.5e-3, warmup=100)
 LATENT_CROP = 16  # latent pixels: 128 pixels of the picture
 WHOLE_FROM = 0.42  # from this share on, `unet` and `transformer` see whole pictures, a quarter of the batch
 # half of the whole pictures get times from this share of the schedule on, where a portrait is composed
 HIGH_NOISE = 0.5
-FLOW_HIGH_NOISE = 0.7  # of the transformer's times
+COMPOSITION_WEIGHT = 1.0
 ASSET = Path("assets/magicstyle_demo.safetensors")
 TRANSFORMER_ASSET = Path("assets/magicstyle_demo_transformer.safetensors")
 # held out, like all from a million on
 SHIPPED_DRAWINGS = {"demo_content.png": (6_000_002, "flat"), "demo_style.png": (6_000_012, "hatching")}
 
+Place = tuple[int, int, int]  # number of a picture, and row and column of a corner in its latents
 Times = Callable[[int, torch.Generator], Tensor]  # how many -> times in 0..1, from clean to noise
 
 
@@ -147,12 +155,24 @@ def training_latents(work: Path) -> Tensor:
     return torch.from_numpy(np.load(path, allow_pickle=False))
 
 
-def random_latents(latents: Tensor, batch: int, crop: int, generator: torch.Generator) -> Tensor:
-    """Random crops of random latents n c h w, half precision -> b c crop crop, single precision."""
-    picks = torch.randint(len(latents), (batch,), generator=generator).tolist()
-    corners = torch.randint(latents.shape[-1] - crop + 1, (batch, 2), generator=generator).tolist()
-    pieces = [latents[i, :, y : y + crop, x : x + crop] for i, (y, x) in zip(picks, corners, strict=True)]
-    return torch.stack(pieces).float()
+def random_places(count: int, batch: int, crop: int, generator: torch.Generator) -> list[Place]:
+    """Where to cut random crops out of random latents of `count` pictures."""
+    picks = torch.randint(count, (batch,), generator=generator).tolist()
+    corners = torch.randint(LATENT_SIZE - crop + 1, (batch, 2), generator=generator).tolist()
+    return [(i, y, x) for i, (y, x) in zip(picks, corners, strict=True)]
+
+
+def cut(latents: Tensor, places: list[Place], crop: int) -> Tensor:
+    """Crops of latents n c h w, half precision -> b c crop crop, single precision."""
+    return torch.stack([latents[i, :, y : y + crop, x : x + crop] for i, y, x in places]).float()
+
+
+def beneath(compositions: np.ndarray, places: list[Place], crop: int) -> Tensor:
+    """The same places of compositions n h w 3, uint8 -> b 3 h' w' in -1..1."""
+    scale = COMPOSITION_SIZE // LATENT_SIZE
+    size = scale * crop
+    pieces = [compositions[i, scale * y :, scale * x :][:size, :size] for i, y, x in places]
+    return to_tensor(np.stack(pieces))
 
 
 def is_whole(step: int, settings: TrainingSettings) -> bool:
@@ -160,10 +180,10 @@ def is_whole(step: int, settings: TrainingSettings) -> bool:
     return step >= WHOLE_FROM * settings.steps
 
 
-def step_latents(latents: Tensor, *, whole: bool, batch: int, generator: torch.Generator) -> Tensor:
-    """What a step trains on: crops, or a quarter as many whole pictures."""
-    crop = latents.shape[-1] if whole else LATENT_CROP
-    return random_latents(latents, batch // 4 if whole else batch, crop, generator)
+def step_places(count: int, *, whole: bool, batch: int, generator: torch.Generator) -> tuple[list[Place], int]:
+    """What a step trains on: crops, or a quarter as many whole pictures -> their places, and their side."""
+    crop = LATENT_SIZE if whole else LATENT_CROP
+    return random_places(count, batch // 4 if whole else batch, crop, generator), crop
 
 
 def even_times(count: int, generator: torch.Generator, lowest: float = 0.0) -> Tensor:
@@ -172,10 +192,10 @@ def even_times(count: int, generator: torch.Generator, lowest: float = 0.0) -> T
     return lowest + (1 - lowest) * spread
 
 
-def half_high(times: Times, count: int, generator: torch.Generator, lowest: float = HIGH_NOISE) -> Tensor:
+def half_high(times: Times, count: int, generator: torch.Generator) -> Tensor:
     """Half of the times as a model's own distribution draws them, half spread evenly over high noise -> count."""
     own = times(count // 2, generator)
-    return torch.cat([own, even_times(count - len(own), generator, lowest)])
+    return torch.cat([own, even_times(count - len(own), generator, HIGH_NOISE)])
 
 
 def denoising_loss(model: Denoiser, latents: Tensor, generator: torch.Generator, *, whole: bool) -> Tensor:
@@ -203,7 +223,9 @@ def train_unet(work: Path, settings: TrainingSettings = UNET_SETTINGS) -> None:
     def loss_of_step(step: int) -> Tensor:
         generator = torch.Generator().manual_seed((settings.seed + 1) * 1_000_003 + step * processes() + rank())
         whole = is_whole(step, settings)
-        picked = step_latents(latents, whole=whole, batch=settings.batch // processes(), generator=generator)
+        share = settings.batch // processes()
+        places, crop = step_places(len(latents), whole=whole, batch=share, generator=generator)
+        picked = cut(latents, places, crop)
         with half_where_fast():
             return denoising_loss(model, picked, generator, whole=whole)
 
@@ -213,24 +235,32 @@ def train_unet(work: Path, settings: TrainingSettings = UNET_SETTINGS) -> None:
 
 def flow_loss(model: FlowModel, latents: Tensor, generator: torch.Generator, *, whole: bool) -> Tensor:
     """Mean square error of the predicted velocity of a rectified flow (Liu et al. 2022)."""
-    count = len(latents)
-    t = half_high(flow_times, count, generator, FLOW_HIGH_NOISE) if whole else flow_times(count, generator)
+    t = half_high(flow_times, len(latents), generator) if whole else flow_times(len(latents), generator)
     noise, at = torch.randn(latents.shape, generator=generator), t[:, None, None, None]
     return (model(latents.lerp(noise, at), t).float() - (noise - latents)).square().mean()
 
 
+def composition_loss(model: SupervisedFlow, plain: Tensor) -> Tensor:
+    """Mean square error of the plain portraits b 3 h w that the last call's tokens speak of."""
+    return (model.composed().float() - plain).square().mean()
+
+
 def train_transformer(work: Path, settings: TrainingSettings = TRANSFORMER_SETTINGS) -> None:
     """Stage `transformer`."""
-    latents = training_latents(work)
+    latents, compositions = training_latents(work), training_compositions(work, PICTURES)
     torch.manual_seed(settings.seed)
-    trainer = Trainer(FlowModel(TransformerConfig()), settings, work / "transformer.safetensors")
+    model = SupervisedFlow(TransformerConfig(), COMPOSITION_SIZE)
+    trainer = Trainer(model, settings, work / "transformer.safetensors")
 
     def loss_of_step(step: int) -> Tensor:
         generator = torch.Generator().manual_seed((settings.seed + 2) * 1_000_003 + step * processes() + rank())
         whole = is_whole(step, settings)
-        picked = step_latents(latents, whole=whole, batch=settings.batch // processes(), generator=generator)
+        share = settings.batch // processes()
+        places, crop = step_places(len(latents), whole=whole, batch=share, generator=generator)
+        picked, plain = cut(latents, places, crop), beneath(compositions, places, crop)
         with half_where_fast():
-            return flow_loss(trainer.model, picked, generator, whole=whole)
+            loss = flow_loss(model, picked, generator, whole=whole)
+            return loss + COMPOSITION_WEIGHT * composition_loss(model, plain)
 
     for step, loss in trainer.run(loss_of_step):
         logger.info("transformer step %d loss %.4f %.0f s", step, loss, trainer.seconds)
@@ -270,7 +300,7 @@ def export(work: Path) -> None:
 
 def export_transformer(work: Path) -> None:
     """The averaged weights of the transformer -> its asset."""
-    model = FlowModel(TransformerConfig())
+    model = SupervisedFlow(TransformerConfig(), COMPOSITION_SIZE)
     state = load_average(model, work / "transformer.safetensors")
     save_transformer(TRANSFORMER_ASSET, model, training={"pictures": PICTURES, "steps": int(state["step"])})
     logger.info("%s: %.2f MB", TRANSFORMER_ASSET, TRANSFORMER_ASSET.stat().st_size / 1e6)
@@ -281,6 +311,8 @@ def prepare(stage: str, work: Path) -> None:
     training_pictures(work, PICTURES)
     if stage != "ae":
         training_latents(work)
+    if stage == "transformer":
+        training_compositions(work, PICTURES)
 
 
 def evaluate(work: Path) -> None:

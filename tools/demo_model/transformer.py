@@ -9,6 +9,7 @@ Letters: b batch, c channels, h w grid of tokens, p pixels of a patch, n tokens,
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -147,7 +148,10 @@ class _Last(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Velocity predictor: latents b c (h p) (w p), times b in 0..1, prompt b m c' -> noise - x0, as the latents."""
+    """Velocity predictor: latents b c (h p) (w p), times b in 0..1, prompt b m c' -> noise - x0, as the latents.
+
+    `without` are the numbers of blocks that are left out, for guidance away from such an answer.
+    """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -172,7 +176,7 @@ class Transformer(nn.Module):
             for part, value in ((scale, 0.0), (gate, 0.3), (scale_mlp, 0.0), (gate_mlp, 0.3)):
                 part.fill_(value)
 
-    def forward(self, x: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, prompt: Tensor, without: Collection[int] = ()) -> Tensor:
         p, (height, width) = self.config.patch_size, x.shape[2:]
         grid = {"h": height // p, "w": width // p, "p": p, "q": p}
         angles = rotations(token_positions(prompt.shape[1], grid["h"], grid["w"]), self.config.axes_dims).to(x)
@@ -184,8 +188,9 @@ class Transformer(nn.Module):
         for block in self.noise_refiner:
             tokens = block(tokens, picture, time)
         sequence = torch.cat([words, tokens], dim=1)
-        for block in self.layers:
-            sequence = block(sequence, angles, time)
+        for number, block in enumerate(self.layers):
+            if number not in without:
+                sequence = block(sequence, angles, time)
         answer = self.final_layer(sequence[:, prompt.shape[1] :], time)
         return -rearrange(answer, "b (h w) (p q c) -> b c (h p) (w q)", **grid)
 
