@@ -100,7 +100,7 @@ def test_what_lies_beneath_a_crop_is_of_the_same_place():
     compositions[2, 22:24, 10:12] = 255  # beneath row 11 and column 5 of the latents
     latents = torch.zeros(3, 4, 32, 32).half()
     latents[2, :, 11, 5] = 1
-    places = [(2, 8, 0), (0, 8, 0)]
+    places = [(2, 8, 3), (0, 8, 3)]
     found, marked = train.beneath(compositions, places, 16), train.cut(latents, places, 16)
     assert found.shape == (2, 3, 32, 32) and marked.shape == (2, 4, 16, 16)
     shrunk = torch.nn.functional.avg_pool2d(found, 2)[:, 0]
@@ -168,9 +168,8 @@ def test_a_stopped_stage_goes_on_to_the_same_weights(tmp_path, own_signals):
 def correlated_latents(count):
     """Latents n 2 3 3 with a mean of 2 and a strong component that all share."""
     own = torch.randn(count, 2, 3, 3, generator=seeded(1))
-    return (
-        2 + 0.3 * own + 5 * torch.randn(count, 1, 1, 1, generator=seeded(2)) * torch.linspace(-1, 1, 18).view(2, 3, 3)
-    )
+    shared = torch.randn(count, 1, 1, 1, generator=seeded(2)) * torch.linspace(-1, 1, 18).view(2, 3, 3)
+    return 2 + 0.3 * own + 5 * shared
 
 
 def test_carried_down_noise_has_the_mean_and_covariance_of_noisy_latents():

@@ -96,7 +96,8 @@ def evaluate_models(unet: Path, transformer: Path, work: Path, training: np.ndar
         for method in METHODS:
             columns.append(in_batches(images, loop(model, denoised, levels, method)))
             report(f"{name}, whole loop of {STEPS} steps by {method}", columns[-1], images, techniques)
-    gaussian = Gaussian.of(in_batches(to_tensor(training), model.encode))
+    parts = range(0, len(training), BATCH)
+    gaussian = Gaussian.of(torch.cat([model.encode(to_tensor(training[i : i + BATCH])) for i in parts]))
     free = {"unet": (walks["unet"][0], ddim_uniform(sigmas(), FREE_STEPS))}
     if "transformer" in walks:
         times = shifted(flow_schedule(FREE_STEPS), FREE_SHIFT)

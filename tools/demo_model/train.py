@@ -54,7 +54,7 @@ LATENT_CROP = 16  # latent pixels: 128 pixels of the picture
 WHOLE_FROM = 0.42  # from this share on, `unet` and `transformer` see whole pictures, a quarter of the batch
 # half of the whole pictures get times from this share of the schedule on, where a portrait is composed
 HIGH_NOISE = 0.5
-COMPOSITION_WEIGHT = 1.0
+COMPOSITION_WEIGHT = 1.0  # of the plain portraits' error beside the velocity's
 ASSET = Path("assets/magicstyle_demo.safetensors")
 TRANSFORMER_ASSET = Path("assets/magicstyle_demo_transformer.safetensors")
 # held out, like all from a million on
