@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +13,25 @@ from ..core.features import RESNET, ROLES
 from ..core.fusion import FUSIONS, FusionSettings
 from ..core.inversion_methods import InversionSettings
 from ..core.schedule import ddim_uniform, noise_levels
+
+# What a recipe is where its facts say nothing: the defaults of version 1. It is frozen, since files and folders that
+# exist are named by what differs from it. A new setting adds the value that pictures were made with before it existed.
+VERSION_1: Mapping[str, Any] = MappingProxyType(
+    {
+        "settings": {
+            "method": "ffa",
+            "style_weight": 1.0,
+            "content_weight": 0.0,
+            "query_preservation": 0.65,
+            "temperature": 1.75,
+        },
+        "steps": 50,
+        "layers": "output.6-11",
+        "adain": 1.0,
+        "inversion": {"method": "ddim", "corrections": 2},
+        "every": 1,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -26,8 +47,8 @@ class Recipe:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What tells one recipe from another, as plain values; every level is what pictures of before had."""
-        return {name: value for name, value in asdict(self).items() if (name, value) != ("every", 1)}
+        """What tells one recipe from another, as plain values: what differs from the defaults of version 1."""
+        return different(asdict(self), VERSION_1)
 
     @property
     def content_roles(self) -> str:
@@ -43,3 +64,15 @@ class Recipe:
     def sigmas(self) -> Tensor:
         """The sampling schedule n: descending, with the final zero."""
         return ddim_uniform(noise_levels(), self.steps)
+
+
+def different(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that are not the defaults, group by group; what is equal is left out, whole groups too."""
+    found = {}
+    for name, value in values.items():
+        default = defaults[name]
+        if isinstance(value, Mapping):
+            value, default = different(value, default), {}
+        if value != default:
+            found[name] = value
+    return found

@@ -1,0 +1,62 @@
+"""Names that files and folders already have: a key or a record that changes paints everything again."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from magicstyle.core.fusion import FusionSettings
+from magicstyle.core.inversion_methods import InversionSettings
+from magicstyle.headless.commission import Commission
+from magicstyle.headless.plan import Order, Picture, describe
+from magicstyle.headless.recipe import VERSION_1, Recipe, different
+from magicstyle.headless.sizes import Frame
+
+DEFAULTS = Recipe()
+EVERYTHING = Recipe(
+    FusionSettings("styleid", style_weight=2.0, content_weight=0.25, query_preservation=0.5, temperature=1.5),
+    steps=20,
+    layers="output.9-11",
+    adain=0.5,
+    inversion=InversionSettings("fixed_point", corrections=3),
+    every=5,
+)
+FRAME = Frame((512, 512), fixed=False)
+
+
+def commission(recipe):
+    return Commission("photos", "styles", "out", recipe, FRAME, identity="sd15 0123456789abcdef")
+
+
+def test_the_keys_of_version_1_stay():
+    keys = [(c.key, c.library_key) for c in map(commission, (DEFAULTS, EVERYTHING))]
+    assert keys == [("c63c6423fb73", "c63c6423fb73"), ("787ef5fa9b06", "c331d666b18d")]
+
+
+def test_the_record_of_a_picture_of_version_1_stays():
+    order = Order(DEFAULTS, FRAME, "sd15 0123456789abcdef")
+    content = Picture(Path("me.jpg"), "00" * 8, (300, 400), (448, 576))
+    style = Picture(Path("style.jpg"), "11" * 8, (512, 512), (512, 512))
+    assert describe(content, style, order) == (
+        '{"checkpoint": "sd15 0123456789abcdef", "content": "0000000000000000", "size": [448, 576], '
+        '"style": "1111111111111111", "style_size": [512, 512]}'
+    )
+
+
+def test_every_setting_says_what_it_was_in_version_1():
+    """A new setting gets its row: the value that pictures were made with before there was the setting."""
+    now = asdict(EVERYTHING)
+    assert now.keys() == VERSION_1.keys()
+    for group in ("settings", "inversion"):
+        assert now[group].keys() == VERSION_1[group].keys()
+    assert asdict(EVERYTHING) == {**EVERYTHING.facts}  # each of its values differs from version 1's
+
+
+@pytest.mark.parametrize("group", [None, "settings", "inversion"])
+def test_a_new_setting_at_its_default_renames_nothing(group):
+    def with_momentum(values):
+        values = {name: dict(value) if isinstance(value, dict) else value for name, value in values.items()}
+        (values if group is None else values[group])["momentum"] = 0.0
+        return values
+
+    for recipe in (DEFAULTS, EVERYTHING):
+        assert different(with_momentum(asdict(recipe)), with_momentum(VERSION_1)) == recipe.facts
