@@ -1,12 +1,13 @@
 """Each method against plain torch written from its published formula."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures
-from magicstyle.core.fusion import FUSIONS, FusionSettings, fuse
+from magicstyle.core.fusion import FUSIONS, FusionSettings, content_roles, fuse, style_roles
 from magicstyle.core.scene import Moment, Scene, StyleFeatures, shares
 from magicstyle.tests.core import oracle
 from magicstyle.tests.core.oracle import adain, cat, dense_attention, kernel, randn
@@ -270,3 +271,28 @@ def test_shares_of_styles_that_act_everywhere_are_one_row_for_every_batch_and_su
     region = torch.rand(3, N, generator=torch.Generator().manual_seed(0))
     (alone,) = shares([StyleFeatures(STYLE, 2.0, region)], randn(5, 3, N, C))
     assert_close(alone, region.unsqueeze(2))
+
+
+REGION = (torch.arange(N) % 3 > 0).float().expand(2, N)
+PLACES = {"everywhere": None, "region": REGION, "empty region": torch.zeros(2, N)}
+
+
+@pytest.mark.parametrize("keep", [None, REGION], ids=["", "keep"])
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("style_weight", [1.0, 0.0])
+@pytest.mark.parametrize("progress", [0.0, 0.9])
+@pytest.mark.parametrize("method", FUSIONS)
+def test_a_method_reads_no_role_that_its_row_does_not_declare(method, progress, style_weight, place, keep):
+    settings = FusionSettings(method, style_weight=style_weight, content_weight=0.2)
+    bank = SimpleNamespace(styles=(StyleFeatures(STYLE, region=PLACES[place]),))
+    content = CONTENT.only(content_roles(settings, bank, keeps=keep is not None))
+    style = StyleFeatures(STYLE.only(style_roles(settings)), region=PLACES[place])
+    scene = Scene(LIVE, content, (style,), Moment(progress, 0.4), keep)
+    whole = scene._replace(content=CONTENT, styles=(style._replace(features=STYLE),))
+    assert torch.equal(fuse(kernel(HEADS, True), scene, settings), fuse(kernel(HEADS, True), whole, settings))
+
+
+def test_a_role_that_was_forgotten_in_a_row_is_noticed():
+    scene = Scene(LIVE, CONTENT.only("q"), (StyleFeatures(STYLE, region=REGION),))
+    with pytest.raises(KeyError, match="k"):
+        fuse(kernel(HEADS, True), scene, FusionSettings("styleid"))
