@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from .dataset import (
@@ -34,7 +33,6 @@ from .evaluation import evaluate_models, psnr
 from .model_file import LATENT_SIZE, Denoiser, FlowModel, SupervisedFlow, load_model, save_model, save_transformer
 from .networks import Autoencoder, AutoencoderConfig, UNetConfig
 from .schedule import TRAINING_STEPS, alphas_cumprod
-from .techniques import drawing
 from .trainer import Trainer, TrainingSettings, load_average, processes, rank, run_together
 from .transformer import TransformerConfig, flow_times
 
@@ -57,8 +55,6 @@ HIGH_NOISE = 0.5
 COMPOSITION_WEIGHT = 1.0  # of the plain portraits' error beside the velocity's
 ASSET = Path("assets/magicstyle_demo.safetensors")
 TRANSFORMER_ASSET = Path("assets/magicstyle_demo_transformer.safetensors")
-# held out, like all from a million on
-SHIPPED_DRAWINGS = {"demo_content.png": (6_000_002, "flat"), "demo_style.png": (6_000_012, "hatching")}
 
 Place = tuple[int, int, int]  # number of a picture, and row and column of a corner in its latents
 Times = Callable[[int, torch.Generator], Tensor]  # how many -> times in 0..1, from clean to noise
@@ -277,14 +273,8 @@ def preview_factors(model: Autoencoder, scale_factor: float, pictures: np.ndarra
     return {"latent_rgb_factors": rounded[:-1], "latent_rgb_factors_bias": rounded[-1]}
 
 
-def save_shipped_drawings(folder: Path) -> None:
-    """Write the content and style picture that go with the models."""
-    for name, (seed, technique) in SHIPPED_DRAWINGS.items():
-        Image.fromarray(drawing(seed, technique).image).save(folder / name, optimize=True)
-
-
 def export(work: Path) -> None:
-    """Stage `export`: averaged weights -> the two assets (the transformer's if it was trained) and two drawings."""
+    """Stage `export`: averaged weights -> the two assets (the transformer's if it was trained)."""
     autoencoder, scale_factor = trained_autoencoder(work)
     denoiser = Denoiser(UNetConfig())
     state = load_average(denoiser, work / "unet.safetensors")
@@ -292,7 +282,6 @@ def export(work: Path) -> None:
     training = {"pictures": PICTURES, "ae_steps": AE_SETTINGS.steps, "unet_steps": int(state["step"])}
     ASSET.parent.mkdir(exist_ok=True)
     save_model(ASSET, autoencoder, denoiser, scale_factor=scale_factor, training=training, **factors)
-    save_shipped_drawings(ASSET.parent)
     logger.info("%s: %.2f MB, scale factor %s", ASSET, ASSET.stat().st_size / 1e6, scale_factor)
     if (work / "transformer.safetensors").exists():
         export_transformer(work)
