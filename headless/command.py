@@ -14,14 +14,14 @@ import torch
 
 from ..core.atomic import clear_litter
 from ..core.errors import MagicStyleError
-from ..model_files.demo import DEMO_CONTENT, DEMO_STYLE
 from .cli import OK, SOME_FAILED, UNUSABLE, ending_at_once
 from .console import Console, one_line
 from .options import Request, check_given, parse, request
 from .outcome import Failure, Outcome
 from .pictures import read_picture
 from .places import over_stores
-from .plan import Bad, Job, Plan, digest, plan
+from .plan import Bad, Job, Plan, plan
+from .sizes import face_notes
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -72,7 +72,7 @@ def _make(found: Plan, asked: Request, console: Console) -> Outcome:
     device, folder = chosen_device(asked.device), _folder(asked)
     check_writable(folder, 4 * max(job.content.size[0] * job.content.size[1] for job in found.waiting))
     clear_litter(folder)
-    _warn_of_photos(found.waiting, asked, console)
+    _note_small_faces(found.waiting, asked, console)
     console.progress(f"loading {asked.model.title}")
     with ending_at_once():
         from .block_jobs import run  # diffusers takes seconds to import
@@ -114,17 +114,15 @@ def _leave_out_undecodable(found: Plan) -> None:
     found.waiting = [job for job in found.waiting if not {job.content.path, job.style.path} & bad.keys()]
 
 
-def _warn_of_photos(jobs: Sequence[Job], asked: Request, console: Console) -> None:
+def _note_small_faces(jobs: Sequence[Job], asked: Request, console: Console) -> None:
+    """Say once of the portraits for the demo model what a small face becomes, if their shape allows one."""
     if asked.model.path is not None:
         return
-    shipped = {digest(path.read_bytes()) for path in (DEMO_CONTENT, DEMO_STYLE)}
-    own = next((p for job in jobs for p in (job.content, job.style) if p.digest not in shipped), None)
-    if own is not None:
-        side = asked.model.frame.size[0]
-        console.note(
-            f"{own.path} goes to the demo model, which knows drawn portraits of {side}x{side} like the shipped ones "
-            "and makes a smear of photographs: for these give an SD1.5 checkpoint with --checkpoint."
-        )
+    contents = dict.fromkeys(job.content for job in jobs)
+    notes = [note for one in contents for note in face_notes(str(one.path), one.shape, one.size)]
+    if notes:
+        more = "" if len(notes) == 1 else f"; so for {len(notes) - 1} more"
+        console.note(f"{notes[0]}{more}.")
 
 
 def check_writable(folder: Path, size: int) -> None:

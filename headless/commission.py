@@ -9,7 +9,7 @@ from typing import Any
 from .blocks import BlockShape
 from .names import digest_of
 from .recipe import Recipe
-from .sizes import Frame
+from .sizes import Frame, LongerSide
 
 # of a recipe, what an inverted style does not depend on
 AFTER_INVERSION = ("settings", "layers", "adain")
@@ -23,7 +23,7 @@ class Commission:
     library: str
     out: str
     recipe: Recipe
-    frame: Frame
+    frame: Frame | LongerSide
     identity: str  # of the model file
     checkpoint: str | None = None
     device: str | None = None

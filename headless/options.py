@@ -20,20 +20,20 @@ from .masks import chosen_masks
 from .pictures import SUFFIXES, pictures_in
 from .plan import Order
 from .recipe import Recipe
-from .sizes import Frame, parse_size
+from .sizes import Frame, LongerSide, parse_size
 
 USAGE = """\
-magicstyle stylize                                   the shipped pair with the demo model
+magicstyle stylize                                   a photograph painted like a van Gogh: the shipped pair
 magicstyle stylize me.jpg monet.jpg                  one portrait like one picture
 magicstyle stylize photos/ monet.jpg klimt.png       every picture of a folder like each of two
 magicstyle stylize me.jpg monet.jpg --checkpoint sd15.safetensors
-                                                     with a model that knows photographs
+                                                     with a model of your own instead of the demo model
 magicstyle invert-styles styles/ --library library/  every style picture of a folder inverted once, for any portrait
 magicstyle stylize photos/ --library library/        every picture of a folder like each style of a library
 """
 EPILOG = """\
-The demo model knows drawn portraits like the shipped ones and makes a smear of photographs: for your own pictures
-give --checkpoint. Pictures are cropped to the working size towards the top.
+Without --checkpoint the demo model paints, photographs of people best: head and shoulders, since small faces dissolve.
+Pictures are cropped to the working size towards the top.
 
 Results are named after both pictures. A rerun skips what is finished. A picture that exists is never replaced: where
 the name is taken by other pictures or settings, a digest is added to it. --overwrite makes finished pictures again and
@@ -98,8 +98,8 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument(
         "--size",
-        help="working size, 512 or 384x512 (default: what the demo model knows; with a checkpoint the picture's own "
-        "aspect at about 512x512)",
+        help="working size, 512 or 384x512 (default: the picture's own aspect, with the demo model 512 on the longer "
+        "side, with a checkpoint about 512x512)",
     )
     found.add_argument(
         "--preset",
@@ -176,7 +176,7 @@ def request(given: argparse.Namespace) -> Request:
     return Request(contents, styles, out, one_file, order, model, given.device)
 
 
-def model_and_recipe(given: argparse.Namespace) -> tuple[ModelFile, Recipe, Frame]:
+def model_and_recipe(given: argparse.Namespace) -> tuple[ModelFile, Recipe, Frame | LongerSide]:
     """What pictures are made with, and at which sizes."""
     _check_numbers(given)
     settings = FusionSettings(given.method, *(getattr(given, name) for name in KNOBS))

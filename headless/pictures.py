@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..core.errors import MagicStyleError
 from .png import read_record
-from .sizes import Frame, Size, check_shape
+from .sizes import Frame, LongerSide, Size, check_shape
 
 MAX_PIXELS = 100_000_000
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -52,7 +52,7 @@ def read_picture(path: Path, size: Size) -> Image.Image:
         return _fitted(image, size)
 
 
-def decode_picture(name: str, data: bytes, frame: Frame) -> Image.Image:
+def decode_picture(name: str, data: bytes, frame: Frame | LongerSide) -> Image.Image:
     """A picture's bytes at its working size, as `read_picture` gives them."""
     with _decoding(name, io.BytesIO(data), len(data)) as image:
         shape = _upright_size(image)

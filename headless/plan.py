@@ -22,7 +22,7 @@ from .masks import Mask, Masks
 from .pictures import SUFFIXES, picture_size
 from .png import inspect
 from .recipe import Recipe
-from .sizes import Frame, Size, check_shape
+from .sizes import Frame, LongerSide, Size, check_shape
 
 SHEET = "-sheet"
 INPUTS = ("content", "style")  # entries of a record that say of which pictures it is
@@ -34,7 +34,7 @@ class Order:
     """What is the same for all pairs of a run."""
 
     recipe: Recipe
-    frame: Frame
+    frame: Frame | LongerSide
     checkpoint: str
     sheet: bool = False
     overwrite: bool = False
@@ -267,7 +267,7 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _looked_at(path: Path, frame: Frame, bad: list[Bad]) -> Picture | None:
+def _looked_at(path: Path, frame: Frame | LongerSide, bad: list[Bad]) -> Picture | None:
     try:
         shape = picture_size(path)
         check_shape(str(path), shape)

@@ -16,6 +16,8 @@ UNIT = 8 * GRID  # what every level of the UNet halves without a rest
 WIDEST = 2.0  # aspect that is kept; a longer picture is cropped to it
 LONGEST = 8.0  # aspect that is worked on at all
 SMALLEST = 32  # pixels of the shorter side
+WIDE, TALL = 1.25, 1.6  # aspects from which on a portrait may hold more than head and shoulders
+SMALL_FACE = 80  # pixels from chin to hair, below which the demo model loses eyes and mouth
 
 
 class Frame(NamedTuple):
@@ -27,6 +29,20 @@ class Frame(NamedTuple):
     def around(self, picture: Size) -> Size:
         """The working size of a picture."""
         return self.size if self.fixed else nearest_aspect(picture, self.size[0] * self.size[1])
+
+
+class LongerSide(NamedTuple):
+    """The working size: each picture's own aspect, its longer side at a length; a small picture at half of it."""
+
+    side: int
+
+    def around(self, picture: Size) -> Size:
+        """The working size of a picture, enlarged to the whole length only where that is at most twice its own."""
+        side = self.side if 2 * max(picture) >= self.side else self.side // 2
+        ratio = min(max(picture[0] / picture[1], 1.0 / WIDEST), WIDEST)
+        shorter = range(-(-side // (2 * UNIT)) * UNIT, side + 1, UNIT)
+        sizes = [(side, short) for short in shorter] if ratio > 1.0 else [(short, side) for short in shorter]
+        return min(sizes, key=lambda size: _distance(size, ratio))
 
 
 def nearest_aspect(picture: Size, area: int) -> Size:
@@ -81,6 +97,18 @@ def shape_notes(name: str, picture: Size, size: Size) -> list[str]:
     if size[0] > 2 * left[0]:
         notes.append(f"{name}: {_text(left)} is enlarged to {_text(size)}, which stays soft")
     return notes
+
+
+def face_notes(name: str, picture: Size, size: Size) -> list[str]:
+    """What the demo model's user should know of a portrait whose shape lets its face become small."""
+    width, height = picture
+    if width <= WIDE * height and height <= TALL * width:
+        return []
+    shape = "wide" if width > height else "tall"
+    return [
+        f"{name} is {shape} ({_text(picture)}) and is painted at {_text(size)}: where a face comes out less than about "
+        f"{SMALL_FACE} pixels high its features dissolve, so cut the picture to head and shoulders if yours is smaller"
+    ]
 
 
 def _distance(size: Size, ratio: float) -> float:

@@ -48,8 +48,9 @@ class DemoModel(io.ComfyNode):
             display_name="Load Demo Model",
             category=CATEGORY,
             **search_aliases("MagicStyleDemoModel"),
-            description="A small model that ships with the pack, to try the method without a checkpoint. It knows "
-            "drawn portraits of 256x256 pixels in a dozen rendering techniques and one empty prompt, and nothing else.",
+            description="A small model that ships with the pack, to try the method without a checkpoint. It paints "
+            "photographs of people, best as head and shoulders and 512 pixels on the longer side; small faces "
+            "dissolve. It knows one empty prompt.",
             inputs=[
                 io.Combo.Input(
                     "model",
@@ -66,8 +67,8 @@ class DemoModel(io.ComfyNode):
                 io.Conditioning.Output(
                     "conditioning", display_name="conditioning", tooltip="The empty prompt, the only one it knows."
                 ),
-                io.Image.Output("content", display_name="content", tooltip="A drawn portrait to start from."),
-                io.Image.Output("style", display_name="style", tooltip="A drawn picture to take the style from."),
+                io.Image.Output("content", display_name="content", tooltip="A photograph to start from."),
+                io.Image.Output("style", display_name="style", tooltip="A painting to take the style from."),
             ],
         )
 

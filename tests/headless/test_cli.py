@@ -510,7 +510,7 @@ def hostile(tmp_path):
 @pytest.mark.parametrize("arguments", UNUSABLE, ids=lambda text: text[:60])
 def test_unusable_arguments_end_with_one_line_before_anything_is_loaded(hostile, capsys, loads, arguments):
     assert cli.main(["stylize", "--quiet", *arguments.split()]) == cli.UNUSABLE
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "makes a smear" not in line]
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("magicstyle: ") and UNUSABLE[arguments] in line and len(line) < 500
     assert not (hostile / "magicstyle-output").exists() and not loads
 
@@ -661,13 +661,27 @@ def test_bars_count_the_steps(pictures, monkeypatch):
     assert seen == [("invert style x.png", 2, 2), ("invert content a.png", 2, 2), ("paint a--x", 2, 2)]
 
 
-def test_photos_for_the_demo_model_are_warned_of_before_they_are_painted(pictures, capsys):
-    pictures("a.png", "x.png")
+def test_a_portrait_whose_shape_lets_its_face_be_small_is_told_once_before_it_is_painted(pictures, tmp_path, capsys):
+    pictures("x.png")
+    (tmp_path / "photos").mkdir()
+    for name, size in (("a", (192, 108)), ("b", (96, 128)), ("c", (108, 192))):
+        Image.new("RGB", size).save(tmp_path / "photos" / f"{name}.png")
     assert quiet() == cli.OK
-    assert capsys.readouterr().err == ""  # the shipped pair needs no warning
-    assert quiet("a.png", "x.png") == cli.OK
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "a.png goes to the demo model, which knows drawn portraits of" in line and "--checkpoint" in line
+    assert "dissolve" not in capsys.readouterr().err  # the shipped pair is a head and shoulders
+    assert quiet("photos", "x.png") == cli.OK
+    told = [line for line in capsys.readouterr().err.splitlines() if "dissolve" in line]
+    (line,) = told
+    assert "a.png is wide (192x108)" in line and line.endswith("; so for 1 more.")
+
+
+@pytest.mark.parametrize("shape, size", [((150, 200), (192, 256)), ((200, 150), (256, 192)), ((600, 800), (384, 512))])
+@pytest.mark.parametrize("block", [[], ["--block", "2x2"]], ids=["pairs", "block"])
+def test_without_a_size_the_demo_model_keeps_each_pictures_aspect(tmp_path, pictures, shape, size, block):
+    pictures("x.png")
+    Image.new("RGB", shape, "teal").save(tmp_path / "a.png")
+    given = ["stylize", "a.png", "x.png", "--steps", "1", "--quiet", *block, "-o", "r.png"]
+    assert cli.main(given) == cli.OK
+    assert Image.open(tmp_path / "r.png").size == size
 
 
 def test_what_a_crop_takes_is_said_and_the_top_is_kept(tmp_path, pictures, capsys):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.headless.pictures import picture_size, read_picture
-from magicstyle.headless.sizes import Frame, check_shape, cropped, parse_size, shape_notes
+from magicstyle.headless.sizes import Frame, LongerSide, check_shape, cropped, face_notes, parse_size, shape_notes
 from PIL import Image
 
 FREE = Frame((512, 512), fixed=False)
@@ -38,6 +38,36 @@ def test_every_free_size_is_one_that_the_network_can_halve():
         assert all(side % 64 == 0 for side in size) and 0.75 < size[0] * size[1] / 512**2 < 1.2
         kept = cropped((width, 400), size)
         assert width > 800 or width < 200 or kept[0] * kept[1] > 0.9 * width * 400
+
+
+@pytest.mark.parametrize("picture, size", [
+    ((3000, 4000), (384, 512)), ((4000, 3000), (512, 384)), ((512, 512), (512, 512)), ((384, 512), (384, 512)),
+    ((2000, 3000), (320, 512)), ((1080, 1920), (320, 512)), ((1920, 1080), (512, 320)), ((4000, 500), (512, 256)),
+    ((500, 4000), (256, 512)), ((256, 200), (512, 384)), ((255, 255), (256, 256)), ((60, 100), (128, 256)),
+])  # fmt: skip
+def test_the_longer_side_has_one_length_and_half_of_it_for_a_small_picture(picture, size):
+    assert LongerSide(512).around(picture) == size
+
+
+@pytest.mark.parametrize("side", [256, 384, 512, 640])
+def test_every_size_by_the_longer_side_can_be_halved_and_keeps_most_of_the_picture(side):
+    for width in range(32, 2000, 37):
+        size, picture = LongerSide(side).around((width, 900)), (width, 900)
+        assert size[0] % 64 == size[1] % 64 == 0 and max(size) == side and max(size) <= 2 * min(size)
+        kept = cropped(picture, size)
+        assert width < 450 or width > 1800 or kept[0] * kept[1] > (0.75 if side == 256 else 0.83) * width * 900
+
+
+@pytest.mark.parametrize("picture", [(3000, 4000), (512, 512), (600, 500), (400, 600), (1000, 1250)])
+def test_of_a_picture_in_the_shape_of_head_and_shoulders_nothing_is_said(picture):
+    assert face_notes("me", picture, (512, 512)) == []
+
+
+@pytest.mark.parametrize("picture, shape", [((1920, 1080), "wide"), ((4000, 3000), "wide"), ((1080, 1920), "tall")])
+def test_of_a_picture_that_may_hold_a_small_face_it_is_said_what_becomes_of_one(picture, shape):
+    (note,) = face_notes("me", picture, LongerSide(512).around(picture))
+    assert note.startswith(f"me is {shape} ({picture[0]}x{picture[1]}) and is painted at ")
+    assert "pixels high its features dissolve" in note and "cut the picture to head and shoulders" in note
 
 
 def test_a_crop_keeps_the_top_of_a_tall_picture_and_the_middle_of_a_wide_one(tmp_path):

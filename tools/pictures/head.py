@@ -1,8 +1,9 @@
-"""Draw assets/demo_grid.png, the first picture of the README: portraits painted in techniques by the demo model.
+"""Draw assets/demo_grid.png, the first picture of the README: photographs painted like paintings and drawings.
 
     python -m tools.pictures.head
 
-Drawings of held-out seeds, numbered on and not chosen; one documented setting for all.
+The demo model paints every pair at the defaults of the command line; no pair is left out. The drawings are of held-out
+seeds, numbered on and not chosen. assets/PROVENANCE.md names the photographs and paintings.
 """
 
 from __future__ import annotations
@@ -13,41 +14,47 @@ from .parameters import ROOT, FusionSettings  # first: makes the checkout a pack
 import torch
 from magicstyle.benchmarks.quality import FFA
 from magicstyle.headless.model import load_demo_model
-from magicstyle.headless.pictures import to_images, to_tensor
+from magicstyle.headless.pictures import read_picture, to_images, to_tensor
 from magicstyle.headless.recipe import Recipe
 from magicstyle.headless.sheet import contact_sheet
 from magicstyle.headless.stylize import invert, stylize
+from magicstyle.model_files.demo import ASSETS, DEMO_CONTENT, DEMO_STYLE
 from magicstyle.tools.demo_model.techniques import drawing
 from PIL import Image
 
 PICTURE = ROOT / "assets" / "demo_grid.png"
-CONTENTS = (6_000_001, 6_000_002)
-STYLES = {
-    "ink": 6_000_011,
-    "hatching": 6_000_012,
-    "stipple": 6_000_013,
-    "halftone": 6_000_014,
-    "cross_stitch": 6_000_015,
+GALLERY = ASSETS / "gallery"
+CONTENTS = (DEMO_CONTENT, GALLERY / "grace_hopper.jpg")
+PAINTINGS = {
+    "van Gogh": DEMO_STYLE,
+    "Hokusai": GALLERY / "great_wave.jpg",
+    "Arcimboldo": GALLERY / "arcimboldo_spring.jpg",
 }
-STEPS, TILE = 50, 192
+DRAWINGS = {"ink": 6_000_011, "hatching": 6_000_012, "mosaic": 6_000_013}
+SIZE = (384, 512)  # of the shipped photographs and paintings
+STEPS, TILE = 50, 168
 
 
 def drawn(seed: int, technique: str) -> Image.Image:
-    """A drawing for Pillow."""
-    return Image.fromarray(drawing(seed, technique).image)
+    """A drawing, its middle in the shape of the photographs."""
+    picture = Image.fromarray(drawing(seed, technique).image)
+    width = picture.height * SIZE[0] / SIZE[1]
+    left = (picture.width - width) / 2
+    return picture.resize(SIZE, Image.Resampling.LANCZOS, box=(left, 0, left + width, picture.height))
 
 
 def grid(settings: FusionSettings) -> Image.Image:
-    """Styles above, portraits in front, what becomes of each pair between them."""
+    """Styles above, photographs in front, what becomes of each pair between them."""
     model, recipe = load_demo_model(), Recipe(settings, STEPS)
-    contents = [drawn(seed, "flat") for seed in CONTENTS]
-    styles = [drawn(seed, technique) for technique, seed in STYLES.items()]
+    contents = [read_picture(path, SIZE) for path in CONTENTS]
+    styles = [read_picture(path, SIZE) for path in PAINTINGS.values()]
+    styles += [drawn(seed, technique) for technique, seed in DRAWINGS.items()]
     inverted = [[invert(model, model.encode(to_tensor(x)), recipe) for x in row] for row in (contents, styles)]
-    rows = [[Image.new("RGB", contents[0].size, "white"), *styles]]
+    rows = [[Image.new("RGB", SIZE, "white"), *styles]]
     for picture, content in zip(contents, inverted[0], strict=True):
         latents = [stylize(model, content, style, recipe) for style in inverted[1]]
         rows.append([picture, *(to_images(model.decode(latent))[0] for latent in latents)])
-    return contact_sheet(rows, ["", *(name.replace("_", " ") for name in STYLES)], tile=TILE)
+    return contact_sheet(rows, ["", *PAINTINGS, *DRAWINGS], tile=TILE)
 
 
 def main() -> None:
