@@ -1,11 +1,11 @@
 """Two commands that do everything on a fresh machine; bare Python 3.10 or newer is enough, on Linux, macOS and Windows.
 
-    python run.py demo     makes an environment, paints the shipped pair, ends with the picture's path
+    python run.py demo     makes an environment, paints a photograph like a van Gogh, ends with the picture's path
     python run.py test     makes an environment, checks the code, runs every test that this machine allows
 
-What follows `demo` goes to `magicstyle stylize`, what follows `test` to pytest alone. Each environment (.venv-demo and
-.venv beside this file) is made once and completed when its requirements change. Environment variables for `test`: VENV
-names another folder, COMFYUI_PATH the ComfyUI to test against, COMFYUI_PATH_2 a second one.
+What follows `demo` goes to `magicstyle stylize --preset fast`, what follows `test` to pytest alone. Each environment
+(.venv-demo and .venv beside this file) is made once and completed when its requirements change. Environment variables
+for `test`: VENV names another folder, COMFYUI_PATH the ComfyUI to test against, COMFYUI_PATH_2 a second one.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def main(arguments: list[str]) -> int:
 
 
 def demo(arguments: list[str]) -> int:
-    """Paint the shipped pair with the demo model, or what the arguments say."""
+    """Paint the shipped pair with the demo model, or what the arguments say; the first picture comes soon."""
     python = environment(ROOT / ".venv-demo", ROOT / "requirements-demo.txt")
     if python is None:
         return 1
-    return call(python, "-m", "magicstyle.headless.cli", "stylize", *(arguments or ["--sheet"]))
+    return call(python, "-m", "magicstyle.headless.cli", "stylize", "--preset", "fast", *(arguments or ["--sheet"]))
 
 
 def test(arguments: list[str]) -> int:
