@@ -17,7 +17,6 @@ import benchmarks  # noqa: F401 (first: makes the checkout a package)
 from magicstyle.benchmarks.transformer import FlowPainter, FlowRecipe  # before diffusers
 
 # isort: split
-from .head import CONTENTS, STYLES
 from .parameters import ROOT, Cell, Studio
 
 # isort: split
@@ -33,7 +32,15 @@ from magicstyle.tools.workflows.titles import TITLES, title
 from PIL import Image
 
 SIDE, STEPS, QUALITY = 480, 50, 85
-SHIPPED = (256, 256)  # of the demo's two pictures
+SHIPPED = (384, 512)  # of the demo's two pictures
+CONTENTS = (6_000_001, 6_000_002)  # held-out drawings, numbered on and not chosen
+STYLES = {
+    "ink": 6_000_011,
+    "hatching": 6_000_012,
+    "stipple": 6_000_013,
+    "halftone": 6_000_014,
+    "cross_stitch": 6_000_015,
+}
 BY_TRANSFORMER = "demo_transformer"
 OWN_PICTURES = {"demo_no_download", "demo_app"}  # those that the demo model ships with
 SHOWS_THE_STYLE = {"style_library_save"}
