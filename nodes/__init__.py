@@ -16,6 +16,7 @@ from .patcher import PatchFFA
 from .preset import PresetNode
 from .preview import FeaturePreview
 from .regions_from_words import RegionsFromWords
+from .shipped_pictures import offer_pictures
 
 NODES: list[type[io.ComfyNode]] = [
     InvertContent,
@@ -39,7 +40,8 @@ class MagicStyleExtension(ComfyExtension):
     """The pack, as the host sees it."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Every node class of the pack; the host learns of the banks' folders first, the page of warnings."""
+        """Every node class of the pack; the host learns of the banks' folders and pictures first, the page of warnings."""
         register_folder()
+        offer_pictures()
         show_warnings()
         return NODES

@@ -29,6 +29,7 @@ from ..model_files.demo import (
     read_demo_file,
     read_demo_transformer,
 )
+from .demo_clip import DemoClip
 from .schema import check_choices, search_aliases
 from .sockets import CATEGORY
 
@@ -69,6 +70,11 @@ class DemoModel(io.ComfyNode):
                 ),
                 io.Image.Output("content", display_name="content", tooltip="A photograph to start from."),
                 io.Image.Output("style", display_name="style", tooltip="A painting to take the style from."),
+                io.Clip.Output(
+                    "clip",
+                    display_name="clip",
+                    tooltip="Stands where a checkpoint's text encoder stands: every text becomes the empty prompt.",
+                ),
             ],
         )
 
@@ -81,11 +87,13 @@ class DemoModel(io.ComfyNode):
     def execute(cls, model: str = UNET_MODEL) -> io.NodeOutput:
         """Read the files that came with the pack; both models share an autoencoder."""
         file = read_demo_file()
-        pictures = read_image(DEMO_CONTENT), read_image(DEMO_STYLE)
         if model == TRANSFORMER_MODEL:
             flow = read_demo_transformer()
-            return io.NodeOutput(host_transformer(flow, file.header), host_vae(file), flow_prompt(flow), *pictures)
-        return io.NodeOutput(host_model(file), host_vae(file), [[file.prompt, {}]], *pictures)
+            network, prompt = host_transformer(flow, file.header), flow_prompt(flow)
+        else:
+            network, prompt = host_model(file), [[file.prompt, {}]]
+        pictures = read_image(DEMO_CONTENT), read_image(DEMO_STYLE)
+        return io.NodeOutput(network, host_vae(file), prompt, *pictures, DemoClip(prompt))
 
 
 class DemoLatentFormat(comfy.latent_formats.LatentFormat):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from ..core.inversion_methods import InversionSettings
 from ..core.placement import PRECISIONS
 from .latent_pair import Latent
 
+# of one attention call: 4 seconds on one core at a width of 128, and growing with the square
+MOST_TOKENS_ON_CPU = 128 * 128
 HOST_GUIDANCE = 3.5  # what the host gives a distilled model where the prompt says nothing
 KEEP = {"all": ROLES, "queries": "q", "keys and values": "kv", "all and ResNet": ROLES + RESNET}
 
@@ -148,3 +151,15 @@ def checked_latent(model: Model, latent: Latent) -> Tensor:
     if int(torch.count_nonzero(samples)) == 0:
         raise MagicStyleError("latent is empty (all zeros): connect a VAEEncode of the picture, not an empty latent.")
     return samples
+
+
+def check_tokens(model: Model, samples: Tensor) -> None:
+    """Refuse a latent b c h w on the CPU, one attention call of which would take minutes and hear no interrupt."""
+    height, width = samples.shape[-2:]
+    tokens = max(math.prod(grid) for grid in find(model).grids((height, width)).values())
+    if model.load_device.type == "cpu" and tokens > MOST_TOKENS_ON_CPU:
+        raise MagicStyleError(
+            f"latent is {height}x{width}, a picture of about {8 * height}x{8 * width} pixels: {tokens} tokens in one "
+            "attention call, which takes a CPU minutes and cannot be interrupted; scale the picture first, with Scale "
+            "Image to Max Dimension to 512 or 1024."
+        )

@@ -35,7 +35,7 @@ from ..core.placement import Allocate, OnDisk, in_memory, latent_precision, narr
 from ..core.regions import Grid
 from ..core.stored_features import feature_bytes
 from .inversion_budget import Budget, Need, settle_budget
-from .inversion_order import InversionOrder, at_guidance_one, check_conditioning, checked_latent
+from .inversion_order import InversionOrder, at_guidance_one, check_conditioning, check_tokens, checked_latent
 from .inversion_sampler import InversionSampler, InvertedNoise
 from .latent_pair import Latent, noise_latent
 from .report import Walk, inversion_report
@@ -93,6 +93,7 @@ def plan_inversion(order: InversionOrder) -> Plan:
     check_conditioning(order.conditioning)
     sigmas = order.schedule
     levels = tuple(settings.way.levels(sigmas).tolist())
+    check_tokens(model, samples)
     grids = _grids(model, order.layers, samples)
     architecture = find(model)
     resnet = _resnet(architecture, grids, order.layers) if RESNET in order.roles else {}

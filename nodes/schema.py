@@ -16,7 +16,9 @@ from ..core.errors import MagicStyleError
 
 KNOWN = {field.name for field in dataclasses.fields(io.Schema)}
 LOCALES = Path(__file__).resolve().parents[1] / "locales"
-EVERY_NODE = "every node"
+# broad words lead to the nodes with which one begins, and not to the fourteen at once
+BEGINNING = "where it begins"
+BEGINNERS = {"MagicStyleDemoModel", "MagicStyleInvertContent", "MagicStyleInvertStyle", "MagicStylePatchFFA"}
 
 
 def where_known(**arguments: Any) -> dict[str, Any]:
@@ -30,8 +32,9 @@ def search_aliases(node_id: str) -> dict[str, Any]:
 
 
 def search_words(node_id: str) -> tuple[str, ...]:
-    """A node's own words and those of every node; the host translates names for its search, but not these."""
-    words = [word for key in (node_id, EVERY_NODE) for listed in _search_files() for word in listed[key]]
+    """A node's own words and the broad ones; the host translates names for its search, but not these."""
+    keys = (node_id, *((BEGINNING,) if node_id in BEGINNERS else ()))
+    words = [word for key in keys for listed in _search_files() for word in listed[key]]
     return tuple(dict.fromkeys(words))
 
 

@@ -9,12 +9,13 @@ from magicstyle.tests.host.server import PromptFailed
 from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.convert import INPUTS, NOTES, subgraphs, ui_to_api
 from magicstyle.tests.workflows.provide import SINCE, loads, provide, runs
+from magicstyle.tools.workflows.stock import PICTURES
 
 OUTPUTS = -20  # where links inside a subgraph end that go on outside
 TITLE, HEADING = 30, 65  # heights of a node's title and of a group's heading
 MARGIN = 15  # between a node and the edge of its group
-# what the frontend shows at 60 % or more in a window of 1600x900
-WIDEST, HIGHEST = 2000, 1200
+# what the frontend shows at 58 % or more in a window of 1600x900
+WIDEST, HIGHEST = 2120, 1245
 MOST_NODES = 11
 SMALL = {"width": 128, "height": 128, "largest_size": 128, "steps": 4, "preset": "fast"}
 
@@ -94,8 +95,9 @@ def test_no_node_covers_another_and_each_stands_in_a_titled_group(saved):
 def test_links_lead_left_to_right_and_cross_no_heading(saved):
     boxes = {node["id"]: (*node["pos"], *node["size"]) for node in saved["nodes"]}
     assert all(boxes[link[1]][0] <= boxes[link[3]][0] for link in saved["links"])
-    tops = {group["bounding"][1] for group in saved["groups"] if group["bounding"][0] > 0}
-    # all headings but those of the first column stand in one row above every socket
+    below = ("Model",)  # whose wires lead to the right alone
+    tops = {g["bounding"][1] for g in saved["groups"] if g["bounding"][0] > 0 and g["title"] not in below}
+    # all other headings but those of the first column stand in one row above every socket
     assert len(tops) == 1
     assert all(y >= tops.copy().pop() + HEADING for _, y, _, _ in boxes.values())
 
@@ -116,12 +118,41 @@ def test_a_page_is_small_enough_to_be_read_when_it_opens(saved):
     assert len([node for node in saved["nodes"] if node["type"] not in NOTES]) <= MOST_NODES
 
 
-def test_pictures_are_the_hosts_example_so_that_nothing_is_missing_when_it_opens(saved):
+def test_pictures_are_those_that_the_pack_lays_into_the_input_folder_so_that_run_shows_what_it_does(saved):
     loaders = [node for node in all_nodes(saved) if node["type"] == "LoadImage"]
-    assert all(node["widgets_values"][0] == "example.png" for node in loaders)
+    first = {"Portrait": PICTURES["content"], "Style picture": PICTURES["style"], "Style picture 1": PICTURES["style"]}
+    for node in loaders:
+        assert node["widgets_values"][0] == first.get(node["title"], "example.png")  # a second style is the host's
     titles = [node["title"] for node in loaders]
     assert set(titles) <= {"Portrait", "Style picture", "Style picture 1", "Style picture 2"}
     assert len(set(titles)) == len(titles)
+
+
+def test_a_link_has_a_number_of_its_own_in_the_whole_file(saved):
+    inner = [link["id"] for page in subgraphs(saved).values() for link in page["links"]]
+    numbers = [link[0] for link in saved["links"]] + inner
+    assert len(numbers) == len(set(numbers)) and max(numbers) == saved["last_link_id"]
+
+
+def test_pictures_are_scaled_before_anything_reads_them(saved):
+    """However large a photograph is; only what lays pictures side by side, or shows them, takes them as they are."""
+    graph = graphs.api(saved["extra"]["magicstyle"])
+    loaders = {key for key, node in graph.items() if node["class_type"] in ("LoadImage", "LoadImageDataSetFromFolder")}
+    takers = {
+        node["class_type"]
+        for node in graph.values()
+        for value in node["inputs"].values()
+        if isinstance(value, list) and value[0] in loaders and value[1] == 0
+    }
+    assert takers <= {"ImageScale", "ImageScaleToMaxDimension", "ImageStitch"}
+
+
+def test_a_note_says_first_what_happens_and_is_readable_when_it_opens(saved):
+    (note,) = (node["widgets_values"][0] for node in saved["nodes"] if node["type"] in NOTES)
+    title, _, lead, *_ = note.split("\n")
+    assert title.startswith("# ") and lead.startswith("## ")
+    assert re.search("paint|style", title + lead)
+    assert not re.search(r"smear|nothing else|drawn portraits", note)
 
 
 def test_a_note_says_what_to_change_first(saved):

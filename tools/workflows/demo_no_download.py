@@ -1,11 +1,12 @@
-"""The whole method with what ships in the pack: no checkpoint, no picture, no graphics card."""
+"""The whole method with what ships in the pack: no checkpoint, no graphics card, and any two pictures."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .describe import Block, Group, Item, Node, Out, Workflow
+from .describe import Block, Item, Knob, Node, Out, Workflow
 from .parts import (
+    IMAGE,
     bank,
     block,
     compared,
@@ -15,6 +16,7 @@ from .parts import (
     inversion,
     page,
     patch,
+    portrait_and_style,
     result,
     sampler,
     steps_knob,
@@ -24,69 +26,43 @@ from .parts import noise as end_of
 from .stock import encoded, largest
 from .titles import called
 
-NOTE = f"""## Try it without any download
+NOTE = f"""# Your photograph, painted like another picture
 
-Press **Run**: the model and the two pictures come with the pack. It takes well under a minute, also
-without a graphics card.
+## 1. Press *Run*. It takes about a minute, also without a graphics card, and nothing is downloaded.
 
-*Load Demo Model* knows **drawn portraits of 256x256 pixels** in a dozen techniques and nothing else; for photographs
-open {called("portrait_stylization")} with an SD1.5 checkpoint.
+## 2. Choose a photograph of yours in *Portrait*, a painting in *Style picture*, and press *Run* again.
 
-### What to change first
+## Both are scaled first: 512 pixels on the longer side, the shape kept. The result is as large, in *output/magicstyle*.
 
-In *FFA Model Patcher*:
+# What to change first
 
-- The face is lost: raise *query_preservation*.
-- Too little style: lower *query_preservation*.
-- *method*: compare *ffa* with *styleid* and *zstar*. *masactrl* reads the portrait alone.
+- Not like the person: raise *query_preservation* in *FFA Model Patcher*.
+- Not like the painting: lower it.
+- Finer detail: a larger *size* in *Invert both pictures*; it takes longer.
 
-### Calls and memory
-
-With *method* midpoint in both inversions and *Midpoint Sampler* in place of *KSamplerSelect*: 12 steps are **fast**
-(42 model calls), 20 **balanced** (63), 50 **faithful** (153). *every* 5 in both takes a fifth of the memory.
-
-**Reconstruction** is the portrait sampled back from its noise, without any style.
+Best are head and shoulders: small faces dissolve. With a checkpoint of yours: {called("portrait_stylization")}.
 """
 MODEL, VAE, PROMPT = (Out("demo", name) for name in ("model", "vae", "conditioning"))
-CONTENT, STYLE = Out("demo", "content"), Out("demo", "style")
-RESULT = Out("large", "IMAGE")
-DDIM = Node("ddim", "KSamplerSelect", {"sampler_name": "ddim"})
-SHOWN = 512  # pixels: the demo model's pictures are small
+FITTED = {"content": Out("content_sized", "IMAGE"), "style": Out("style_sized", "IMAGE")}
+SIDE, STEPS = 512, 12
+MIDPOINT = Node("midpoint", "MagicStyleMidpointSampler")
 
 
-def enlarged(key: str, image: Out) -> Node:
-    """A picture at a size to look at."""
-    return largest(key, image, SHOWN)
-
-
-def look_block() -> Block:
-    """Both pictures, enlarged."""
-    both = (enlarged("content_large", CONTENT), enlarged("style_large", STYLE))
-    names = {"portrait": CONTENT, "style_picture": STYLE}
-    large = {"large_portrait": Out("content_large", "IMAGE"), "large_style_picture": Out("style_large", "IMAGE")}
-    return block("look", "Enlarge both pictures", both, **names, **large)
-
-
-def shown(key: str, image: Out, title: str) -> Node:
-    """A picture on the page."""
-    return Node(key, "PreviewImage", {"images": image}, title=title)
-
-
-def invert_block(**chosen: Any) -> Block:
-    """From the demo's pictures to a bank and an initial latent; `chosen` are settings of both inversions."""
-    settings = {"model": MODEL, "conditioning": PROMPT, **chosen}
+def invert_block(side: int, **chosen: Any) -> Block:
+    """From pictures, scaled once for all that follows, to a bank and an initial latent; `chosen` is for both."""
+    settings = {"model": MODEL, "conditioning": PROMPT, "method": "midpoint", **chosen}
+    scaled = tuple(largest(out.key, Out(kind, "IMAGE"), side) for kind, out in FITTED.items())
+    size = Knob("size", tuple((node.key, "largest_size") for node in scaled))
     return block(
         "invert",
         "Invert both pictures",
-        (encoded("content_latent", CONTENT, VAE), encoded("style_latent", STYLE, VAE)),
+        (*scaled, *(encoded(f"{kind}_latent", image, VAE) for kind, image in FITTED.items())),
         (inversion("content", **settings), inversion("style", **settings)),
         (bank(), initial()),
-        knobs=(steps_knob("invert_content", "invert_style"),),
+        knobs=(size, steps_knob("invert_content", "invert_style")),
         model=MODEL,
         vae=VAE,
         conditioning=PROMPT,
-        portrait=CONTENT,
-        style_picture=STYLE,
         noise=end_of("content"),
     )
 
@@ -94,39 +70,29 @@ def invert_block(**chosen: Any) -> Block:
 def painted(image: str, **inputs: Out) -> tuple[Node, ...]:
     """From a latent to a picture; `image` is the end of the nodes' keys."""
     sample = f"sample{image}"
-    usual = {"positive": PROMPT, "negative": PROMPT, **inputs}
+    usual = {"positive": PROMPT, "negative": PROMPT, "sampler": Out(MIDPOINT.key, "sampler"), **inputs}
     return sampler(sample, **usual), decoded(f"decode{image}", sample, VAE)
 
 
-def paint_block(chosen: Node = DDIM, slot: str = "SAMPLER") -> Block:
-    """The portrait painted in the style, and sampled back without it, by the sampler of a node's output."""
-    takes = {"sampler": Out(chosen.key, slot)}
-    plain = {"model": MODEL, "latent_image": end_of("content"), **takes}
+def paint_block() -> Block:
+    """The portrait painted in the style, and sampled back without it."""
+    plain = {"model": MODEL, "latent_image": end_of("content")}
     names = {"model": Out("patch", "model"), "latent": Out("initial", "latent"), "conditioning": PROMPT, "vae": VAE}
-    names |= {"portrait": CONTENT, "style_picture": STYLE, "plain_model": MODEL, "noise": end_of("content")}
-    names |= {"image": RESULT}
-    result_nodes = (*painted("", **takes), enlarged("large", Out("decode", "IMAGE")))
-    row = compared(CONTENT, Out("decode_plain", "IMAGE"), STYLE, RESULT)
-    return block("paint", "Paint", (chosen, *result_nodes), (*painted("_plain", **plain), *row), **names)
+    names |= {"plain_model": MODEL, "noise": end_of("content")}
+    row = compared(FITTED["content"], Out("decode_plain", "IMAGE"), FITTED["style"], IMAGE)
+    return block("paint", "Paint", (MIDPOINT, *painted("")), (*painted("_plain", **plain), *row), **names)
 
 
 def demo_page(name: str, note: str, demo: Node, *worked: Item, save_as: str) -> Workflow:
-    """A page of the demo's two pictures, which shows what came of them beside them."""
+    """A page for the user's two pictures, which shows what came of them beside them."""
     return page(
         name,
         note,
-        (demo, look_block()),
-        Group(
-            "The two pictures",
-            (
-                (
-                    shown("content_shown", Out("content_large", "IMAGE"), "Portrait"),
-                    shown("style_shown", Out("style_large", "IMAGE"), "Style picture"),
-                ),
-            ),
-        ),
+        (demo,),
+        portrait_and_style(),
         work(*worked),
-        result(RESULT, save_as, comparison("Portrait, reconstruction, style, result", (600, 260))),
+        result(IMAGE, save_as, comparison("Portrait, reconstruction, style, result", (560, 200))),
+        width=560,
     )
 
 
@@ -134,7 +100,7 @@ WORKFLOW = demo_page(
     "demo_no_download",
     NOTE,
     Node("demo", "MagicStyleDemoModel"),
-    invert_block(),
+    invert_block(SIDE, steps=STEPS),
     patch(MODEL),
     paint_block(),
     save_as="magicstyle/demo",

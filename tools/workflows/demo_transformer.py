@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from .demo_no_download import MODEL, demo_page, invert_block, paint_block
+from .demo_no_download import MODEL, SIDE, demo_page, invert_block, paint_block
 from .describe import Node
 from .parts import patch
 from .titles import called
 
 STEPS = 20
-NOTE = f"""## Flow matching without any download
+NOTE = f"""# A portrait painted by a transformer, no download
 
-For **ComfyUI 0.5** or newer. Press **Run**: a small flow-matching transformer, built like Lumina 2, and the two
-pictures come with the pack.
+## Press *Run*: a small flow-matching transformer comes with the pack. It shows how the method works in Flux and its kin.
 
-It knows **drawn portraits of 256x256 pixels** in a dozen techniques and nothing else; for photographs open
-{called("flux_portrait")} or another of the transformers' workflows.
+## Both pictures are scaled first: 512 pixels on the longer side, the shape kept. The result is as large.
 
-### What to change first
+For **ComfyUI 0.5** or newer. {called("demo_no_download")} paints better.
+
+# What to change first
 
 In *FFA Model Patcher*:
 
@@ -24,18 +24,14 @@ In *FFA Model Patcher*:
 - Too little style: lower *query_preservation*.
 - *layers*: **double.4-7**, the later half, keeps more of the face and of its colours; **auto** is all eight blocks.
 - *positions*: **untwist** copies less of the style picture's shapes, and brings less of its style.
-
-The inversions take method **midpoint**, to which *Midpoint Sampler* belongs.
-
-**Reconstruction** is the portrait sampled back from its noise, without any style.
 """
 WORKFLOW = demo_page(
     "demo_transformer",
     NOTE,
     Node("demo", "MagicStyleDemoModel", {"model": "transformer"}),
     # ddim_uniform begins below full noise, so that the plain sampler takes the inverted latent as it is
-    invert_block(method="midpoint", scheduler="ddim_uniform", steps=STEPS),
+    invert_block(SIDE, scheduler="ddim_uniform", steps=STEPS),
     patch(MODEL),
-    paint_block(Node("midpoint", "MagicStyleMidpointSampler"), "sampler"),
+    paint_block(),
     save_as="magicstyle/demo_transformer",
 )

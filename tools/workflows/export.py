@@ -30,11 +30,12 @@ class Exporter:
     def ui(self) -> JSON:
         """The file that the frontend opens."""
         page = Page(self.facts, self.workflow.items, self.layout.items, self.version, self.core)
+        insides = self._insides(len(page.links))
         saved: JSON = {
             "id": stable_id(self.workflow.name),
             "revision": 0,
             "last_node_id": max(self.facts.numbers.values()),
-            "last_link_id": len(page.links),
+            "last_link_id": (insides or [page])[-1].links[-1].id,
             "nodes": page.nodes(),
             "links": [list(link) for link in page.links],
             "groups": self._groups(),
@@ -42,11 +43,16 @@ class Exporter:
             "extra": {**VIEW, NAME: self.workflow.name, **self._app()},
             "version": 0.4,
         }
-        subgraphs = [
-            Inside(self.facts, block, inside(block, self.facts), self.version, self.core).definition()
-            for block in self.workflow.blocks
-        ]
+        subgraphs = [page.definition() for page in insides]
         return saved | ({"definitions": {"subgraphs": subgraphs}} if subgraphs else {})
+
+    def _insides(self, links: int) -> list[Inside]:
+        """The insides of the blocks, their links numbered on from those of the page."""
+        pages: list[Inside] = []
+        for block in self.workflow.blocks:
+            pages.append(Inside(self.facts, block, inside(block, self.facts), self.version, self.core, links))
+            links += len(pages[-1].links)
+        return pages
 
     def blueprint(self, block: Block, description: str, aliases: tuple[str, ...]) -> JSON:
         """A block alone, as the file from which a host offers it among the nodes."""

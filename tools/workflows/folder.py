@@ -21,7 +21,9 @@ from .parts import (
 )
 from .stock import encoded, load_checkpoint, load_picture, prompt, sized
 
-NOTE = """## A folder of portraits
+NOTE = """## A folder of portraits, one style
+
+## Every portrait takes on the colours and the brush of the style picture. All are first cropped to 512x512.
 
 1. Put portraits into a folder of ComfyUI's *input*, and press *R*.
 2. Choose an **SD1.5 checkpoint**, the **folder** and a **Style picture**.

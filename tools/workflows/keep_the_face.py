@@ -24,9 +24,11 @@ from .stock import load_checkpoint, prompt
 
 NOTE = """## Keep the face
 
+## The portrait is painted like the style picture, the face less than the rest. Both are first cropped to 512x512.
+
 1. Choose an **SD1.5 checkpoint**, your **Portrait** and a **Style picture**.
 2. Right-click *Portrait*, choose *Open in MaskEditor*, and paint the **face**, with a soft brush. Save.
-3. Press **Run**. The whole picture takes the style; eyes, nose and mouth stay where they are.
+3. Press **Run**. Eyes, nose and mouth stay where they are.
 
 ### What to change first
 

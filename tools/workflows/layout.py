@@ -17,13 +17,27 @@ TITLE = 30  # drawn above a node's own position
 SLOT, WIDGET, TEXT_ROW, FRAME, PACK_ROW, BUTTON = 20, 28, 8, 16, 22, 40
 GAP, AISLE = 30, 40  # between nodes, and between columns
 MARGIN = 15
+FOOTER = 30  # of a group: Nodes 2.0 hangs a line below a node whose file is missing
 GROUP_TITLE = 65  # the frontend writes a pack's name above its nodes: room for that under the group's own title
 TEXT_AREA = 100
-PREVIEW = {"LoadImage": (300, 350), "SaveImage": (420, 500), "PreviewImage": (300, 300)}
+PREVIEW = {"LoadImage": (300, 320), "SaveImage": (420, 500), "PreviewImage": (300, 300)}
 FOLDED = {"SamplerCustom"}  # classes of the host with widgets that Nodes 2.0 folds away
 
 
-NOTE_LINE, NOTE_HEADING, NOTE_PARAGRAPH, NOTE_FRAME, NOTE_CHARACTER = 18, 36, 8, 60, 5.6
+class Letters(NamedTuple):
+    """What a line of a note takes: the width of a character, the height of a row, what is left above and below."""
+
+    character: float
+    row: int
+    margin: int
+
+
+# of paragraphs (0) and headings by their level, as Nodes 2.0 draws them and as the classic canvas does
+NOTE_LETTERS = (
+    {0: Letters(5.0, 17, 7), 1: Letters(7.7, 26, 38), 2: Letters(6.2, 21, 32)},
+    {0: Letters(5.0, 15, 5), 1: Letters(9.5, 25, 16), 2: Letters(7.2, 19, 14)},
+)
+NOTE_PARAGRAPH, NOTE_FRAME = 2, 60
 
 
 class Box(NamedTuple):
@@ -57,12 +71,15 @@ def node_size(definition: NodeDefinition) -> tuple[int, int]:
 
 def note_height(text: str, width: int) -> int:
     """Room for a note's text, wrapped at its width."""
-    room, height = (width - NOTE_FRAME) / NOTE_CHARACTER, NOTE_FRAME
+    return NOTE_FRAME + max(_text_height(text, width - NOTE_FRAME, letters) for letters in NOTE_LETTERS)
+
+
+def _text_height(text: str, room: int, letters: dict[int, Letters]) -> int:
+    height = 0
     for line in text.strip().splitlines():
-        if line.startswith("#"):
-            height += NOTE_HEADING
-        else:
-            height += NOTE_LINE * math.ceil(len(line) / room) if line else NOTE_PARAGRAPH
+        drawn = letters[len(line) - len(line.lstrip("#"))]
+        rows = math.ceil(drawn.character * len(line) / room)
+        height += rows * drawn.row + drawn.margin if line else NOTE_PARAGRAPH
     return height
 
 
@@ -106,7 +123,7 @@ def inside(block: Block, facts: Facts) -> dict[str, Box]:
 def place_group(group: Group, x: int, y: int, facts: Facts, items: dict[str, Box]) -> Box:
     """Place a group's stacks side by side, adding to `items`; returns the frame."""
     right, bottom = place_stacks(group.stacks, x + MARGIN, y + GROUP_TITLE, facts, items)
-    return Box(x, y, right + MARGIN - x, bottom + MARGIN - y)
+    return Box(x, y, right + MARGIN - x, bottom + MARGIN + FOOTER - y)
 
 
 def place(workflow: Workflow, facts: Facts) -> Layout:

@@ -41,7 +41,7 @@ CANNY = f"{HUB}/comfyanonymous/ControlNet-v1-1_fp16_safetensors/resolve/main/con
 
 CONTROL_NOTE = """## ControlNet and LoRA
 
-A checkpoint with a LoRA paints the portrait in the style of a picture, and a ControlNet holds the edges.
+## A checkpoint with a LoRA paints the portrait like the style picture, and a ControlNet holds the edges.
 
 1. Choose an **SD1.5 checkpoint**, a **LoRA** and a **ControlNet** for it, your **Portrait** and a **Style picture**.
 2. Write the LoRA's trigger words into *LoRA prompt*.
@@ -56,10 +56,12 @@ A checkpoint with a LoRA paints the portrait in the style of a picture, and a Co
 
 The inversions run on the plain checkpoint with an empty prompt; ControlNet and LoRA come in while sampling.
 """
-SDXL_NOTE = """## Portrait stylization with SDXL
+SDXL_NOTE = """## A portrait painted like another picture, with SDXL
+
+## The portrait takes on the colours of the style picture. Both are first cropped to 1024x1024.
 
 1. Choose an **SDXL checkpoint** in *Load Checkpoint*.
-2. Choose your **Portrait** and a **Style picture**. Both begin with the same example, which shows no style.
+2. Choose your **Portrait** and a **Style picture**.
 3. Press **Run**. You need no prompt.
 
 ### What to change first
@@ -75,7 +77,7 @@ SDXL has attention in **output.0-5**, 36 layers of it: at 1024x1024 and 50 steps
 """
 INPAINT_NOTE = f"""## Inpaint a region in a style
 
-An inpainting checkpoint paints the region anew, in the style; the rest of the portrait stays exactly as it is.
+## An inpainting checkpoint paints the region anew, in the style; the rest of the portrait stays exactly as it is.
 
 1. Choose an **SD1.5 inpainting checkpoint**, your **Portrait** and a **Style picture**.
 2. Right-click *Portrait*, choose *Open in MaskEditor*, and paint the **region**. Save.

@@ -105,8 +105,11 @@ class Facts:
 class Page:
     """The items of one page, their links and places."""
 
-    def __init__(self, facts: Facts, items: Sequence[Item], boxes: dict[str, Box], version: str, core: str) -> None:
+    def __init__(
+        self, facts: Facts, items: Sequence[Item], boxes: dict[str, Box], version: str, core: str, links: int = 0
+    ) -> None:
         self.facts, self.items, self.boxes = facts, items, boxes
+        self.links_before = links  # those of the pages before it: a number belongs to one link of a file
         self.version, self.core = version, core
         self.links = self._links()
         self.orders = self._orders()
@@ -134,8 +137,11 @@ class Page:
             for slot, out in enumerate(self.entries(item)):
                 if out is not None:
                     begin = self.origin(out)
-                    found.append(Link(len(found) + 1, *begin[:2], self.facts.numbers[item.key], slot, begin.type))
+                    found.append(Link(self._next(found), *begin[:2], self.facts.numbers[item.key], slot, begin.type))
         return found
+
+    def _next(self, found: list[Link]) -> int:
+        return self.links_before + len(found) + 1
 
     def _orders(self) -> dict[int, int]:
         """The frontend's numbering: first what waits for nothing, then each when its last link is met."""
@@ -235,9 +241,11 @@ class Page:
 class Inside(Page):
     """The inside of a block."""
 
-    def __init__(self, facts: Facts, block: Block, boxes: dict[str, Box], version: str, core: str) -> None:
+    def __init__(
+        self, facts: Facts, block: Block, boxes: dict[str, Box], version: str, core: str, links: int
+    ) -> None:
         self.block = block
-        super().__init__(facts, block.nodes, boxes, version, core)
+        super().__init__(facts, block.nodes, boxes, version, core, links)
 
     def origin(self, out: Out) -> Slot:
         """At its node, or at the block's border."""
@@ -253,10 +261,10 @@ class Inside(Page):
             for key, name in knob.targets:
                 slots = [entry.name for entry in self.facts.slots(self.facts.nodes[key])]
                 end = (self.facts.numbers[key], slots.index(name))
-                found.append(Link(len(found) + 1, INSIDE_INPUTS, slot, *end, self.facts.knob(knob).type))
+                found.append(Link(self._next(found), INSIDE_INPUTS, slot, *end, self.facts.knob(knob).type))
         for slot, socket in enumerate(self.facts.outputs(self.block)):
             begin = self.facts.output(socket.out)
-            found.append(Link(len(found) + 1, *begin[:2], INSIDE_OUTPUTS, slot, begin.type))
+            found.append(Link(self._next(found), *begin[:2], INSIDE_OUTPUTS, slot, begin.type))
         return found
 
     def definition(self) -> JSON:
@@ -265,7 +273,7 @@ class Inside(Page):
         sockets, outputs = self.facts.inputs(self.block), self.facts.outputs(self.block)
         names = [(socket.name, socket.type) for socket in sockets]
         names += [(knob.name, self.facts.knob(knob).type) for knob in self.block.knobs]
-        last = {"lastNodeId": max(self.facts.numbers.values()), "lastLinkId": len(self.links)}
+        last = {"lastNodeId": max(self.facts.numbers.values()), "lastLinkId": self.links[-1].id}
         return {
             "id": block_id(self.facts.workflow, self.block),
             "version": 1,

@@ -23,6 +23,7 @@ NAMES = {
     Out("style_2", "IMAGE"): "style picture 2",
     Out("content", "MASK"): "painted mask",
     Out("content_sized", "IMAGE"): "portrait",
+    Out("style_sized", "IMAGE"): "style picture",
     PATCHED: "model",
     BANK: "bank",
     START: "latent",
@@ -34,16 +35,32 @@ NAMES = {
 
 
 def page(
-    name: str, note: str, model: tuple[Item, ...], *columns: Group, title: str = "Model", width: int = 360
+    name: str, note: str, model: tuple[Item, ...], *columns: Group, title: str = "Model", width: int = 480
 ) -> Workflow:
-    """What to read and which model on the left, then a group a column."""
-    first = Group("Start here", ((Note("note", unwrapped(note), width),),), GOLD), Group(title, (model,))
-    return Workflow(name, (first, *((group,) for group in columns)))
+    """What to read on the left, then a group a column; a single loader stands below the first, so that no wire of its
+    passes behind the pictures, several below the note."""
+    below = len(model) == 1
+    text = large(unwrapped(note), everything=below)
+    note_group, loaders = Group("Start here", ((Note("note", text, width),),), GOLD), Group(title, (model,))
+    pictures, *others = ((group,) for group in columns)
+    first = (note_group,) if below else (note_group, loaders)
+    second = (*pictures, loaders) if below else pictures
+    return Workflow(name, (first, second, *others))
 
 
 def unwrapped(text: str) -> str:
     """Paragraphs and items of a list on one line each: the classic canvas drops a line break beside bold words."""
     return re.sub(r"(?<=\S)\n(?!\n|#|- |\d+\. |\Z) *", " ", text)
+
+
+def large(text: str, *, everything: bool) -> str:
+    """Title, first sentence and headings in letters that can be read when the page opens; with room, all else, too."""
+    title, *lines = (re.sub(r"^###", "#", line) for line in text.split("\n"))
+    if everything:
+        lines = [re.sub(r"^- (.*)", r"\1\n", line) for line in lines]
+        lines = [re.sub(r"^(\d\. .*)", lambda step: f"{step[1].replace('**', '*')}\n", line) for line in lines]
+        lines = [re.sub(r"^(?=[^#\s])", "## ", line) for line in lines]
+    return "\n".join((re.sub(r"^#+", "#", title), *lines)).replace("\n\n\n", "\n\n")
 
 
 def pictures(*loaders: Node) -> Group:

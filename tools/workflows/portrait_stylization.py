@@ -6,10 +6,12 @@ from .describe import Out
 from .parts import IMAGE, compared, comparison, invert_block, page, paint_block, patch, portrait_and_style, result, work
 from .stock import load_checkpoint
 
-NOTE = """## Portrait stylization
+NOTE = """## A portrait painted like another picture
+
+## The portrait takes on the colours and the brush of the style picture. Both are first cropped to 512x512.
 
 1. Choose an **SD1.5 checkpoint** in *Load Checkpoint*.
-2. Choose your **Portrait** and a **Style picture**. Both begin with the same example, which shows no style.
+2. Choose your **Portrait** and a **Style picture**.
 3. Press **Run**. You need no prompt.
 
 ### What to change first
@@ -20,12 +22,7 @@ In *FFA Model Patcher*:
 - Too little style: lower *query_preservation*.
 - Too soft: raise *temperature*. Higher is sharper here.
 
-In *Invert both pictures*: the steps, and the working size in multiples of 8, to which both pictures are cropped.
-
-### Calls and memory
-
-With *method* midpoint in both inversions and *Midpoint Sampler* in place of *KSamplerSelect*: 12 steps are **fast**
-(42 model calls), 20 **balanced** (63), 50 **faithful** (153). *every* 5 in both takes a fifth of the memory.
+In *Invert both pictures*: the steps, and the working size in multiples of 8.
 
 *Invert both pictures* and *Paint* hold the separate nodes: open them by the button in their corner, in Nodes 2.0 by
 *Enter subgraph*.

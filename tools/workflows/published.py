@@ -23,9 +23,9 @@ from .parts import (
 )
 from .stock import LORA, load_checkpoint, load_lora, load_picture, prompt
 
-STYLEID_NOTE = """## StyleID
+STYLEID_NOTE = """## StyleID as published
 
-The method of Chung, Hyun and Heo (CVPR 2024), at the settings that they published.
+## The portrait takes on the colours of the style picture, by the method of Chung, Hyun and Heo (CVPR 2024).
 
 1. Choose an **SD1.5 checkpoint**, your **Portrait** and a **Style picture**.
 2. Press **Run**.
@@ -41,9 +41,7 @@ Only what StyleID reads is kept in memory: queries of the portrait, keys and val
 """
 LORA_NOTE = """## A style LoRA that keeps your portrait
 
-After DiffStyler: the portrait is inverted with the plain checkpoint, and its queries, keys and one ResNet feature are
-injected while the checkpoint **with the LoRA** paints. The LoRA is the style; there is no style picture.
-
+## The LoRA is the style: it paints your portrait, and the person stays. There is no style picture.
 1. Choose an **SD1.5 checkpoint**, a **style LoRA** for it and your **Portrait**.
 2. Write the LoRA's trigger words into *Style prompt*.
 3. Press **Run**.
@@ -53,6 +51,9 @@ injected while the checkpoint **with the LoRA** paints. The LoRA is the style; t
 - *strength_model* in *Load LoRA*: how strongly the style paints.
 - *end_percent* in *FFA Model Patcher*: lower lets go of the portrait earlier, for more style.
 - *cfg* in *Paint*: how closely the style prompt is followed.
+
+After DiffStyler: the portrait is inverted with the plain checkpoint, and its queries, keys and one ResNet feature are
+injected while the checkpoint **with the LoRA** paints.
 """
 WORDS = Out("style_prompt", "CONDITIONING")
 

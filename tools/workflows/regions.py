@@ -26,9 +26,11 @@ from .stock import CLIP, MODEL, load_checkpoint, load_picture, prompt, sized
 
 TWO_NOTE = """## Two styles by mask
 
+## One style picture paints where you say, another everywhere else. All pictures are first cropped to 512x512.
+
 1. Choose an **SD1.5 checkpoint**, your **Portrait** and **two style pictures**.
 2. Right-click *Portrait*, choose *Open in MaskEditor*, and paint where **style 1** belongs: the hair, say. Save.
-3. Press **Run**. Style 1 acts where you painted, style 2 everywhere else.
+3. Press **Run**.
 
 ### What to change first
 
@@ -36,11 +38,13 @@ TWO_NOTE = """## Two styles by mask
 - *query_preservation* in *FFA Model Patcher*: higher keeps more of the face.
 - Hard edges: paint the mask with a soft brush.
 """
-KEEP_NOTE = """## Portrait, background kept
+KEEP_NOTE = """## The person painted, the background kept
+
+## Only what you paint a mask on takes the style. Both pictures are first cropped to 512x512.
 
 1. Choose an **SD1.5 checkpoint**, your **Portrait** and a **Style picture**.
 2. Right-click *Portrait*, choose *Open in MaskEditor*, and paint the **person**. Save.
-3. Press **Run**. Only what you painted is stylized; elsewhere the attention uses the portrait's own features.
+3. Press **Run**.
 
 ### What to change first
 
@@ -48,20 +52,18 @@ KEEP_NOTE = """## Portrait, background kept
 - To paint the background and keep the person, paint the background.
 - *strength of colours* in *Invert both pictures*: lower keeps the person's own colours.
 """
-WORDS_NOTE = """## Regions from words
+WORDS_NOTE = """## Each style where a word says
+
+## Two style pictures paint what two words name; the rest stays. All pictures are first cropped to 512x512.
 
 1. Choose an **SD1.5 checkpoint**, your **Portrait** and **two style pictures**.
 2. In *Regions from Words*, name two things in the picture, separated by a comma.
-3. Press **Run**. Style 1 paints what the first word names, style 2 the second; places that show neither keep the
-   portrait's own look.
+3. Press **Run**. Style 1 paints what the first word names, style 2 the second.
 
 ### What to change first
 
-In *Regions from Words*:
-
-- The region is too large: raise *background*, or name more of what surrounds it.
-- It is ragged: raise *noise_level*.
-- The model misses the word: describe the picture in *prompt*, with the words in it.
+- The region is too large: raise *background*, or name more of what surrounds it. It is ragged: raise *noise_level*.
+- The model misses the word: describe the picture in *prompt*.
 """
 SIDE = 512
 MASK, REST = Out("mask", "MASK"), Out("rest", "MASK")

@@ -12,8 +12,9 @@ LORA = (  # pixel art; its trigger is PixArFK
     f"{HUB}/artificialguybr/pixelartredmond-1-5v-pixel-art-loras-for-sd-1-5/resolve/main/"
     "PixelArtRedmond15V-PixelArt-PIXARFK.safetensors"
 )
-# comes with every ComfyUI: a workflow opens without a missing file until the user chooses pictures
-EXAMPLE = "example.png"
+# the pack lays them into ComfyUI's input folder: a workflow opens without a missing file, and Run shows what it does
+PICTURES = {"content": "magicstyle_portrait.jpg", "style": "magicstyle_style.jpg"}
+EXAMPLE = "example.png"  # comes with every ComfyUI: for a second style
 MODEL, CLIP, VAE = (Out("checkpoint", output) for output in ("MODEL", "CLIP", "VAE"))
 
 
@@ -46,7 +47,7 @@ def prompt(key: str = "prompt", text: str = "", title: str = "Empty prompt") -> 
 
 def load_picture(key: str, title: str) -> Node:
     """A picture of the user's."""
-    return Node(key, "LoadImage", {"image": EXAMPLE}, title=title)
+    return Node(key, "LoadImage", {"image": PICTURES.get(key, EXAMPLE)}, title=title)
 
 
 def sized(key: str, image: Out, side: int, method: str = "lanczos") -> Node:

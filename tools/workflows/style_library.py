@@ -24,7 +24,9 @@ from .parts import (
 from .stock import MODEL, load_checkpoint, load_picture, prompt
 from .titles import called
 
-SAVE_NOTE = f"""## Save a style
+SAVE_NOTE = f"""## Save a style for later
+
+## A style picture is read once and saved; it then paints any portrait. It is first cropped to 512x512.
 
 1. Choose an **SD1.5 checkpoint** and a **Style picture**.
 2. Press **Run**. The style is inverted and saved to *output/magicstyle*; as latents it takes under 2 MB.
@@ -37,6 +39,8 @@ Give each style a name of its own: *filename_prefix* in *Save Feature Bank*.
 Then open {called("style_library_apply")}.
 """
 APPLY_NOTE = f"""## Paint with a saved style
+
+## The portrait takes on the colours and the brush of a style that you saved. It is first cropped to 512x512.
 
 1. Choose the **checkpoint that the style was saved with** and your **Portrait**.
 2. Choose the saved style in *Load Feature Bank*. Not listed? Press *R*, or run {called("style_library_save")}.

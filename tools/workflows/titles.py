@@ -1,19 +1,18 @@
 """What the template browser calls every workflow: its file's name, whose number gives the order of the cards.
 
-A template of a node pack has no other title, and the search among *All Templates* finds what this name holds.
-The names on the left, under which tools and tests know a workflow, were the files' names before. A new workflow takes
+A template of a node pack has no other title, no description and no order of its own: the search finds what this name
+holds, in no language but its own, so the demo's name holds what users of three languages look for. The names on the left, under which tools and tests know a workflow, were the files' names before. A new workflow takes
 the next free number.
 """
 
 from __future__ import annotations
 
-PACK = "MagicStyle"
 TITLES = {
-    "demo_no_download": "01 Demo, no download",
-    "demo_app": "01 Demo, no download",
+    "demo_no_download": "01 Photo demo \u4eba\u50cf \u30dd\u30fc\u30c8\u30ec\u30fc\u30c8",  # portrait, in Chinese and Japanese
+    "demo_app": "01 App, photo demo",
     "portrait_stylization": "02 Portrait in a style",
-    "stylize_portrait_app": "03 Stylize Portrait",
-    "stylize_portrait": "03 Stylize Portrait, one block",
+    "stylize_portrait_app": "03 App, Stylize Portrait",
+    "stylize_portrait": "03 Stylize Portrait, a block",
     "portrait_folder": "04 Folder of portraits",
     "portrait_keep_background": "05 Portrait, background kept",
     "two_styles_by_mask": "06 Two styles by mask",
@@ -25,13 +24,13 @@ TITLES = {
     "inpaint_region": "12 Inpaint a region",
     "few_step_noising": "13 Few steps (LCM, Lightning)",
     "styleid": "14 StyleID as published",
-    "lora_style_with_content_injection": "15 LoRA style, portrait injected",
+    "lora_style_with_content_injection": "15 LoRA as the style",
     "keep_the_face": "16 Keep the face",
     "flux_portrait": "17 Flux.1 portrait",
     "sd35_portrait": "18 SD3.5 portrait",
     "qwen_image_portrait": "19 Qwen-Image portrait",
     "z_image_portrait": "20 Z-Image portrait",
-    "demo_transformer": "21 Demo transformer, no download",
+    "demo_transformer": "21 Demo of a transformer",
 }
 # what needs classes that the oldest host lacks
 NEWER = {"portrait_folder"}
@@ -43,7 +42,7 @@ def title(name: str) -> str:
     """What users call a workflow: its card's title and its file's name."""
     if name not in TITLES:
         raise KeyError(f"{name} has no title: give it one, with a number, in tools/workflows/titles.py.")
-    return f"{TITLES[name]} - {PACK}{APP if name in APPS else ''}"
+    return f"{TITLES[name]}{APP if name in APPS else ''}"
 
 
 def called(name: str) -> str:

@@ -25,10 +25,12 @@ from .parts import (
 from .stock import HUB, download, encoded, file_name, load_checkpoint, prompt, sized
 
 SIDE, STEPS = 1024, 20
-NOTE = """## Portrait stylization with {model}
+NOTE = """## A portrait painted like another picture, with {model}
+
+## The portrait takes on the look of the style picture. Both are first cropped to 1024x1024. We have not run this model.
 
 1. {fetch}
-2. Choose your **Portrait** and a **Style picture**: both begin with the same example.
+2. Choose your **Portrait** and a **Style picture**.
 3. Press **Run**. You need no prompt.
 {more}
 ### What to change first
@@ -39,12 +41,8 @@ In *FFA Model Patcher*:
 - Too little style: lower *query_preservation*.
 - *layers*: **auto** is {layers}.
 {positions}
-In *Invert both pictures*: the working size, in multiples of 16, and the steps.
-
-The inversions take method **midpoint**, to which *Midpoint Sampler* belongs, and keep **latents**: the features of so
-large a model take gigabytes, and are computed again at each step.
-
-**We have not run this model**: layers and settings rest on papers and on small models. Tell us what you find.
+The inversions keep **latents**: the features of so large a model take gigabytes, and are computed again at each step.
+Layers and settings rest on papers and on small models. Tell us what you find.
 """
 UNTWIST = "- *positions*: **untwist** copies less of the style picture's shapes, and brings less of its style.\n"
 OFFERED = "Fetch **{}**, its {} and its VAE: the loaders offer the downloads."
@@ -167,7 +165,7 @@ def transformer_page(
         portrait_and_style(),
         work(invert_block(*outs), patch(model), paint_block(vae, guided=guided)),
         result(IMAGE, f"magicstyle/{name}"),
-        width=600,
+        width=740,
     )
 
 
