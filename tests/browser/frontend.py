@@ -6,6 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from magicstyle.tests.host.server import Server
     from playwright.sync_api import ConsoleMessage, Locator, Page
 
@@ -33,6 +35,8 @@ THUMBNAIL = """name => {
     const ours = [...card.querySelectorAll('img')].filter(image => !image.src.includes('default-template'));
     return ours.length && ours[0].naturalWidth ? [ours[0].naturalWidth, ours[0].naturalHeight] : null;
 }"""
+CARDS = """() => [...document.querySelectorAll('[data-testid^="template-workflow-"]')]
+    .map(card => card.dataset.testid.replace('template-workflow-', ''))"""
 PLACE_ALONE = """types => {
     const gap = 60, widest = 400, columns = 4, boxes = {}, bottoms = Array(columns).fill(0);
     app.graph.clear();
@@ -66,6 +70,12 @@ HELP_IS_SHOWN = """() => {
     return images.length && images.every(image => image.complete);
 }"""
 PICTURE_SIZES = "node => (app.graph.getNodeById(node).imgs ?? []).map(i => [i.naturalWidth, i.naturalHeight])"
+FILE_BUTTON = """id => {
+    const node = app.graph.getNodeById(id), button = node.widgets.find(widget => widget.name === 'upload');
+    return [node.pos[0] + node.size[0] / 2, node.pos[1] + (button.last_y ?? button.y) + 10];
+}"""
+HOLDS_FILE = """([id, name]) => app.graph.getNodeById(id).widgets
+    .find(widget => widget.name === 'image').value.startsWith(name)"""
 LOOK_AT = """([x, y, scale]) => {
     app.canvas.ds.scale = scale;
     app.canvas.ds.offset = [-x, -y];
@@ -94,6 +104,12 @@ LEAVE_APP = """() => {
 }"""
 APP_PICTURE = """() => [...document.querySelectorAll('[data-testid=linear-center-panel] img')]
     .map(image => [image.naturalWidth, image.naturalHeight]).find(([width]) => width >= 128)"""
+
+APP_INPUTS = """() => {
+    const shown = [...document.querySelectorAll('img')].filter(image =>
+        image.src.includes('magicstyle_') && image.naturalWidth >= 128).map(image => image.src);
+    return shown.length ? shown : null;
+}"""
 
 
 class Frontend:
@@ -149,11 +165,19 @@ class Frontend:
         """Run JavaScript in the page."""
         return self.page.evaluate(script, argument)
 
-    def load(self, workflow: dict[str, Any]) -> None:
+    def load(self, workflow: dict[str, Any], settled: int = 1500) -> None:
         """Open a workflow as a dropped file would."""
         self.evaluate("workflow => app.loadGraphData(workflow)", workflow)
         self.leave_app()
-        self.settle()
+        self.settle(settled)
+
+    def choose_file(self, node: int, path: Path) -> None:
+        """The file button of a Load Image on the classic canvas, and a file in the dialog that it opens."""
+        with self.page.expect_file_chooser() as dialog:
+            self.page.mouse.click(*self.on_screen(self.evaluate(FILE_BUTTON, node)))
+            self.presses += 1
+        dialog.value.set_files(path)
+        self.page.wait_for_function(HOLDS_FILE, arg=[node, path.stem], timeout=30_000)
 
     def click(self, target: Locator) -> None:
         """A user's click, counted."""
@@ -205,6 +229,18 @@ class Frontend:
         self.click(dialog.get_by_text(PACK_FOLDER).first)
         return dialog
 
+    def search_templates(self, words: str) -> None:
+        """Type into the search of the open dialog, over all templates."""
+        dialog = self.page.get_by_role("dialog")
+        dialog.get_by_text("All Templates").first.click()
+        dialog.get_by_placeholder("Search").first.fill(words)
+        self.settle(1000)
+
+    def shown_templates(self) -> list[str]:
+        """The names of the cards in the open dialog, in their order."""
+        self.settle(1000)
+        return self.evaluate(CARDS)
+
     def thumbnail(self, name: str) -> list[int]:
         """Size of the picture on a workflow's card in the open dialog, as soon as its file has arrived."""
         self.page.get_by_test_id(f"template-workflow-{name}").scroll_into_view_if_needed()
@@ -235,6 +271,11 @@ class Frontend:
     def app_knobs(self) -> list[str]:
         """What the widgets in App mode are called."""
         return self.page.get_by_test_id("builder-widget-label").all_inner_texts()
+
+    def app_pictures(self) -> list[str]:
+        """The addresses of the pictures that an app shows among its widgets."""
+        self.page.wait_for_function(APP_INPUTS, timeout=60_000)
+        return self.evaluate(APP_INPUTS)
 
     def run_app(self) -> None:
         """The Run button of App mode."""

@@ -9,7 +9,7 @@ from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.convert import subgraphs
 
 WORKFLOW = "stylize_portrait"
-SMALL = {"size": 128, "preset": "fast"}
+SMALL = {"size": 128, "quality/speed": "fast"}
 ADD, WIRES, RUN = 3, 6, 1  # double click and a click that drops the node; a drag for each wire; Run
 INSTANCE = "() => app.graph.nodes.find(node => node.title.startsWith('Stylize Portrait')).id"
 
@@ -60,7 +60,7 @@ def test_the_block_from_the_node_search_is_added_connected_and_run(frontend, ser
 def test_a_knob_turns_every_widget_that_it_stands_for(frontend):
     frontend.load(graphs.saved(WORKFLOW))
     block = frontend.evaluate(INSTANCE)
-    values = {"style strength": 0.25, "likeness": 0.75, "preset": "fast", "method": "styleid", "size": 256}
+    values = {"style strength": 0.25, "likeness": 0.75, "quality/speed": "fast", "method": "styleid", "size": 256}
     frontend.turn(block, values)
     inputs = {node["class_type"]: node["inputs"] for node in frontend.api().values()}
     assert inputs["MagicStyleInitialLatent"]["strength"] == inputs["MagicStylePatchFFA"]["end_percent"] == 0.25
@@ -82,9 +82,12 @@ def test_the_demo_as_an_app_gives_a_picture(frontend, server):
         frontend.open_template(graphs.title("demo_app"))
         frontend.skip_tour()
         frontend.presses = 0
-        assert frontend.app_knobs() == ["style strength", "likeness", "preset", "method"]
+        knobs = ["Portrait", "Style picture", "style strength", "likeness", "quality/speed", "size"]
+        assert frontend.app_knobs() == knobs
+        assert len(frontend.app_pictures()) == 2
+        frontend.turn(frontend.evaluate(INSTANCE), {"size": 192, "quality/speed": "fast"})  # for a CPU's sake
         frontend.run_app()
-        assert frontend.wait_for_app_picture() == [512, 512]
+        assert frontend.wait_for_app_picture() == [144, 192]  # the pair's own aspect
         assert frontend.presses == 1
         assert frontend.complaints == []
     finally:

@@ -19,12 +19,15 @@ READABLE = 0.58  # below this scale the classic canvas hides all texts
 every_workflow = pytest.mark.parametrize("name", graphs.NAMES)
 
 
-def check_opened(frontend, saved):
-    """No class unknown, no node marked faulty, every link there, nothing said in the console."""
+def check_opened(frontend, saved, *, errors=True):
+    """No class unknown, no node marked faulty, every link there, nothing said in the console.
+
+    Where model files are missing, `errors` are the host's own, and not looked at.
+    """
     graph = frontend.graph()
-    assert graph["missing"] == graph["faulty"] == []
+    assert graph["missing"] == []
     assert sorted(map(str, graph["links"])) == sorted(str(link[1:]) for link in saved["links"])
-    assert frontend.error_panel() == ""
+    assert not errors or (graph["faulty"] == [] and frontend.error_panel() == "")
     assert frontend.complaints == []
 
 

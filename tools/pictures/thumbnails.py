@@ -3,8 +3,9 @@
     python -m tools.pictures.thumbnails [NAME ...]
 
 The demo model paints drawings that it never saw, or its own two pictures where the workflow does: minutes on one core,
-the same pictures every time. Run it again when the demo model changes; without names it draws all cards. The card of
-the transformer needs a ComfyUI of 0.5.0 or newer, which COMFYUI_PATH names.
+the same pictures every time. Run it again when the demo model changes; without names it draws all cards. Workflows for
+models that the pack has not run get a diagram (diagrams.py). The card of the transformer needs a ComfyUI of 0.5.0 or
+newer, which COMFYUI_PATH names.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import benchmarks  # noqa: F401 (first: makes the checkout a package)
 from magicstyle.benchmarks.transformer import FlowPainter, FlowRecipe  # before diffusers
 
 # isort: split
+from .diagrams import DIAGRAMS, diagram
 from .parameters import ROOT, Cell, Studio
 
 # isort: split
@@ -73,7 +75,9 @@ def by_transformer() -> Image.Image:
 
 
 def picture(name: str) -> Image.Image:
-    """The result alone."""
+    """The result alone, or a diagram where there is none."""
+    if name in DIAGRAMS:
+        return diagram(name)
     if name == BY_TRANSFORMER:
         return by_transformer()
     if name in OWN_PICTURES:

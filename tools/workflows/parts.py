@@ -92,7 +92,7 @@ def result(image: Out, prefix: str, *others: Node) -> Group:
 def block(key: str, title: str, *stacks: tuple[Node, ...], knobs: tuple[Knob, ...] = (), **names: Out) -> Block:
     """A block whose sockets have the usual names, or those given as name=output."""
     own = {out: name.replace("_", " ") for name, out in names.items()}
-    return Block(key, title, stacks, knobs, {**NAMES, **own})
+    return Block(key, title, stacks, knobs, {**own, **NAMES, **own})  # in the order given, before all others
 
 
 def size_knobs(*keys: str) -> tuple[Knob, ...]:
