@@ -6,13 +6,14 @@ from types import SimpleNamespace
 import comfy.model_management
 import pytest
 import torch
+from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.inversion import sampling_grid
 from magicstyle.core.placement import OnDisk, page_locked
 from magicstyle.core.stored_features import StoredFeatures
 from magicstyle.core.trajectory import Trajectory
 from magicstyle.nodes import inversion_run
 from magicstyle.nodes.initial_latent import InitialLatent
-from magicstyle.nodes.inversion_order import InversionOrder
+from magicstyle.nodes.inversion_order import InversionOrder, check_tokens
 from magicstyle.tests.host.scene import difference, inversion, patch, picture, sample, scene
 from magicstyle.tests.host.tiny import tiny_latent, tiny_sigmas
 
@@ -191,3 +192,19 @@ def test_steps_that_a_scheduler_adds_are_explained(tiny_model, steps, made):
     assert all(
         f"makes {made} steps where steps says {steps}: it takes every {1000 // steps}th" in note for note in notes
     )
+
+
+# --- sizes that cannot be computed ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_latent_whose_attention_takes_a_cpu_minutes_is_refused_with_its_size(tiny_model, monkeypatch, device):
+    """A photograph of 3000x4000: 187500 tokens where the model attends at the latent's own size."""
+    monkeypatch.setattr(tiny_model, "load_device", torch.device(device))
+    latent = picture(375, 500)
+    if device == "cpu":
+        with pytest.raises(MagicStyleError, match="3000x4000 pixels: 187500 tokens.*Scale Image to Max Dimension"):
+            check_tokens(tiny_model, latent)
+    else:
+        check_tokens(tiny_model, latent)
+    check_tokens(tiny_model, picture(128, 128))

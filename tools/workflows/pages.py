@@ -241,9 +241,7 @@ class Page:
 class Inside(Page):
     """The inside of a block."""
 
-    def __init__(
-        self, facts: Facts, block: Block, boxes: dict[str, Box], version: str, core: str, links: int
-    ) -> None:
+    def __init__(self, facts: Facts, block: Block, boxes: dict[str, Box], version: str, core: str, links: int) -> None:
         self.block = block
         super().__init__(facts, block.nodes, boxes, version, core, links)
 

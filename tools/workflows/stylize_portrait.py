@@ -30,7 +30,13 @@ ABOUT = (
 # under which the node search finds it: portrait, style transfer in Chinese; portrait, style, portrait in Japanese
 WORDS = (
     *("style transfer", "portrait", "stylize", "style", "photo", "face", "painting", "reference style", "MagicStyle"),
-    *("\u4eba\u50cf", "\u98ce\u683c\u8fc1\u79fb", "\u30dd\u30fc\u30c8\u30ec\u30fc\u30c8", "\u30b9\u30bf\u30a4\u30eb", "\u8096\u50cf"),
+    *(
+        "\u4eba\u50cf",
+        "\u98ce\u683c\u8fc1\u79fb",
+        "\u30dd\u30fc\u30c8\u30ec\u30fc\u30c8",
+        "\u30b9\u30bf\u30a4\u30eb",
+        "\u8096\u50cf",
+    ),
 )
 PICTURES = (("content", "Portrait"), ("style", "Style picture"))
 FACE = Out("content", "MASK")  # painted on the portrait; an empty one changes nothing
