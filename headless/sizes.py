@@ -17,7 +17,7 @@ WIDEST = 2.0  # aspect that is kept; a longer picture is cropped to it
 LONGEST = 8.0  # aspect that is worked on at all
 SMALLEST = 32  # pixels of the shorter side
 WIDE, TALL = 1.25, 1.6  # aspects from which on a portrait may hold more than head and shoulders
-SMALL_FACE = 80  # pixels from chin to hair, below which the demo model loses eyes and mouth
+SMALL_HEAD = 80  # pixels from the chin to the top of the hair: at 60 eyes and mouth are lost, at 107 they stay
 
 
 class Frame(NamedTuple):
@@ -106,8 +106,8 @@ def face_notes(name: str, picture: Size, size: Size) -> list[str]:
         return []
     shape = "wide" if width > height else "tall"
     return [
-        f"{name} is {shape} ({_text(picture)}) and is painted at {_text(size)}: where a face comes out less than about "
-        f"{SMALL_FACE} pixels high its features dissolve, so cut the picture to head and shoulders if yours is smaller"
+        f"{name} is {shape} ({_text(picture)}) and is painted at {_text(size)}: where a head comes out less than about "
+        f"{SMALL_HEAD} pixels high its features dissolve, so cut the picture to head and shoulders if yours is smaller"
     ]
 
 

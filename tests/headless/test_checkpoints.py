@@ -8,6 +8,7 @@ from diffusers import UNet2DConditionModel
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.headless.checkpoints import SD15_DEPTHS, layers_of, model_file
 from magicstyle.headless.model import SD15_UNET, unet_config
+from magicstyle.headless.sizes import LongerSide
 from magicstyle.model_files.checkpoint import SD15_SIGNATURE
 from magicstyle.model_files.demo import DEMO_MODEL
 from safetensors.torch import save_file
@@ -61,9 +62,9 @@ def test_an_sd15_checkpoint_is_taken_with_its_layers_and_a_free_aspect(tmp_path,
     assert not found.frame.fixed and found.frame.size == (512, 512) and found.title.endswith("model.safetensors")
 
 
-def test_the_demo_model_has_one_size_and_its_own_layers(model):
+def test_the_demo_model_has_one_longer_side_and_its_own_layers(model):
     found = model_file(None)
-    assert found.frame.fixed and found.frame.size == (model.native_size, model.native_size)
+    assert found.frame == LongerSide(512)  # measured: nearer to person and style than the side it was trained at
     assert list(found.layers) == list(model.layers) and found.title == "the demo model"
 
 
