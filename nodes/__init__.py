@@ -40,7 +40,7 @@ class MagicStyleExtension(ComfyExtension):
     """The pack, as the host sees it."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Every node class of the pack; the host learns of the banks' folders and pictures first, the page of warnings."""
+        """Every node class of the pack; the host first learns of the banks' folders, the pictures and the warnings."""
         register_folder()
         offer_pictures()
         show_warnings()

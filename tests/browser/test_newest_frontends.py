@@ -11,7 +11,7 @@ import pytest
 from magicstyle.tests.browser.conftest import VIEWPORT
 from magicstyle.tests.browser.frontend import Frontend
 from magicstyle.tests.browser.test_frontend import check_opened, without_titles
-from magicstyle.tests.host.locate import HOST
+from magicstyle.tests.host.locate import find_host
 from magicstyle.tests.host.server import Server
 from magicstyle.tests.workflows import graphs
 
@@ -29,7 +29,7 @@ def newest(request, browser, tmp_path_factory):
     server = request.getfixturevalue("server")  # says the host's version
     if server.version < NEEDS:
         pytest.skip("the newest frontends are for ComfyUI 0.33 or newer")
-    with Server(HOST, tmp_path_factory.mktemp("newest"), arguments=("--front-end-root", str(root))) as running:
+    with Server(find_host(), tmp_path_factory.mktemp("newest"), arguments=("--front-end-root", str(root))) as running:
         page = browser.new_page(viewport=VIEWPORT)
         frontend = Frontend(page, running.url)
         duplicates = []

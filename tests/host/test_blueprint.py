@@ -11,7 +11,7 @@ from magicstyle.tests.workflows.provide import provide
 
 TITLE, WORKFLOW = "Stylize Portrait (MagicStyle)", "stylize_portrait"
 FILE = PACK / "subgraphs" / f"{TITLE}.json"
-KNOBS = ["style strength", "likeness", "preset", "method", "size"]
+KNOBS = ["style strength", "likeness", "quality/speed", "method", "size"]
 SOCKETS = ["model", "clip", "vae", "portrait", "style", "face mask"]
 
 
@@ -55,6 +55,19 @@ def test_the_block_is_made_of_separate_nodes():
     ours = {node["type"] for node in inner["nodes"] if node["type"].startswith("MagicStyle")}
     parts = ("Preset", "InvertContent", "InvertStyle", "FeatureBank", "InitialLatent", "PatchFFA", "MidpointSampler")
     assert ours == {f"MagicStyle{part}" for part in parts}
+
+
+def shape(block):
+    """What a block is, whatever its numbers and the workflow that it stands in."""
+    types = sorted(node["type"] for node in block["nodes"])
+    return [entry["name"] for entry in block["inputs"]], types, len(block["links"])
+
+
+@pytest.mark.parametrize("name", ["demo_app", "stylize_portrait_app", WORKFLOW])
+def test_there_is_one_block_of_this_name_whatever_the_model(name):
+    (offered,) = json.loads(FILE.read_text(encoding="utf-8"))["definitions"]["subgraphs"]
+    (mine,) = (block for block in subgraphs(graphs.saved(name)).values() if block["name"] == TITLE)
+    assert shape(mine) == shape(offered)
 
 
 def test_every_knob_leads_to_widgets_inside():

@@ -3,12 +3,13 @@
 import logging
 
 import comfy.sd
-import nodes as host_nodes
 import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.nodes.attention_look import PromptTokens
 from magicstyle.nodes.demo_model import DemoModel
+
+import nodes as host_nodes
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What users call the workflows: numbered, short, found by what people look for, and by what they were called before."""
+"""What users call the workflows: numbered, short, found by what people look for, and by their former names."""
 
 import re
 import unicodedata

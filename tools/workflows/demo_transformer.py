@@ -10,7 +10,7 @@ from .titles import called
 STEPS = 20
 NOTE = f"""# A portrait painted by a transformer, no download
 
-## Press *Run*: a small flow-matching transformer comes with the pack. It shows how the method works in Flux and its kin.
+## Press *Run*: a small flow-matching transformer comes with the pack. It shows how Flux and its kin paint.
 
 ## Both pictures are scaled first: 512 pixels on the longer side, the shape kept. The result is as large.
 

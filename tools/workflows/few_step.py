@@ -35,7 +35,8 @@ NOTE = """## A portrait painted in a few steps
 - *query_preservation* and *content_weight* in *FFA Model Patcher*: higher keeps more of the portrait.
 - *noise_seed* in *Paint*: the lcm sampler draws new noise at every step, so another seed is another picture.
 
-Nothing is inverted: method **noising** adds one fixed noise to both pictures at each level. A checkpoint with LCM built in: leave *Load LoRA* out. **Lightning, Hyper or Turbo**: bypass
+Nothing is inverted: method **noising** adds one fixed noise to both pictures at each level. A checkpoint with LCM
+built in: leave *Load LoRA* out. **Lightning, Hyper or Turbo**: bypass
 *ModelSamplingDiscrete* inside *Few-step model*, and choose *euler* inside *Paint*.
 """
 LCM_LORA = f"{HUB}/latent-consistency/lcm-lora-sdv1-5/resolve/main/pytorch_lora_weights.safetensors"

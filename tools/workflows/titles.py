@@ -1,14 +1,16 @@
 """What the template browser calls every workflow: its file's name, whose number gives the order of the cards.
 
-A template of a node pack has no other title, no description and no order of its own: the search finds what this name
-holds, in no language but its own, so the demo's name holds what users of three languages look for. The names on the left, under which tools and tests know a workflow, were the files' names before. A new workflow takes
-the next free number.
+A template of a node pack has no other title, no description and no order of its own. The search finds the words of this
+name, in every language the same, so that the demo's name holds what users of three languages look for. The names on the
+left, under which tools and tests know a workflow, were the files' names before. A new workflow takes the next free
+number.
 """
 
 from __future__ import annotations
 
+PORTRAIT = "\u4eba\u50cf \u30dd\u30fc\u30c8\u30ec\u30fc\u30c8"  # in Chinese and Japanese
 TITLES = {
-    "demo_no_download": "01 Photo demo \u4eba\u50cf \u30dd\u30fc\u30c8\u30ec\u30fc\u30c8",  # portrait, in Chinese and Japanese
+    "demo_no_download": f"01 Photo demo {PORTRAIT}",
     "demo_app": "01 App, photo demo",
     "portrait_stylization": "02 Portrait in a style",
     "stylize_portrait_app": "03 App, Stylize Portrait",
