@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import requests
-from magicstyle.nodes.schema import BEGINNERS
 from magicstyle.tests.browser.frontend import NODES_2, meets_nodes_2
 from magicstyle.tests.workflows import graphs
 
@@ -67,6 +66,7 @@ TEXTS = """() => Object.fromEntries(app.graph.nodes.map(node =>
     [node.type, node.widgets?.find(widget => widget.name === '$$node-text-preview')?.value ?? '']))"""
 DRAWN = """() => Object.fromEntries(app.graph.nodes.map(node =>
     [node.type, document.querySelector(`[data-node-id="${node.id}"]`)?.innerText ?? '']))"""
+BEGINNERS = {"MagicStyleDemoModel", "MagicStyleInvertContent", "MagicStyleInvertStyle", "MagicStylePatchFFA"}
 FIRST_PAGE = 11  # results that the node search shows
 FOR_MASKS = {"MagicStyleFeatureBank", "MagicStyleAddStyle", "MagicStylePatchFFA", "MagicStyleRegionsFromWords"}
 
