@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from einops import rearrange, reduce
 from torch import Tensor
 
@@ -22,11 +23,11 @@ def adain(content: Tensor, style: Tensor, axes: str = "b c h w -> b c 1 1") -> T
     """
     content_mean, content_std = _moments(content, axes)
     style_mean, style_std = _moments(style, axes)
-    return (content - content_mean) / content_std * style_std + style_mean
+    return _fitted((content - content_mean) / content_std * style_std + style_mean, content)
 
 
 class ChannelStatistics(NamedTuple):
-    """Mean and standard deviation per channel, b 1 c."""
+    """Mean and standard deviation per channel, b 1 c, in single precision at least."""
 
     mean: Tensor
     std: Tensor
@@ -36,7 +37,9 @@ class ChannelStatistics(NamedTuple):
         """The moments of b n c features over their tokens; `weights` b n says how much each token counts."""
         if weights is None:
             return cls(*_moments(x, "b n c -> b 1 c"))
-        share = (weights / weights.sum(dim=1, keepdim=True).clamp(min=EPS)).to(x).unsqueeze(2)
+        x = _wide(x)
+        weights = weights.to(x)
+        share = (weights / weights.sum(dim=1, keepdim=True).clamp(min=EPS)).unsqueeze(2)
         mean = (x * share).sum(dim=1, keepdim=True)
         return cls(mean, ((((x - mean) ** 2) * share).sum(dim=1, keepdim=True) + EPS).sqrt())
 
@@ -65,7 +68,10 @@ def adain_map(
     region: Tensor | None = None,
     style_mask: Tensor | None = None,
 ) -> Callable[[Tensor], Tensor]:
-    """What `adain_latents` does to the content, as an affine map that other latents b c h w can go through too."""
+    """What `adain_latents` does to the content, as an affine map that other latents b c h w can go through too.
+
+    It computes in single precision at least; a result that the latent's own precision cannot hold stays in it.
+    """
     check_range("strength", strength, 0.0, 1.0)
     if content.shape[1] != style.shape[1]:
         raise MagicStyleError(
@@ -79,26 +85,40 @@ def adain_map(
         )
     tokens, inside = _tokens(content, region)
     own = ChannelStatistics.of_tokens(tokens, inside)
-    mean, std = ChannelStatistics.of_tokens(*_tokens(style.to(content), style_mask))
+    mean, std = ChannelStatistics.of_tokens(*_tokens(style.to(own.mean), style_mask))
     amount = strength if inside is None else strength * inside.unsqueeze(2)
 
     def moved(latent: Tensor) -> Tensor:
         x, _ = _tokens(latent, None)
         x = x + amount * ((x - own.mean) / own.std * std + mean - x)
-        return rearrange(x, "b (h w) c -> b c h w", h=content.shape[2])
+        return _fitted(rearrange(x, "b (h w) c -> b c h w", h=content.shape[2]), latent)
 
     return moved
 
 
 def _tokens(latent: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """A latent b c h w as tokens b n c, and a mask on its grid b n."""
-    tokens = rearrange(latent, "b c h w -> b (h w) c")
-    return tokens, None if mask is None else mask_to_tokens(mask, (latent.shape[2], latent.shape[3])).to(latent)
+    tokens = _wide(rearrange(latent, "b c h w -> b (h w) c"))
+    return tokens, None if mask is None else mask_to_tokens(mask, (latent.shape[2], latent.shape[3])).to(tokens)
 
 
 def _moments(x: Tensor, axes: str) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of any shape, over the axes that the pattern leaves out."""
+    x = _wide(x)
     mean = reduce(x, axes, "mean")
-    # eps under the root: flat regions have no variance in half precision
+    # eps under the root: flat regions have no variance
     std = (reduce((x - mean) ** 2, axes, "mean") + EPS).sqrt()
     return mean, std
+
+
+def _wide(x: Tensor) -> Tensor:
+    """`x` of any shape in single precision at least: in half precision squares overflow from 256 on."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _fitted(x: Tensor, like: Tensor) -> Tensor:
+    """`x` of any shape in the precision of `like`, or as it is where that cannot hold values so large."""
+    found = x.to(like.dtype)
+    if found.dtype == x.dtype or bool((torch.isfinite(found) == torch.isfinite(x)).all()):
+        return found
+    return x

@@ -94,9 +94,9 @@ def align(scene: Scene, role: str) -> Tensor:
         return x
     own = ChannelStatistics.of_tokens(x)
     theirs = [ChannelStatistics.of_tokens(getattr(style.features, role), style.style_mask) for style in scene.styles]
-    parts = shares(scene.styles, x)
+    parts = shares(scene.styles, x.to(own.mean))
     rest = 1.0 - sum(parts)
     mean, std = (
         sum(part * moment[i] for part, moment in zip(parts, theirs, strict=True)) + rest * own[i] for i in (0, 1)
     )
-    return (x - own.mean) / own.std * std + mean
+    return ((x - own.mean) / own.std * std + mean).to(x)

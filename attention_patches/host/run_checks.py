@@ -66,7 +66,7 @@ def _is_noise(bank: FeatureBank, model: Model, latent: Tensor, sigmas: Tensor) -
         return False
     if is_flow(model.get_model_object("model_sampling")):
         return _ends_in(bank.content, latent)
-    spread = float(model.model.process_latent_in(latent).std())
+    spread = float(model.model.process_latent_in(latent.float()).std())
     return spread > max(PICTURE, float(sigmas[0]) / 2)
 
 
@@ -74,7 +74,7 @@ def _ends_in(features: ImageFeatures, latent: Tensor) -> bool:
     """Whether a picture's inversion ended in this latent b c h w, whatever mean and spread its channels have since."""
     if features.ends is None or features.ends.noise.shape != latent.shape:
         return False
-    end, now = (_standardised(samples.to(latent)) for samples in (features.ends.noise, latent))
+    end, now = (_standardised(samples.to(latent).float()) for samples in (features.ends.noise, latent))
     return float((end * now).mean()) > ALIKE
 
 

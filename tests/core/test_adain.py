@@ -36,6 +36,44 @@ def test_flat_channels_stay_finite_in_half_precision():
     assert torch.isfinite(adain_latents(flat, flat)).all()
 
 
+def spread_of(samples):
+    return samples.double().std((2, 3), correction=0)
+
+
+# SD1.5's white noise as the host hands it on (13.1 / 0.18215), and a level at which squares overflow by far
+@pytest.mark.parametrize("spread", [13.1 / 0.18215, 400.0])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_noise_in_half_precision_gets_the_style_statistics_as_in_single(dtype, spread):
+    content, style = latent(0, 1, 4, 64, 64, scale=spread), latent(1, 1, 4, 64, 64, scale=spread, shift=9.0)
+    single, half = adain_latents(content, style), adain_latents(content.to(dtype), style.to(dtype))
+    assert half.dtype == dtype
+    assert (half.float() - single).norm() / single.norm() < torch.finfo(dtype).eps
+    torch.testing.assert_close(spread_of(half), spread_of(single), atol=0.0, rtol=1e-3)
+
+
+def test_a_mask_weighs_in_single_precision_whatever_the_latent():
+    content, style = latent(0, 1, 4, 64, 64, scale=400.0), latent(1, 1, 4, 64, 64, scale=350.0)
+    region = torch.linspace(0.0, 1.0, 64).expand(1, 64, 64)
+    single = adain_latents(content, style, region=region, style_mask=region)
+    half = adain_latents(content.half(), style.half(), region=region, style_mask=region)
+    assert (half.float() - single).norm() / single.norm() < 1e-3
+
+
+def test_a_result_that_half_precision_cannot_hold_stays_in_single():
+    content, style = latent(0, 1, 4, 16, 16), latent(1, 1, 4, 16, 16, scale=24800.0)  # no picture: ends of zero SNR
+    result = adain_latents(content.half(), style)
+    assert result.dtype == torch.float32 and torch.isfinite(result).all() and result.abs().max() > 65504
+
+
+def test_statistics_of_tokens_are_in_single_precision_at_least():
+    tokens = latent(2, 1, 40, 6, scale=300.0)
+    for weights in (None, torch.ones(1, 40).half()):
+        found = ChannelStatistics.of_tokens(tokens.half(), weights)
+        assert found.std.dtype == torch.float32
+        torch.testing.assert_close(found.std, tokens.std(1, correction=0, keepdim=True), atol=0.0, rtol=1e-3)
+        assert ChannelStatistics.of_tokens(tokens.double(), weights).std.dtype == torch.float64
+
+
 def test_moments_are_over_tokens_and_weights_leave_tokens_out():
     x = latent(1, 2, 40, 6, scale=2.0, shift=1.0)
     shown = torch.zeros(1, 40)
