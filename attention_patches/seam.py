@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .architectures.backends import BENEATH
 from .architectures.base import HostArchitecture, Mark, Merged, RawCall
 from .call import Handlers
 from .entry import KEY, Entry, entered, put
@@ -53,6 +54,7 @@ def _override(
         mark.passed = True
         return raw.unchanged() if answer is None else answer
 
+    vars(override)[BENEATH] = previous
     return override
 
 

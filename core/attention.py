@@ -5,7 +5,7 @@ Letters: b rows of a batch, h heads, n query tokens, m key tokens, d head width,
 A source's weight w is a term ln(w) on its logits: doubling w doubles its share of the softmax before normalisation,
 whatever the sign of the logits. The term may vary per query token (a region of the picture) and per key token (a mask
 on the source). No n x m bias is ever built: it has rank (number of sources + 1) and travels in as many extra channels
-of q and k, which every attention backend understands; a term of the key alone can be a 1 x m mask instead.
+of q and k, which every exact attention backend understands; a term of the key alone can be a 1 x m mask instead.
 
 Regions are mostly flat: a few groups of query tokens have the same weights throughout. Each group attends only to the
 sources that act there, with plain numbers for weights, and the channels serve the soft edges alone.
@@ -45,12 +45,15 @@ class Kernel:
     """The attention function that does the work, `call(q, k, v, mask)` on b n (h d), and what it accepts.
 
     In a transformer text and picture share an attention: `beside` is the text, attended to beside whatever sources.
+    `exact` answers the calls whose heads are wider by the channels of weights and regions, where `call` may be of low
+    precision or made for heads of some widths alone.
     """
 
     call: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
     heads: int
     takes_key_mask: bool  # a 1 x m mask costs this function next to nothing
     beside: Source | None = None
+    exact: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
 
 
 def log_weight(weight: Tensor) -> Tensor:
@@ -156,7 +159,7 @@ def _attend_with_channels(kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, sourc
     k = torch.cat([k, _per_head(k_bias, k, padded - width)], dim=-1)
     v = F.pad(v, (0, padded - width))
     q, k, v = (rearrange(t, "b n h d -> b n (h d)") for t in (q, k, v))
-    out = kernel.call(q, k, v, None)
+    out = kernel.call(q, k, v, None) if kernel.exact is None else kernel.exact(q, k, v)
     return rearrange(rearrange(out, "b n (h d) -> b n h d", h=heads)[..., :width], "b n h d -> b n (h d)")
 
 

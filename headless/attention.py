@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..attention_patches.architectures.backends import torch_attention
 from ..attention_patches.architectures.base import Architecture, LayerFacts, Parametrization, ResNetFacts
 from ..attention_patches.architectures.unet import RESNET
 from ..attention_patches.call import Call, Handlers, ResNetCall, RowPlan, TokenLayout
@@ -159,10 +159,8 @@ def torch_kernel(heads: int, q: Tensor) -> Kernel:
     """PyTorch's own attention on b n (h d), for tensors on the device of `q`."""
 
     def call(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=heads) for t in (q, k, v))
-        mask = None if mask is None else mask.unsqueeze(1)  # b 1 m -> b 1 1 m
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return rearrange(out, "b h n d -> b n (h d)")
+        """q b n (h d), k and v b m (h d), a mask b 1 m -> b n (h d)."""
+        return torch_attention(q, k, v, heads, mask)
 
     # on an accelerator a mask would trade the flash kernel for a slower one
     return Kernel(call, heads, takes_key_mask=q.device.type == "cpu")

@@ -22,6 +22,7 @@ from ...core.rotation import Rotation
 from ..call import Call, ResNetHandler, RowPlan
 from ..entry import Entry, put
 from ..model_call import ModelCall
+from .backends import exact_backend
 
 # backends that broadcast a 1 x m mask instead of spreading it to n x m
 MASKING_BACKENDS = ("attention_pytorch", "attention_sub_quad")
@@ -109,6 +110,12 @@ class RawCall(NamedTuple):
         """The answer to the call as it came, mostly b n (h d)."""
         return self.delegate(self.q, self.k, self.v)
 
+    def exact(self) -> RawCall:
+        """The same call, b n (h d) or b h n d, answered by a function that is exact for heads of any width."""
+        call = (self.q, self.k, self.v)
+        func, previous = exact_backend(self.func, self.previous, call, self.args, self.kwargs)
+        return self._replace(func=func, previous=previous)
+
     def kernel(self) -> Kernel:
         """The host's attention function on b n (h d)."""
 
@@ -116,9 +123,14 @@ class RawCall(NamedTuple):
             """q b n (h d), k and v b m (h d), a mask b 1 m -> b n (h d)."""
             return self.delegate(q, k, v) if mask is None else self.delegate(q, k, v, mask=mask)
 
+        def exact(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            """q b n (h d), k and v b m (h d) -> b n (h d)."""
+            return self.exact().delegate(q, k, v)
+
         # on an accelerator a mask would trade the flash kernel for a slower one
         on_cpu = self.previous is None and self.q.device.type == "cpu"
-        return Kernel(call, self.heads, takes_key_mask=on_cpu and self.func.__name__ in MASKING_BACKENDS)
+        takes_key_mask = on_cpu and self.func.__name__ in MASKING_BACKENDS
+        return Kernel(call, self.heads, takes_key_mask, exact=exact)
 
 
 class Architecture(ABC, Generic[Raw]):

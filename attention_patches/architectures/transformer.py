@@ -245,9 +245,13 @@ def _kernel(raw: RawCall, beside: Source | None) -> Kernel:
         """q b n (h d), k and v b m (h d), a mask b 1 m -> b n (h d)."""
         return _asked(raw, q, k, v, mask)
 
+    def exact(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q b n (h d), k and v b m (h d) -> b n (h d)."""
+        return _asked(raw.exact(), q, k, v, None)
+
     # on an accelerator a mask would trade the flash kernel for a slower one
     on_cpu = raw.previous is None and raw.q.device.type == "cpu"
-    return Kernel(call, raw.heads, on_cpu and raw.func.__name__ in MASKING_BACKENDS, beside)
+    return Kernel(call, raw.heads, on_cpu and raw.func.__name__ in MASKING_BACKENDS, beside, exact)
 
 
 def _key_bias(raw: RawCall, tokens: Tokens) -> Any:
