@@ -14,6 +14,7 @@ from .ranges import check_range
 
 Grid = tuple[int, int]
 KEEP_STRENGTH = 1.0  # of a mask that keeps the content
+NO_ALPHA = (64, 64)  # of the black MASK that the host's Load Image gives beside a picture without transparency
 
 
 class Window(NamedTuple):
@@ -82,15 +83,39 @@ def region_mask(mask: Tensor, pictures: int) -> Tensor:
     return _for_pictures(clean_mask(mask, "region"), "region", pictures)
 
 
+def acting_region(mask: Tensor, pictures: int) -> Tensor:
+    """Where a style acts, checked: b h w in [0, 1] as `region_mask` says, somewhere in one picture at least."""
+    mask = region_mask(mask, pictures)
+    if is_black(mask):
+        cure = "paint where the style shall act white, or disconnect region"
+        raise MagicStyleError(f"region is black everywhere, so that the style acts nowhere: {black_cause(mask, cure)}.")
+    return mask
+
+
 def style_mask(mask: Tensor, pictures: int) -> Tensor:
     """What of a style may be drawn from, checked: b h w in [0, 1], something of each picture."""
     mask = _for_pictures(clean_mask(mask, "style_mask"), "style_mask", pictures)
     if bool((mask.amax(dim=(1, 2)) == 0.0).any()):
+        cure = "paint what may be used white, or give the style a weight of 0"
         raise MagicStyleError(
-            "style_mask is black everywhere and leaves nothing of the style to draw from: paint what may be used "
-            "white, or give the style a weight of 0."
+            f"style_mask is black everywhere and leaves nothing of the style to draw from: {black_cause(mask, cure)}."
         )
     return mask
+
+
+def is_black(mask: Tensor) -> bool:
+    """Whether a mask b h w covers nothing at all."""
+    return not bool((mask > 0.0).any())
+
+
+def black_cause(mask: Tensor, cure: str) -> str:
+    """Why a mask b h w may be black, where its size tells, and what to do."""
+    if tuple(mask.shape[1:]) != NO_ALPHA:
+        return cure
+    return (
+        "Load Image gives such a mask for a picture without transparency, as every JPEG is; draw one in its Mask "
+        f"Editor or load one with Load Image (as Mask), {cure}"
+    )
 
 
 def keep_mask(mask: Tensor, strength: float, pictures: int) -> Tensor | None:

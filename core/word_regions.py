@@ -10,6 +10,7 @@ Letters: n places of a grid, t prompt tokens, p phrases.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +27,8 @@ BLUR = 0.5
 # grids at least this many times coarser than the latent, in each direction
 COARSE = 4
 Spans = Sequence[Sequence[int]]
+# commas, semicolons and line breaks as keyboards write them: Latin, full width, half width, small, Arabic
+SEPARATORS = re.compile("[,;\r\n\u060c\u061b\u2028\u2029\u3001\ufe50\ufe51\ufe54\uff0c\uff1b\uff64]")
 
 
 def attention_map(q: Tensor, k: Tensor, heads: int) -> Tensor:
@@ -94,15 +97,32 @@ def phrase_masks(maps: Tensor, spans: Spans, others: Sequence[int], background: 
 
 
 def split_phrases(words: str) -> list[str]:
-    """'hair, red hat' -> ['hair', 'red hat']."""
-    phrases = [phrase.strip() for phrase in words.split(",") if phrase.strip()]
+    """'hair, red hat' -> ['hair', 'red hat'], each once."""
+    phrases = [phrase.strip() for phrase in SEPARATORS.split(words) if phrase.strip()]
     if not phrases:
         raise MagicStyleError("words is empty: name what to look for, such as hair, hat, background.")
+    for number, phrase in enumerate(phrases):
+        if phrase.lower() in [earlier.lower() for earlier in phrases[:number]]:
+            raise MagicStyleError(f"words names '{phrase}' twice: name it once, since each phrase gets one mask.")
     return phrases
 
 
+def set_apart(prompt: str, phrases: Sequence[str]) -> str:
+    """The prompt with spaces where a phrase ends or begins with a sign and another sign touches it.
+
+    CLIP's tokenizer takes signs that touch for one token, the bracket and the comma of 'face (oval),' for example.
+    """
+    for phrase in phrases:
+        pattern = re.escape(phrase)
+        if not phrase[-1].isalnum():
+            prompt = re.sub(rf"({pattern})(?=[^\w\s])", r"\1 ", prompt, flags=re.IGNORECASE)
+        if not phrase[0].isalnum():
+            prompt = re.sub(rf"(?<=[^\w\s])({pattern})", r" \1", prompt, flags=re.IGNORECASE)
+    return prompt
+
+
 def find_phrases(prompt: Sequence[int], phrases: Mapping[str, Sequence[int]]) -> list[list[int]]:
-    """Where each phrase's token ids stand in the prompt's, every occurrence."""
+    """Where each phrase's token ids stand among those of the prompt's words, every occurrence."""
     spans = []
     for phrase, ids in phrases.items():
         starts = [i for i in range(len(prompt) - len(ids) + 1) if list(prompt[i : i + len(ids)]) == list(ids)]

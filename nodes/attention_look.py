@@ -16,7 +16,7 @@ from ..attention_patches.host import check_model, install_word_reader, plain_mod
 from ..attention_patches.words import WordReader
 from ..core.errors import MagicStyleError
 from ..core.ranges import check_range
-from ..core.word_regions import find_phrases, phrase_masks, split_phrases
+from ..core.word_regions import COARSE, find_phrases, phrase_masks, set_apart, split_phrases
 
 PIXELS = 8  # per latent pixel
 
@@ -25,15 +25,18 @@ class PromptTokens:
     """A prompt as the model sees it: its conditioning, and where the phrases stand among its tokens."""
 
     def __init__(self, clip: Any, prompt: str, phrases: list[str]) -> None:
+        prompt = set_apart(prompt, phrases)
         tokens = clip.tokenize(prompt, return_word_ids=True)
         first = [token for chunk in next(iter(tokens.values())) for token in chunk]
-        ids = [_number(token) for token, *_ in first]
+        # a phrase may lie across the border of two chunks of 75 tokens, with an end and a start token in its midst
+        places = [i for i, (*_, word) in enumerate(first) if word]
+        ids = [_number(first[i][0]) for i in places]
         self.conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
-        self.spans = find_phrases(ids, {phrase: _words(clip, phrase) for phrase in phrases})
-        last = max(i for i, (*_, word) in enumerate(first) if word)
+        found = find_phrases(ids, {phrase: _words(clip, phrase) for phrase in phrases})
+        self.spans = [[places[i] for i in span] for span in found]
         named = {i for span in self.spans for i in span}
         # up to the end token: what follows is padding
-        self.others = [i for i in range(min(last + 2, len(ids))) if i not in named]
+        self.others = [i for i in range(min(places[-1] + 2, len(first))) if i not in named]
 
 
 def _number(token: Any) -> int:
@@ -91,6 +94,12 @@ def regions_from_words(
     samples = latent["samples"]
     if samples.ndim != 4 or samples.shape[0] != 1:
         raise MagicStyleError("latent must hold one still picture: connect a VAEEncode of a single picture.")
+    if min(samples.shape[2:]) <= COARSE:
+        height, width = (PIXELS * side for side in samples.shape[2:])
+        raise MagicStyleError(
+            f"latent is a picture of {width}x{height} pixels, too small to see words in: "
+            f"give one of more than {PIXELS * COARSE} pixels each way."
+        )
     phrases = split_phrases(words)
     tokens = PromptTokens(clip, prompt.strip() or ", ".join(phrases), phrases)
     reader = look(model, samples, tokens.conditioning, noise_level, seed)

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..core.bank import FeatureBank, StyleEntry
 from ..core.features import ImageFeatures
-from ..core.regions import region_mask, style_mask
+from ..core.regions import acting_region, style_mask
 from .notices import show_on_node, warn
 from .report import bank_summary
 from .roles import role_warnings
@@ -20,7 +20,7 @@ def with_style(
     bank: FeatureBank, style: ImageFeatures, weight: float = 1.0, region: Any = None, mask: Any = None
 ) -> FeatureBank:
     """The bank with one style more, its masks checked and made floating."""
-    region = None if region is None else region_mask(region, bank.content.header.batch)
+    region = None if region is None else acting_region(region, bank.content.header.batch)
     mask = None if mask is None else style_mask(mask, bank.content.header.batch)
     return bank.with_style(StyleEntry(style, weight, region, mask))
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..core.adain import adain_map
 from ..core.errors import MagicStyleError
 from ..core.ranges import check_finite
-from ..core.regions import region_mask
+from ..core.regions import acting_region
 from ..core.regions import style_mask as checked_style_mask
 from .latent_pair import Latent, mapped
 from .schema import check_choices, search_aliases
@@ -81,7 +81,7 @@ class InitialLatent(io.ComfyNode):
         samples, source = content["samples"], style["samples"]
         if mode == "content":
             return io.NodeOutput(content)
-        region = None if region is None else region_mask(region, samples.shape[0])
+        region = None if region is None else acting_region(region, samples.shape[0])
         mask = None if style_mask is None else checked_style_mask(style_mask, samples.shape[0])
         moved = adain_map(_still(samples), _still(source), strength, region=region, style_mask=mask)
         found = mapped(content, lambda end: moved(_still(end)).view_as(end))

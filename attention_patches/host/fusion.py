@@ -116,7 +116,8 @@ class _Fusion:
         check_run(bank, latent)
         if self.patch.placer.rotary:
             check_areas(guider.conds)
-        for warning in run_warnings(bank, guider.model_patcher, Start(noise, latent), sampler, sigmas):
+        mask = others[0] if others else kwargs.get("denoise_mask")
+        for warning in run_warnings(bank, guider.model_patcher, Start(noise, latent), sampler, sigmas, mask):
             logger.warning("FFA Model Patcher: %s", warning)
         run = _Run(with_other_weights_recorded(guider, bank, self.patch), steady=not weights_change(guider))
         # the guider's options live for this run alone

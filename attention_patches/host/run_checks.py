@@ -23,11 +23,22 @@ PICTURE = 3.0
 ALIKE = 0.98
 
 
-def run_warnings(bank: FeatureBank, model: Model, start: Start, sampler: Any, sigmas: Tensor) -> Iterator[str]:
-    """One sentence for each thing that a run does to its start b c h w and its features, unlike the inversion."""
+def run_warnings(
+    bank: FeatureBank, model: Model, start: Start, sampler: Any, sigmas: Tensor, noise_mask: Tensor | None = None
+) -> Iterator[str]:
+    """One sentence for each thing that a run does to its start b c h w and its features, unlike the inversion.
+
+    `noise_mask`, h w with any axes before, is where the host changes the latent; levels n.
+    """
     function = getattr(sampler, "sampler_function", None)
     if bank.content.header.method != "noising":  # whose models want noise and samplers of their own
         yield from _noise_warnings(bank, model, start, sigmas)
+        if noise_mask is not None and bool((noise_mask < 1.0).any()) and _is_noise(bank, model, start.latent, sigmas):
+            yield (
+                "the latent has a noise mask, outside of which its inverted noise stays noise: take Set Latent Noise "
+                "Mask out, and paste the part that you want over the portrait at the end, as 12 Inpaint a region does; "
+                "to keep a part of the portrait, connect its mask to keep of FFA Model Patcher."
+            )
         if draws_noise(sampler):
             yield (
                 f"the sampler {_name(sampler).removeprefix('sample_')} draws fresh noise at each step, which drowns "

@@ -12,6 +12,7 @@ from magicstyle.core.word_regions import (
     gaussian3,
     is_coarse,
     phrase_masks,
+    set_apart,
     split_phrases,
     spread,
 )
@@ -92,6 +93,29 @@ def test_words_are_split_at_commas():
     assert split_phrases(" hair, red hat ,,") == ["hair", "red hat"]
     with pytest.raises(MagicStyleError, match="words is empty"):
         split_phrases(" , ")
+
+
+@pytest.mark.parametrize("separator", [*",;\n\uff0c\u3001\uff1b\uff64\u060c\u061b", "\r\n", " , ", ",\n"])
+def test_words_are_split_at_the_commas_and_line_breaks_of_every_keyboard(separator):
+    assert split_phrases(f"\u8138{separator}red hat{separator}") == ["\u8138", "red hat"]
+
+
+@pytest.mark.parametrize("words", ["hair, face, hair", "hair, Hair"])
+def test_a_word_named_twice_is_refused(words):
+    with pytest.raises(MagicStyleError, match="words names '[Hh]air' twice: name it once"):
+        split_phrases(words)
+
+
+@pytest.mark.parametrize(
+    "prompt, phrases, apart",
+    [
+        (r"a face \(oval\), long hair", [r"face \(oval\)", "long hair"], r"a face \(oval\) , long hair"),
+        ("hat\U0001f600, (\U0001f600:1.2)!", ["\U0001f600"], "hat\U0001f600 , ( \U0001f600 :1.2)!"),
+        ("(red hat:1.3), hair", ["red hat", "hair"], "(red hat:1.3), hair"),
+    ],
+)
+def test_signs_of_a_phrase_are_set_apart_from_those_that_touch_them(prompt, phrases, apart):
+    assert set_apart(prompt, phrases) == apart
 
 
 def test_a_model_that_shows_nothing_is_named():

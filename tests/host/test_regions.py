@@ -6,6 +6,7 @@ from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FUSIONS
 from magicstyle.nodes.bank import AddStyle, FeatureBankNode
+from magicstyle.nodes.initial_latent import InitialLatent
 from magicstyle.tests.host.scene import difference, inversion, patch, picture, sample
 
 WITH_STYLES = [name for name, method in FUSIONS.items() if method.style]
@@ -162,12 +163,37 @@ def test_an_inverted_mask_acts_in_the_other_half(pictures):
         ({"region": torch.zeros(0, 8, 12)}, "region has the shape"),
         ({"region": torch.full((1, 8, 12), float("nan"))}, "region holds NaN"),
         ({"style_mask": torch.zeros(1, 8, 12)}, "style_mask is black everywhere"),
+        (
+            {"style_mask": torch.zeros(1, 64, 64)},
+            "style_mask is black everywhere .*: Load Image gives such a mask for a ",
+        ),
+        ({"region": torch.zeros(1, 8, 12)}, "region is black everywhere, so that the style acts nowhere: paint where"),
+        (
+            {"region": torch.zeros(64, 64)},
+            "region is black everywhere.*: Load Image gives such a mask for a picture with",
+        ),
         ({"style_mask": torch.ones(1, 3, 8, 12)}, "style_mask has the shape"),
     ],
 )
 def test_masks_that_cannot_be_meant_are_refused_in_one_sentence(pictures, masks, message):
     with pytest.raises(MagicStyleError, match=message):
         added(pictures.bank(), pictures.one, **masks)
+
+
+def test_a_region_that_is_black_is_refused_by_every_node_that_takes_one(pictures):
+    black, noise = torch.zeros(1, 64, 64), pictures.content.noise
+    with pytest.raises(MagicStyleError, match="region is black everywhere"):
+        FeatureBankNode.execute(pictures.content.features, pictures.one, region=black)
+    with pytest.raises(MagicStyleError, match="region is black everywhere"):
+        InitialLatent.execute(noise, noise, "adain", 1.0, region=black)
+
+
+def test_a_region_may_be_black_for_some_pictures_of_several(tiny_model):
+    several = Pictures(tiny_model)
+    content = inversion(tiny_model, picture(batch=2), 3)
+    bank = FeatureBank(content.features, ())
+    region = torch.stack([torch.zeros(8, 12), torch.ones(8, 12)])
+    assert len(added(bank, several.one, region=region).styles) == 1
 
 
 def test_a_method_that_needs_a_style_says_so(pictures):

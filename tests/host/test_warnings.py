@@ -178,6 +178,38 @@ def test_a_sampler_that_draws_noise_is_named(patched, content, said):
     assert "sampler euler_ancestral draws fresh noise" in sentence and "ddim" in sentence
 
 
+def half_black(value=0.0):
+    mask = torch.ones(1, 64, 96)
+    mask[..., 48:] = value
+    return mask
+
+
+def test_a_noise_mask_beside_inverted_noise_is_named(patched, content, said):
+    run_sampler(patched, content[0]["samples"], content[2], noise_mask=half_black())
+    (sentence,) = said()
+    assert "outside of which its inverted noise stays noise: take Set Latent Noise Mask out" in sentence
+
+
+def test_a_noise_mask_that_is_white_or_lies_on_a_picture_is_silent(patched, content, said):
+    run_sampler(patched, content[0]["samples"], content[2], noise_mask=half_black(1.0))
+    clean = picture(seed=1) / 14.0
+    run_sampler(patched, clean, content[2], noise=torch.randn_like(clean), noise_mask=half_black())
+    assert said() == []
+
+
+@pytest.mark.parametrize(
+    "size, words", [((8, 12), "keeps nothing: paint"), ((64, 64), "keeps nothing: Load Image gives")]
+)
+def test_a_mask_that_keeps_nothing_is_named_and_the_run_goes_on(tiny_model, content, style, said, size, words):
+    bank = FeatureBank(features(content), (StyleEntry(features(style)),))
+    arguments = {"layers": "output.9", "start_percent": 0.0, "end_percent": 1.0, "method": "ffa"}
+    PatchFFA.execute(tiny_model, bank, keep=torch.ones(1, *size), **arguments)
+    assert said() == []
+    PatchFFA.execute(tiny_model, bank, keep=torch.zeros(1, *size), **arguments)
+    (sentence,) = said()
+    assert sentence.startswith("FFA Model Patcher: keep is black everywhere and ") and words in sentence
+
+
 def test_models_of_few_steps_may_draw_noise(tiny_model, said):
     more = {"conditioning": tiny_conditioning(), **INVERSION, "method": "noising"}
     outputs = [

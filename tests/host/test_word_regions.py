@@ -98,12 +98,36 @@ def test_phrases_are_found_by_the_hosts_tokenizer(checkpoint):
     assert late.spans == [[77 + 1 + 5]]
 
 
+def test_a_phrase_is_found_across_the_border_of_75_tokens(checkpoint):
+    tokens = PromptTokens(checkpoint[1], "blue " * 74 + "red hat", ["red hat"])
+    assert tokens.spans == [[75, 78]]  # 76 ends the first chunk, 77 begins the second
+    assert tokens.others == [*range(75), 76, 77, 79]
+    words = [f"word{number}" for number in range(60)]
+    assert len(PromptTokens(checkpoint[1], ", ".join(words), words).spans) == 60
+
+
+@pytest.mark.parametrize("phrase", [r"face \(oval\)", "\U0001f600", "\u8138", "hat!", "#hat"])
+@pytest.mark.parametrize("prompt", ["{}, hair", "hair,{}", "a ({}:1.2), hair", "{};{}", "{}"])
+def test_a_phrase_of_signs_is_found_wherever_it_touches_others(checkpoint, phrase, prompt):
+    tokens = PromptTokens(checkpoint[1], prompt.format(phrase, phrase), [phrase])
+    assert len(tokens.spans) == 1 and tokens.spans[0]
+
+
+def test_words_in_chinese_are_two_masks(checkpoint):
+    assert regions(checkpoint, words="\u8138\uff0c\u5934\u53d1").shape[0] == 2
+
+
 @pytest.mark.parametrize(
     "inputs, message",
     [
         ({"words": " ,"}, "words is empty"),
         ({"prompt": "a photo of a cat"}, "'hair' does not stand in the prompt"),
         ({"latent": {"samples": torch.ones(2, 4, 8, 8)}}, "latent must hold one still picture"),
+        (
+            {"latent": {"samples": torch.ones(1, 4, 2, 3)}},
+            "latent is a picture of 24x16 pixels, too small to see words",
+        ),
+        ({"words": "hair, hair"}, "words names 'hair' twice"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_one_sentence(checkpoint, inputs, message):
