@@ -66,8 +66,9 @@ KINDS = (
     Kind("an SDXL checkpoint", _any("conditioner.embedders.", f"{UNET}label_emb."), NODES),
     Kind(
         "a flow-matching model",
-        _any("double_blocks.", "joint_blocks.", "single_transformer_blocks."),
-        "neither the command line nor the nodes can use it; give an SD1.5 checkpoint",
+        _any("double_blocks.", "joint_blocks.", "single_transformer_blocks.", "double_layers.", "cap_embedder."),
+        "the command line paints with SD1.5; the nodes in ComfyUI paint with Flux, Chroma, SD3, AuraFlow, Lumina and "
+        "others (docs/models.md)",
     ),
     Kind("a ControlNet", _any("control_model.", "controlnet_"), "give an SD1.5 checkpoint"),
     Kind("an SD2 checkpoint", lambda shapes: shapes.get(CROSS, (0, 0))[-1] == 1024, NODES),

@@ -41,7 +41,7 @@ def missing_hint(path: Path) -> str:
 
 
 def picture_size(path: Path) -> Size:
-    """Width and height of a picture as it is seen, upright, read from its beginning alone."""
+    """Width and height of a picture as it is seen, upright; of a PNG Pillow reads the whole file to know."""
     with _opened(path) as image:
         return _upright_size(image)
 

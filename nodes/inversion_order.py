@@ -80,10 +80,16 @@ class InversionOrder:
         note = f"scheduler {self.scheduler} makes {made} steps where steps says {self.steps}"
         if self.scheduler == "ddim_uniform":
             known = len(self.model.get_model_object("model_sampling").sigmas)
-            note += (
-                f": it takes every {known // self.steps}th of the model's {known} noise levels, from the cleanest on"
-            )
+            note += f": it takes {_each(known // self.steps)} of the model's {known} noise levels, from the cleanest on"
         return [note]
+
+
+def _each(stride: int) -> str:
+    """'each' or 'every 2nd', 'every 16th'."""
+    if stride < 2:
+        return "each"
+    ending = "th" if stride % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(stride % 10, "th")
+    return f"every {stride}{ending}"
 
 
 def checked_sigmas(sigmas: Tensor) -> Tensor:

@@ -34,9 +34,12 @@ def show_warnings() -> None:
 
 class _ToPage(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        server = _server()
-        if server is not None:
-            server.send_sync(EVENT, {"text": record.getMessage(), "node": _running_node()}, server.client_id)
+        try:
+            server = _server()
+            if server is not None:
+                server.send_sync(EVENT, {"text": record.getMessage(), "node": _running_node()}, server.client_id)
+        except Exception:  # as logging's own handlers do: a page that is not reached must not end a run
+            self.handleError(record)
 
 
 def _server() -> Any:

@@ -37,6 +37,30 @@ def test_publishing_starts_when_the_version_changes():
     assert workflow[True]["push"] == {"branches": ["main"], "paths": ["pyproject.toml"]}  # yaml reads `on` as true
 
 
+def steps():
+    """Every step of the workflows on GitHub, as (file, step)."""
+    for path in sorted((PACK / ".github" / "workflows").glob("*.yml")):
+        for job in yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].values():
+            yield from ((path.name, step) for step in job["steps"])
+
+
+def test_actions_of_others_are_pinned_to_a_commit():
+    """A branch or a tag may be moved; GitHub's own actions are trusted as the runner is."""
+    foreign = [step["uses"] for _, step in steps() if "uses" in step and not step["uses"].startswith("actions/")]
+    assert foreign and all(re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", use) for use in foreign), foreign
+
+
+def test_every_python_between_the_oldest_and_the_newest_that_is_promised_is_tested_at_both_ends():
+    workflow = yaml.safe_load((PACK / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))
+    matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
+    tested = {*matrix["python"], *(more["python"] for more in matrix["include"])}
+    promised = re.findall(r"Python :: (3\.\d+)", PROJECT)
+    assert {promised[0], promised[-1], "3.11"} <= tested <= set(promised)
+    assert re.search(r'^requires-python = ">=(.+)"$', PROJECT, re.MULTILINE)[1] == promised[0]
+    versions = [step["with"]["python-version"] for _, step in steps() if "python-version" in step.get("with", {})]
+    assert versions == ["${{ matrix.python }}"]
+
+
 def test_archive_leaves_out_what_only_developers_need_and_keeps_what_users_need():
     ignored = (PACK / ".comfyignore").read_text(encoding="utf-8").splitlines()
     assert {"tests/", "tools/", "benchmarks/", "run.py", "requirements-dev.txt"} <= set(ignored)

@@ -51,7 +51,7 @@ class ResNetFacts(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """A self-attention call that does not hold one token per grid cell: another node merges or tiles tokens."""
+    """A self-attention call that does not hold one token per grid cell: another node merges, tiles or adds some."""
 
     layer: LayerId
 

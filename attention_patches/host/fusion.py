@@ -106,7 +106,7 @@ class _Fusion:
         with hooked(call, self.architecture, handlers):
             out = executor(*args, **kwargs)
         run.warn("replaces", self.architecture.replaced(call.options, self.patch.layers))
-        run.warn("merges or tiles the tokens of", self.patch.layers.intersection(missed))
+        run.warn("merges, tiles or adds tokens in", self.patch.layers.intersection(missed))
         return out
 
     def outer_sample(self, executor: Executor, *args: Any, **kwargs: Any) -> Tensor:

@@ -1,6 +1,7 @@
 """What a model file is, before anything large is loaded."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from magicstyle.model_files.checkpoint import SD15_SIGNATURE
 from magicstyle.model_files.demo import DEMO_MODEL
 from safetensors.torch import save_file
 
+PACK = Path(__file__).resolve().parents[2]
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
 FIRST = f"{UNET}input_blocks.0.0.weight"
 CROSS = f"{UNET}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
@@ -47,6 +49,18 @@ def test_a_model_file_of_another_kind_is_named(tmp_path, kind):
     with pytest.raises(MagicStyleError, match=f"model.safetensors is {kind}, not an SD1.5 checkpoint: .+") as caught:
         model_file(path)
     assert "\n" not in str(caught.value)
+
+
+FLOW = {"Flux": "double_blocks.0.img_attn.qkv", "SD3": "joint_blocks.0.x_block.attn.qkv", "Chroma": "double_blocks.0.a"}
+FLOW |= {"AuraFlow": "double_layers.0.attn.w1q", "Lumina": "cap_embedder.0"}
+
+
+@pytest.mark.parametrize("name", FLOW)
+def test_the_advice_on_a_flow_model_is_what_the_nodes_can_do(tmp_path, name):
+    path = saved(tmp_path / "model.safetensors", {f"{UNET}{FLOW[name]}.weight": (1,)})
+    with pytest.raises(MagicStyleError, match="the nodes in ComfyUI paint with ") as caught:
+        model_file(path)
+    assert name in str(caught.value) and name in (PACK / "docs" / "models.md").read_text(encoding="utf-8")
 
 
 def test_what_is_of_no_known_kind_is_named_by_what_it_lacks(tmp_path, sd15):

@@ -14,6 +14,7 @@ from magicstyle.core.trajectory import Trajectory
 from magicstyle.nodes import inversion_run
 from magicstyle.nodes.initial_latent import InitialLatent
 from magicstyle.nodes.inversion_order import InversionOrder, check_tokens
+from magicstyle.tests.host.neighbours import stock
 from magicstyle.tests.host.scene import difference, inversion, patch, picture, sample, scene
 from magicstyle.tests.host.tiny import tiny_latent, tiny_sigmas
 
@@ -183,6 +184,15 @@ def test_the_initial_latent_without_colours_or_strength_is_the_contents():
     assert difference(initial(content, style), content) > 0.1
 
 
+@pytest.mark.parametrize("spread", [13.1 / 0.18215, 11.0 / 0.18215])
+def test_white_noise_of_a_host_of_half_precision_gets_its_colours(spread):
+    """--fp16-intermediates: at the larger spread it was refused as not finite, at the other a channel could go flat."""
+    seeds = (torch.Generator().manual_seed(seed) for seed in (1, 2))
+    content, style = (spread * torch.randn(1, 4, 64, 64, generator=seed) for seed in seeds)
+    half, single = initial(content.half(), style.half()), initial(content, style)
+    assert half.dtype == torch.float16 and difference(half.float(), single) < 1e-3
+
+
 @pytest.mark.parametrize("steps, made", [(6, 7), (5, 5), (50, 50), (48, 50)])
 def test_steps_that_a_scheduler_adds_are_explained(tiny_model, steps, made):
     order = InversionOrder("content", tiny_model, {}, [], steps=steps)
@@ -192,6 +202,15 @@ def test_steps_that_a_scheduler_adds_are_explained(tiny_model, steps, made):
     assert all(
         f"makes {made} steps where steps says {steps}: it takes every {1000 // steps}th" in note for note in notes
     )
+
+
+@pytest.mark.parametrize("steps, words", [(60, "each of"), (40, "each of"), (24, "every 2nd of"), (15, "every 3rd of")])
+def test_the_fifty_levels_of_an_lcm_are_counted_in_words_that_can_be(tiny_model, steps, words):
+    model = stock(
+        "comfy_extras.nodes_model_advanced.ModelSamplingDiscrete", model=tiny_model, sampling="lcm", zsnr=False
+    )
+    (note,) = InversionOrder("content", model[0], {}, [], steps=steps).count_note
+    assert f"it takes {words} the model's 50 noise levels" in note
 
 
 # --- sizes that cannot be computed ---------------------------------------------------------------------------------

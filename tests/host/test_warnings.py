@@ -17,6 +17,9 @@ from magicstyle.nodes.inversion_nodes import InvertContent, InvertStyle
 from magicstyle.nodes.patcher import PatchFFA
 from magicstyle.nodes.preview import FeaturePreview, preview
 from magicstyle.nodes.report import bank_summary
+from magicstyle.tests.host import family_scene as family
+from magicstyle.tests.host.families import FAMILIES, family_latent, family_prompt
+from magicstyle.tests.host.neighbours import stock
 from magicstyle.tests.host.scene import patch, picture
 from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning
 
@@ -210,6 +213,24 @@ def test_a_mask_that_keeps_nothing_is_named_and_the_run_goes_on(tiny_model, cont
     assert sentence.startswith("FFA Model Patcher: keep is black everywhere and ") and words in sentence
 
 
+def test_keys_that_another_node_adds_are_not_called_merged_or_tiled(said):
+    """FluxKVCache appends those of the reference from the second step on."""
+    name = "flux2"
+    if name not in FAMILIES:
+        pytest.skip("this ComfyUI has no Flux.2")
+    content, bank = family.scene(name)
+    model = stock("comfy_extras.nodes_flux.FluxKVCache", model=family.patched(name, bank))[0]
+    reference = family_prompt(name, seed=6, reference_latents=[family_latent(name, (6, 4), seed=12)])
+    family.sample(model, content, 1.0, reference)
+    (sentence,) = said()
+    assert "another node merges, tiles or adds tokens in the self-attention of double.0.0, " in sentence
+
+
+def test_a_seed_changes_nothing_where_no_noise_is_drawn(patched, content):
+    first, second = (run_sampler(patched, content[0]["samples"], content[2], seed=seed) for seed in (1, 2))
+    assert torch.equal(first, second)
+
+
 def test_models_of_few_steps_may_draw_noise(tiny_model, said):
     more = {"conditioning": tiny_conditioning(), **INVERSION, "method": "noising"}
     outputs = [
@@ -243,6 +264,16 @@ def test_warnings_and_summaries_reach_the_page_that_runs_the_graph(page, content
     assert (event, data["node"], tab) == ("magicstyle.warning", "12:7", "tab")
     assert data["text"].startswith("Feature Bank: content and style are exchanged")
     assert page.texts == [(summary, "12:7", "tab")]
+
+
+def test_a_page_that_cannot_be_reached_ends_no_run(page, patched, content, style, capsys, monkeypatch):
+    def lost(*_):
+        raise ConnectionResetError("the tab was closed")
+
+    monkeypatch.setattr(page, "send_sync", lost)
+    result = run(patched, content, latent=style[0]["samples"])
+    assert torch.isfinite(result).all()
+    assert "ConnectionResetError: the tab was closed" in capsys.readouterr().err
 
 
 def test_reports_lie_on_their_nodes(page, tiny_model):
