@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..core.trajectory import Input, mapped_inputs
+from ..core.errors import MagicStyleError
+from ..core.trajectory import Input, given, mapped_inputs, unkept
 
 
 class ModelCall(NamedTuple):
@@ -38,15 +39,17 @@ class ModelCall(NamedTuple):
 
     @property
     def repeatable(self) -> dict[str, Input]:
-        """The other inputs, such as c_crossattn b m c, their tensors copied to main memory.
+        """The other inputs that there are, such as c_crossattn b m c, their tensors copied to main memory.
 
-        What is neither tensor nor number stays behind.
+        An input that a replay could not repeat is an error: the features would be others without a word.
         """
-        kept = {name: value for name, value in self.inputs.items() if _is_input(value)}
-        return mapped_inputs(kept, lambda tensor: tensor.detach().to("cpu", copy=True))
+        if found := unkept(self.inputs):
+            raise UnrepeatableInputError(
+                f"the model takes {' and '.join(found)} with this conditioning, which a replay of latents cannot "
+                "repeat: choose storage features, or invert with a plain prompt."
+            )
+        return mapped_inputs(given(self.inputs), lambda tensor: tensor.detach().to("cpu", copy=True))
 
 
-def _is_input(value: Any) -> bool:
-    if isinstance(value, list):
-        return bool(value) and all(isinstance(part, Tensor) for part in value)
-    return isinstance(value, (Tensor, bool, int, float, str))
+class UnrepeatableInputError(MagicStyleError):
+    """An input of the model that no trajectory can keep."""

@@ -17,6 +17,8 @@ class Model(Protocol):
     wrappers: dict[str, dict[str | None, list[Any]]]
     patches_uuid: Any  # another one for other LoRAs
     load_device: torch.device
+    injections: dict[str, list[Any]]  # what is put into the layers while the model is loaded, by its node
+    object_patches: dict[str, Any]  # parts that other nodes have replaced
 
     def clone(self) -> Model:
         """One with options and patches of its own, and the same weights."""

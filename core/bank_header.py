@@ -7,6 +7,7 @@ what a header claims is compared with them, never allocated. The same schema rea
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from .level_groups import MOST_EVERY
 from .ranges import MOST_WEIGHT
 from .regions import Grid
 from .representations import REPRESENTATIONS
+from .trajectory import CONSTANTS
 
 VERSION = 1
 # far beyond any real bank, so that a hostile header cannot ask for the impossible
@@ -26,7 +28,6 @@ MOST_STEPS, MOST_LAYERS, MOST_STYLES = 10_000, 1_000, 1_000
 MOST_BATCH, MOST_CHANNELS, MOST_SIDE = 4_096, 4_096, 65_536
 LARGEST = 1e9  # a noise level
 MASKS = ("region", "style_mask")
-CONSTANTS = {"num_tokens": int, "ref_latents_method": str}  # inputs of a model that are no tensors
 ENDS = ("noise", "companion")
 _NAME = re.compile(r"[ -~]{1,200}")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
@@ -135,7 +136,8 @@ def _latent_shape(value: Any) -> tuple[int, ...]:
 def _constants(value: Any) -> dict[str, Any]:
     require(type(value) is dict, "inputs")
     for name, constant in value.items():
-        require(name in CONSTANTS and type(constant) is CONSTANTS[name], f"input {name[:60]!r}")
+        require(type(constant) in CONSTANTS.get(name, ()), f"input {name[:60]!r}")
+        require(type(constant) is not float or math.isfinite(constant), f"input {name}")
         require(type(constant) is not str or _METHOD.fullmatch(constant) is not None, f"input {name}")
     return value
 

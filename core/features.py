@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -105,6 +105,8 @@ class FeatureHeader:
     depth: float = 0.0  # of the picture among the rotary positions, where a model puts it behind its caption
     constants: Mapping[str, Any] = field(default_factory=dict)  # the model's inputs that are no tensors, for a replay
     every: int = 1  # how many levels share what is kept
+    # how the model samples that was inverted with, which a run compares with its own; None: unknown, as of a file
+    manner: Any = field(default=None, compare=False)
 
     @property
     def layers(self) -> tuple[LayerId, ...]:
@@ -197,10 +199,6 @@ class ImageFeatures(ABC):
     @abstractmethod
     def held_bytes(self, widths: Mapping[LayerId, int], roles: str) -> int:
         """What a model call that reads these layers, each of so many channels, holds of it in single precision."""
-
-    def settled(self, weights: str | None, layers: Collection[LayerId], roles: str) -> ImageFeatures:
-        """These features as a model with such weights may read them; None: weights that change within a run."""
-        return self
 
     @classmethod
     @abstractmethod

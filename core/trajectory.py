@@ -14,10 +14,11 @@ from .errors import MagicStyleError
 from .features import RESNET, ROLES, AttentionFeatures, FeatureHeader, ImageFeatures, Replay, View, layer_bytes
 from .inventory import WIDE, Inventory, require, require_kind
 from .layers import LayerId
+from .level_groups import LevelGroups
 from .noise_pair import NoisePair
 from .stored_features import StoredFeatures
 
-# what a model is asked with besides the latent and the noise level, and how many axes each has; the first one is b
+# what a model is called with besides the latent and the noise level, and how many axes each has; the first one is b
 INPUT_RANKS = {
     "c_crossattn": (3,),
     "c_concat": (4, 5),
@@ -26,10 +27,19 @@ INPUT_RANKS = {
     "guidance": (1,),
     "attention_mask": (2, 3),
     "clip_text_pooled": (2,),
-    "ref_latents": (4, 5),  # a list
+    "clip_fea": (3,),
+    "reference_latent": (4,),
+    "time_dim_concat": (5,),
+    "ref_latents": (4, 5),
+    "ref_contexts": (3,),
+    "siglip_feats": (4,),  # b h w c
+    "context_latents": (5,),
 }
+LISTS = ("ref_latents", "ref_contexts", "siglip_feats", "context_latents")  # of several tensors each
+CHANNELS_SECOND = ("c_concat", "reference_latent", "time_dim_concat", "ref_latents", "context_latents")
+CONSTANTS: Mapping[str, tuple[type, ...]] = {"num_tokens": (int, float), "ref_latents_method": (str,)}
 WHOLE = ("I64", "I32", "BOOL")  # of masks
-_LISTED = re.compile(r"(?<=^ref_latents)\.(?:0|[1-9]\d?)$")
+_LISTED = re.compile(rf"({'|'.join(LISTS)})\.(?:0|[1-9]\d?)")
 # a tensor, several of them, or a number or word
 Input = Tensor | list[Tensor] | bool | int | float | str
 
@@ -43,6 +53,24 @@ def _mapped(value: Input, change: Callable[[Tensor], Tensor]) -> Input:
     if isinstance(value, list):
         return [change(part) for part in value]
     return change(value) if isinstance(value, Tensor) else value
+
+
+def unkept(inputs: Mapping[str, Any]) -> list[str]:
+    """Which of a model's inputs no trajectory can keep for a replay, each with its type; those of None hold nothing."""
+    return [f"{name} ({type(value).__name__})" for name, value in given(inputs).items() if not _is_kept(name, value)]
+
+
+def given(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs that hold something, tensors of any shape: None and empty lists do not."""
+    return {name: value for name, value in inputs.items() if isinstance(value, Tensor) or value not in (None, [], ())}
+
+
+def _is_kept(name: str, value: Any) -> bool:
+    """Whether an input, a tensor of any shape, is of a name and a kind that trajectories and their files hold."""
+    parts = value if name in LISTS and isinstance(value, list) else [value]
+    if all(isinstance(part, Tensor) and part.ndim in INPUT_RANKS.get(name, ()) for part in parts):
+        return True
+    return type(value) in CONSTANTS.get(name, ())
 
 
 def constants_of(inputs: Mapping[str, Input]) -> dict[str, Any]:
@@ -63,8 +91,8 @@ class Source(Protocol):
     """The model that made a trajectory, which can run it again."""
 
     @property
-    def weights(self) -> str:
-        """The same for models with the same weights."""
+    def resident(self) -> list[Tensor]:
+        """What it has recorded, of any shape, that takes main memory."""
 
     def record(self, trajectory: Trajectory, layers: Collection[LayerId], roles: str) -> StoredFeatures:
         """The features of every latent that is kept, in the live precision."""
@@ -102,6 +130,11 @@ class Trajectory(ImageFeatures):
         return {"latents": self.latents, **inputs, **self._ends()}
 
     @property
+    def resident(self) -> list[Tensor]:
+        """What was recorded of it for another model, of any shape, goes with it."""
+        return super().resident + ([] if self.source is None else self.source.resident)
+
+    @property
     def roles(self) -> str:
         return ROLES + RESNET
 
@@ -126,10 +159,13 @@ class Trajectory(ImageFeatures):
     def held_bytes(self, widths: Mapping[LayerId, int], roles: str) -> int:
         return sum(layer_bytes(self.header, layer, width, roles) for layer, width in widths.items())
 
-    def settled(self, weights: str | None, layers: Collection[LayerId], roles: str) -> ImageFeatures:
-        if self.source is None or self.source.weights == weights:
+    def thinned(self, every: int) -> Trajectory:
+        """The same of fewer levels: of those that it keeps, one for every so many."""
+        if every == 1:
             return self
-        return self.source.record(self, layers, roles)
+        groups = LevelGroups(self.header.groups.count, every)
+        header = replace(self.header, sigmas=self.header.kept_sigmas, every=every)
+        return Trajectory(header, self.latents[list(groups.kept)], self.inputs, self.ends, source=self.source)
 
     @classmethod
     def check_tensors(cls, own: Inventory, header: FeatureHeader) -> dict[str, int]:
@@ -140,7 +176,8 @@ class Trajectory(ImageFeatures):
         require("c_crossattn" in inputs, "inputs")
         widths = {}
         for name, kind in inputs.items():
-            base = _LISTED.sub("", name)
+            listed = _LISTED.fullmatch(name)
+            base = listed[1] if listed else name
             dtypes = (*WIDE, *WHOLE) if base == "attention_mask" else WIDE
             require(base in INPUT_RANKS and kind.dtype in dtypes, f"input {name[:60]!r}")
             require(len(kind.shape) in INPUT_RANKS[base] and min(kind.shape) > 0, f"input {name}")
@@ -148,7 +185,7 @@ class Trajectory(ImageFeatures):
             require(base != "c_concat" or kind.shape[2:] == header.latent_shape[2:], f"input {name}")
             # the width of what the model is asked with is the model's own
             if base not in ("guidance", "attention_mask"):
-                widths[f"width of {base}"] = kind.shape[1 if base in ("c_concat", "ref_latents") else -1]
+                widths[f"width of {base}"] = kind.shape[1 if base in CHANNELS_SECOND else -1]
         return widths
 
     @classmethod

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
+from ..core.budget import FEATURES_EVERY, readable_bytes, readable_levels
 from ..core.errors import MagicStyleError
-from ..core.level_groups import LevelGroups, ordinal
+from ..core.level_groups import LevelGroups
 from .inversion_order import InversionOrder
-from .report import readable_bytes
 
 # what a conditioning may carry beside its text
-UNREPEATABLE = {"control": "a ControlNet", "hooks": "hooks"}
-# what `auto` tries, the best first: features of every so many levels, then latents that are replayed so often
-FEATURES_EVERY, LATENTS_EVERY = (1, 2, 3, 5), (3, 5)
+UNREPEATABLE = {"control": "a ControlNet", "hooks": "hooks", "gligen": "GLIGEN's boxes"}
+# what `auto` tries where no features fit, the best first: latents that are replayed so often
+LATENTS_EVERY = (3, 5)
 
 
 class Need(NamedTuple):
@@ -22,6 +22,23 @@ class Need(NamedTuple):
     levels: int
     features: int  # bytes of one level
     latents: int  # bytes of one level
+
+
+class Free(NamedTuple):
+    """What is free where features will lie, and the part of it that one picture's may take."""
+
+    bytes: int
+    name: str = "memory"
+    parts: int = 2  # two pictures come
+
+    @property
+    def share(self) -> str:
+        """Which part, in words."""
+        return f"{'half' if self.parts == 2 else 'a quarter'} of the free {self.name}"
+
+    def fits(self, size: int) -> bool:
+        """Whether one picture may take so many bytes."""
+        return self.parts * size <= self.bytes
 
 
 class Budget(NamedTuple):
@@ -33,33 +50,41 @@ class Budget(NamedTuple):
     reason: str
 
 
-def settle_budget(order: InversionOrder, need: Need, free: int, *, flow: bool) -> Budget:
-    """What the order says; for `auto` the finest that takes half of the free memory, since two pictures come.
+def carried_beside_text(conditioning: list[Any]) -> list[str]:
+    """What a conditioning carries that the model's inputs do not hold, so that no replay has it."""
+    carried: Mapping[str, Any] = conditioning[0][1]
+    return [name for key, name in UNREPEATABLE.items() if key in carried]
 
-    Of transformers it is latents: a large one's features of a single level are several GB.
+
+def settle_budget(order: InversionOrder, need: Need, free: Free, *, flow: bool, repeatable: bool = True) -> Budget:
+    """What the order says; for `auto` the finest that fits the part of what is free, where features will lie.
+
+    Of transformers it is latents: a large one's features of a single level are several GB. Latents alone are no choice
+    where a replay cannot repeat the model's inputs.
     """
-    carried = [name for key, name in UNREPEATABLE.items() if key in order.conditioning[0][1]]
+    carried = carried_beside_text(order.conditioning)
     if order.storage == "latents" and carried:
         raise MagicStyleError(
             f"conditioning carries {' and '.join(carried)}, which a replay of latents cannot repeat: "
             "choose storage features, or invert with a plain prompt."
         )
-    storage, every, why = order.storage, order.every, ""
-    if order.storage == "auto" and flow and not carried:
+    storage, every, why, repeatable = order.storage, order.every, "", repeatable and not carried
+    if order.storage == "auto" and flow and repeatable:
         storage, why = "latents", ", as for all transformers"
     elif order.storage == "auto":
-        storage, every = _finest(order, need, free, repeatable=not carried)
-        why = "" if (storage, every) == ("features", order.every) else ", the finest that fits half of the free memory"
+        storage, every = _finest(order, need, free, repeatable=repeatable)
+        why = "" if (storage, every) == ("features", order.every) else f", the finest that fits {free.share}"
     wanted, estimate = (need.features * LevelGroups(need.levels, n).count for n in (order.every, every))
-    sizes = f"{readable_bytes(wanted)}, {readable_bytes(free)} of memory were free"
-    reason = f"storage {storage} of {_levels(every)}{why}: features of {_levels(order.every)} were estimated at {sizes}"
+    sizes = f"{readable_bytes(wanted)}, {readable_bytes(free.bytes)} of {free.name} were free"
+    levels = readable_levels(order.every)
+    reason = f"storage {storage} of {readable_levels(every)}{why}: features of {levels} were estimated at {sizes}"
     return Budget(storage, every, estimate, reason)
 
 
-def _finest(order: InversionOrder, need: Need, free: int, *, repeatable: bool) -> tuple[str, int]:
+def _finest(order: InversionOrder, need: Need, free: Free, *, repeatable: bool) -> tuple[str, int]:
     """The first choice that fits, else the last one: storage, and how many levels share what is kept."""
     choices = list(_choices(order, need, repeatable))
-    fitting = [choice[:2] for choice in choices if order.place == "disk" or 2 * choice[2] <= free]
+    fitting = [choice[:2] for choice in choices if free.fits(choice[2])]
     return fitting[0] if fitting else choices[-1][:2]
 
 
@@ -69,7 +94,3 @@ def _choices(order: InversionOrder, need: Need, repeatable: bool) -> Iterator[tu
     for storage, everies, size in ways if repeatable else ways[:1]:
         for every in dict.fromkeys(max(order.every, every) for every in everies):
             yield storage, every, size * LevelGroups(need.levels, every).count
-
-
-def _levels(every: int) -> str:
-    return "every level" if every == 1 else f"every {ordinal(every)} level"

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import comfy.utils
-import folder_paths
 import latent_preview
 import torch
 from torch import Tensor
@@ -23,7 +20,9 @@ from ..attention_patches.architectures import Architecture, find
 from ..attention_patches.architectures.base import Parametrization
 from ..attention_patches.capture import RECORDERS, AnyRecorder, Wanted
 from ..attention_patches.checks import named
-from ..attention_patches.host import ModelSource, check_model, install_capture, install_start, plain_model
+from ..attention_patches.host import ModelSource, check_model, install_capture, install_start, manner_of, plain_model
+from ..attention_patches.host.memory import allocator, free_memory, free_on_device, free_on_disk
+from ..attention_patches.model_call import UnrepeatableInputError
 from ..attention_patches.protocols import Model
 from ..core.errors import MagicStyleError
 from ..core.features import RESNET, FeatureHeader, ImageFeatures
@@ -31,10 +30,10 @@ from ..core.inversion import sampling_grid, with_zero
 from ..core.inversion_methods import Inverted, RoundTrip
 from ..core.layers import LayerId, select_layers
 from ..core.noise_pair import NoisePair
-from ..core.placement import Allocate, OnDisk, in_memory, latent_precision, narrowed, page_locked, settle_place
+from ..core.placement import latent_precision, narrowed
 from ..core.regions import Grid
 from ..core.stored_features import feature_bytes
-from .inversion_budget import Budget, Need, settle_budget
+from .inversion_budget import Budget, Free, Need, settle_budget
 from .inversion_order import InversionOrder, at_guidance_one, check_conditioning, check_tokens, checked_latent
 from .inversion_sampler import InversionSampler, InvertedNoise
 from .latent_pair import Latent, noise_latent
@@ -80,13 +79,23 @@ def invert(*inputs: Any, **chosen: Any) -> Inversion:
 
     The arguments are those of `InversionOrder`.
     """
-    plan = plan_inversion(InversionOrder(*inputs, **chosen))
+    order = InversionOrder(*inputs, **chosen)
+    try:
+        return _carried_out(plan_inversion(order))
+    except UnrepeatableInputError:
+        if order.storage != "auto":
+            raise
+        # the model's first call says what its inputs are, and no latents can do without them
+        return _carried_out(plan_inversion(order, repeatable=False))
+
+
+def _carried_out(plan: Plan) -> Inversion:
     recorder = _recorder(plan)
     return _close(plan, recorder, _walk_up(plan, recorder))
 
 
-def plan_inversion(order: InversionOrder) -> Plan:
-    """Check every input, the cheapest first, and decide what will be kept."""
+def plan_inversion(order: InversionOrder, *, repeatable: bool = True) -> Plan:
+    """Check every input, the cheapest first, and decide what will be kept, with a replay in mind or without."""
     settings, model = order.settings, order.model
     check_model(model)
     samples = checked_latent(model, order.latent)
@@ -100,13 +109,15 @@ def plan_inversion(order: InversionOrder) -> Plan:
     level = feature_bytes(grids, architecture.widths, 1, samples.shape[0], order.roles, order.dtype, resnet)
     need = Need(len(levels), level, samples.numel() * latent_precision(order.dtype).itemsize)
     flow = architecture.parametrization is Parametrization.FLOW
-    budget = settle_budget(order, need, free_memory(), flow=flow)
+    budget = settle_budget(order, need, _free(order), flow=flow, repeatable=repeatable)
     plain, removed = plain_model(model)
     prompt, left = at_guidance_one(model, order.conditioning)
     depth = architecture.depth(prompt[0][0].shape[1])
     heads = {layer: facts.heads for layer, facts in architecture.layers.items() if layer in grids}
-    shape, every = tuple(samples.shape), budget.every
-    header = FeatureHeader(architecture.id, settings.method, levels, shape, grids, heads, depth, every=every)
+    shape, every, manner = tuple(samples.shape), budget.every, manner_of(plain, levels)
+    header = FeatureHeader(
+        architecture.id, settings.method, levels, shape, grids, heads, depth, every=every, manner=manner
+    )
     return Plan(order, samples, prompt, sigmas, header, budget, plain, [*removed, *left])
 
 
@@ -179,6 +190,13 @@ def _resnet(architecture: Architecture, grids: dict[LayerId, Grid], layers: str)
     return {architecture.resnet.layer: channels}
 
 
+def _free(order: InversionOrder) -> Free:
+    """What is free where the order places features; `auto` places them in main memory unless they are small."""
+    if order.place == "gpu":
+        return Free(free_on_device(order.model), "GPU memory", 4)  # sampling wants the other half
+    return Free(free_on_disk(), "disk space") if order.place == "disk" else Free(free_memory())
+
+
 def _left_out(removed: list[str]) -> list[str]:
     return [f"left out of the inversion: {', '.join(removed)}"] if removed else []
 
@@ -187,25 +205,6 @@ def _grids(model: Model, layers: str, samples: Tensor) -> dict[LayerId, Grid]:
     architecture = find(model)
     every = architecture.grids((samples.shape[-2], samples.shape[-1]))
     return {layer: every[layer] for layer in select_layers(named(layers, architecture.kept_layers), every)}
-
-
-def allocator(place: str, model: Model, estimate: int) -> Allocate:
-    """Where features go, and how: `estimate` is their size in bytes."""
-    device = model.load_device
-    on_device = comfy.model_management.get_free_memory(device) - model.model_size()
-    place = settle_place(place, device, estimate, on_device)
-    if place == "disk":
-        return OnDisk(Path(folder_paths.get_temp_directory()))
-    if place == "gpu":
-        return in_memory(device)
-    # page-locked memory is rounded up to powers of two, and the system can never move it out
-    copied = device.type == "cuda" and 4 * estimate <= free_memory()
-    return page_locked if copied else in_memory()
-
-
-def free_memory() -> int:
-    """Bytes of main memory that the host reports as free."""
-    return comfy.model_management.get_free_memory(torch.device("cpu"))
 
 
 def _walk(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..core.bank import FeatureBank, StyleEntry
+from ..core.budget import readable_bytes
 from ..core.features import FeatureHeader, ImageFeatures
 from ..core.inversion_methods import INVERSIONS, Inverted, RoundTrip
 from ..core.layers import legal_range
@@ -14,16 +15,6 @@ from ..core.level_groups import ordinal
 from .roles import role_warnings
 
 APART = 0.2
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-
-
-def readable_bytes(count: float) -> str:
-    """1536 -> '1.5 KiB'."""
-    for unit in UNITS:
-        if count < 1024 or unit == UNITS[-1]:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError
 
 
 class Walk(NamedTuple):

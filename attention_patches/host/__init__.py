@@ -4,6 +4,7 @@ The only folder of attention_patches that imports the host.
 """
 
 from .fusion import install_fusion
+from .manner import manner_of
 from .models import check_model, plain_model
 from .recording import install_capture, install_word_reader
 from .start import erases, install_start, is_flow, latent_share
@@ -19,5 +20,6 @@ __all__ = [
     "install_word_reader",
     "is_flow",
     "latent_share",
+    "manner_of",
     "plain_model",
 ]

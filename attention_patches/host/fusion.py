@@ -36,10 +36,10 @@ from ..seam import hooked
 from ..views import step_views
 from .conds import with_conds_named, with_prompts_named
 from .models import KEY, check_model
+from .recorded import weights_change, with_foreign_latents_recorded
 from .reruns import rerun_beside
 from .run_checks import run_warnings
 from .start import Start, is_flow, started
-from .walks import weights_change, with_other_weights_recorded
 
 AS_THEY_ARE = Positions()
 logger = logging.getLogger("magicstyle")
@@ -119,7 +119,7 @@ class _Fusion:
         mask = others[0] if others else kwargs.get("denoise_mask")
         for warning in run_warnings(bank, guider.model_patcher, Start(noise, latent), sampler, sigmas, mask):
             logger.warning("FFA Model Patcher: %s", warning)
-        run = _Run(with_other_weights_recorded(guider, bank, self.patch), steady=not weights_change(guider))
+        run = _Run(with_foreign_latents_recorded(guider, bank, self.patch), steady=not weights_change(guider))
         # the guider's options live for this run alone
         options = guider.model_options["transformer_options"]
         runs = MappingProxyType({**Entry.of(options).runs, self.key: run})

@@ -16,6 +16,9 @@ from ..replay import Rerun
 from ..seam import OVERRIDE, hooked
 from .walks import ModelSource
 
+# the host's options that change what a network answers: patches, the attention's override, scaled positions
+ANSWERING = ("patches", "patches_replace", OVERRIDE, "rope_options")
+
 
 def rerun_beside(running: ModelCall, architecture: HostArchitecture, apply_model: Callable[..., Tensor]) -> Rerun:
     """Runs stored latents through `apply_model`, on the device and in the precision of the running latent b c h w."""
@@ -34,12 +37,12 @@ def rerun_beside(running: ModelCall, architecture: HostArchitecture, apply_model
 def replay_options(trajectory: Trajectory, options: dict[str, Any], level: Tensor) -> dict[str, Any]:
     """The host's transformer_options for a call with the trajectory's rows alone, at a noise level b.
 
-    The patches and the attention override are those of the model that made the trajectory, where it is known.
+    What of them changes the network's answer is that of the model that made the trajectory, where it is known.
     """
     own = {**with_entry(options, replaying=True), "cond_or_uncond": [0], "uuids": [None], "sigmas": level}
     if isinstance(trajectory.source, ModelSource):
         kept = trajectory.source.model.model_options["transformer_options"]
-        for key in ("patches", "patches_replace", OVERRIDE):
+        for key in ANSWERING:
             own.pop(key, None)
             own.update({key: kept[key]} if key in kept else {})
     return own

@@ -13,6 +13,7 @@ from ...core.features import ImageFeatures
 from ...core.inversion_methods import visited_levels
 from ..architectures import Model
 from ..fusion_patch import coverage_warning
+from .manner import manner_warnings
 from .start import Start, is_flow
 
 # parts of the names of the host's samplers that draw noise at each step
@@ -44,6 +45,7 @@ def run_warnings(
                 f"the sampler {_name(sampler).removeprefix('sample_')} draws fresh noise at each step, which drowns "
                 "the portrait's: choose one that draws none, such as ddim or euler."
             )
+    yield from manner_warnings(bank, model)
     if warning := coverage_warning(bank, visited_levels(function, sigmas)):
         yield warning
 

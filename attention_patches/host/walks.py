@@ -2,63 +2,75 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
 
+import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...core.bank import FeatureBank
 from ...core.layers import LayerId
+from ...core.placement import Allocate
 from ...core.stored_features import FeatureWriter, StoredFeatures
 from ...core.trajectory import Trajectory, mapped_inputs
 from ..capture import Recorder
-from ..fusion_patch import FusionPatch
 from ..protocols import Model
-from .models import weights_id
 from .recording import install_capture
 
-logger = logging.getLogger("magicstyle")
 
+class Chosen(NamedTuple):
+    """What of a picture's features is recorded."""
 
-def with_other_weights_recorded(guider: Any, bank: FeatureBank, patch: FusionPatch) -> FeatureBank:
-    """Trajectories of a model with other weights (a LoRA came later): their features, from that model, for this run."""
-    running = weights_id(guider.model_patcher)
-    weights = None if weights_change(guider) else running
-    read = zip(bank.pictures, patch.roles, strict=True)
-    pictures = [features.settled(weights, patch.layers, roles) for features, roles in read]
-    if all(new is old for new, old in zip(pictures, bank.pictures, strict=True)):
-        return bank
-    logger.info("FFA Model Patcher: the sampling model has other weights than the inversion's; recorded first")
-    return bank.with_pictures(pictures)
+    layers: frozenset[LayerId]
+    roles: str
 
-
-def weights_change(guider: Any) -> bool:
-    """Whether hooks schedule weights, which are in place for some model calls, those of a replay included."""
-    return any(cond.get("hooks") for conds in guider.conds.values() for cond in conds or ())
+    def covers(self, other: Chosen) -> bool:
+        """Whether all that the other chooses is in it."""
+        return self.layers >= other.layers and set(self.roles) >= set(other.roles)
 
 
 class ModelSource:
-    """The host's model that made a trajectory."""
+    """The host's model that made a trajectory, and what was recorded with it for models that answer otherwise."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.weights = weights_id(model)
+        self._kept: dict[Chosen, StoredFeatures] = {}
 
     def record(self, trajectory: Trajectory, layers: Collection[LayerId], roles: str) -> StoredFeatures:
-        """The features of every latent that is kept, in the live precision."""
-        return record_trajectory(self.model, trajectory, layers, roles)
+        """The features of every latent that is kept, in the live precision; nothing of them stays here."""
+        return record_trajectory(self.model, trajectory, Chosen(frozenset(layers), roles))
+
+    def keep(self, chosen: Chosen, features: StoredFeatures) -> None:
+        """Hold features for later runs, as long as the trajectory lives; they replace those that they cover."""
+        self._kept = {known: held for known, held in self._kept.items() if not chosen.covers(known)}
+        self._kept[chosen] = features
+
+    def kept(self, chosen: Chosen) -> StoredFeatures | None:
+        """What an earlier run has recorded of all that is chosen."""
+        return next((held for known, held in self._kept.items() if known.covers(chosen)), None)
+
+    @property
+    def resident(self) -> list[Tensor]:
+        """The recorded tensors, of any shape, that take main memory."""
+        return [tensor for held in self._kept.values() for tensor in held.resident]
 
 
-def record_trajectory(model: Model, trajectory: Trajectory, chosen: Collection[LayerId], roles: str) -> StoredFeatures:
-    """Run a whole trajectory through the model that made it: the features of every latent, in the live precision."""
-    layers = tuple(layer for layer in trajectory.header.layers if layer in chosen)
+def record_trajectory(
+    model: Model,
+    trajectory: Trajectory,
+    chosen: Chosen,
+    *,
+    dtype: torch.dtype = torch.float32,
+    allocate: Allocate | None = None,
+    step_done: Callable[[], None] = lambda: None,
+) -> StoredFeatures:
+    """Run a whole trajectory through the model that made it: the features of every latent that it keeps."""
+    layers = tuple(layer for layer in trajectory.header.layers if layer in chosen.layers)
     levels = trajectory.header.kept_sigmas
-    recorder = Recorder(FeatureWriter(layers, len(levels), roles, torch.float32))
-    sampler = _ReplaySampler(trajectory, recorder)
+    recorder = Recorder(FeatureWriter(layers, len(levels), chosen.roles, dtype, allocate))
+    sampler = _ReplaySampler(trajectory, recorder, step_done)
     zeros = torch.zeros(trajectory.header.latent_shape)
     sigmas = torch.tensor([*levels, 0.0])
     model = install_capture(model, recorder)
@@ -67,11 +79,12 @@ def record_trajectory(model: Model, trajectory: Trajectory, chosen: Collection[L
 
 
 class _ReplaySampler(comfy.samplers.Sampler):
-    """Evaluates the model on the stored latents, each at its own level."""
+    """Evaluates the model on the stored latents, each at its own level; an interrupt ends it between two of them."""
 
-    def __init__(self, trajectory: Trajectory, recorder: Recorder) -> None:
+    def __init__(self, trajectory: Trajectory, recorder: Recorder, step_done: Callable[[], None]) -> None:
         self._trajectory = trajectory
         self._recorder = recorder
+        self._step_done = step_done
 
     def sample(
         self,
@@ -87,9 +100,11 @@ class _ReplaySampler(comfy.samplers.Sampler):
         options = extra_args["model_options"]["transformer_options"]
         inputs = mapped_inputs(self._trajectory.inputs, lambda tensor: tensor.to(noise.device))
         for step, latent in enumerate(self._trajectory.latents):
+            comfy.model_management.throw_exception_if_processing_interrupted()
             x = latent.to(noise)
             level = sigmas[step].expand(x.shape[0])
             own = {**options, "cond_or_uncond": [0], "sigmas": level}
             with self._recorder.recording((step,), x):
                 model_wrap.inner_model.apply_model(x, level, transformer_options=own, **inputs)
+            self._step_done()
         return noise

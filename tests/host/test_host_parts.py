@@ -13,7 +13,7 @@ from magicstyle.attention_patches.architectures.base import Parametrization
 from magicstyle.attention_patches.call import Handlers
 from magicstyle.attention_patches.capture import TrajectoryRecorder
 from magicstyle.attention_patches.entry import Entry
-from magicstyle.attention_patches.host import conds, fusion, models, recording, reruns, start, walks
+from magicstyle.attention_patches.host import conds, fusion, models, recorded, recording, reruns, start, walks
 from magicstyle.attention_patches.host.start import Start
 from magicstyle.attention_patches.seam import OVERRIDE
 from magicstyle.core.errors import MagicStyleError
@@ -31,6 +31,7 @@ class Model:
     def __init__(self, sampling=None, **options):
         self.sampling = sampling or comfy.model_sampling.ModelSamplingDiscrete()
         self.model_options = {"transformer_options": options}
+        self.injections, self.object_patches = {}, {}
         self.model, self.patches_uuid = Obj(process_latent_in=lambda latent: 3.0 * latent), "plain"
 
     def get_model_object(self, name):
@@ -43,18 +44,19 @@ def test_a_replay_has_the_patches_of_the_model_that_made_the_trajectory_and_noth
         "patches": {"b": [2]},
         "patches_replace": {"dit": {}},
         OVERRIDE: len,
+        "rope_options": {"scale_x": 2.0},
         "cond_or_uncond": [1, 0],
         "more": 3,
     }
     before = dict(running)
     found = reruns.replay_options(Obj(source=walks.ModelSource(theirs)), running, level)
     assert found["patches"] is theirs.model_options["transformer_options"]["patches"]
-    assert not {"patches_replace", OVERRIDE, "own"} & set(found)
+    assert not {"patches_replace", OVERRIDE, "rope_options", "own"} & set(found)
     assert found["more"] == 3 and found["cond_or_uncond"] == [0] and found["uuids"] == [None]
     assert found["sigmas"] is level and Entry.of(found).replaying and not Entry.of(running).replaying
     assert running == before
     unknown = reruns.replay_options(Obj(source=None), running, level)
-    assert all(unknown[key] is running[key] for key in ("patches", "patches_replace", OVERRIDE))
+    assert all(unknown[key] is running[key] for key in reruns.ANSWERING)
 
 
 def test_how_far_a_level_is_from_clean_is_the_models_timestep_a_place_in_log_space_or_the_level_of_a_flow():
@@ -177,9 +179,9 @@ def test_weights_are_told_apart_by_model_and_by_patches():
 
 
 def test_weights_change_where_a_cond_carries_hooks():
-    assert not walks.weights_change(Obj(conds={"positive": [{}], "negative": None}))
-    assert not walks.weights_change(Obj(conds={"positive": [{"hooks": None}]}))
-    assert walks.weights_change(Obj(conds={"positive": [{}], "negative": [{}, {"hooks": [1]}]}))
+    assert not recorded.weights_change(Obj(conds={"positive": [{}], "negative": None}))
+    assert not recorded.weights_change(Obj(conds={"positive": [{"hooks": None}]}))
+    assert recorded.weights_change(Obj(conds={"positive": [{}], "negative": [{}, {"hooks": [1]}]}))
 
 
 @pytest.mark.parametrize("parametrization", Parametrization)

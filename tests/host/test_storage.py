@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import comfy.controlnet
 import comfy.hooks
+import folder_paths
 import psutil
 import pytest
 import torch
@@ -228,7 +229,7 @@ def test_the_contents_keys_and_values_are_asked_for_where_a_style_may_leave_toke
 
 
 def test_features_on_disk_are_the_same_and_their_files_go_with_the_bank(tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(inversion_run.folder_paths, "get_temp_directory", lambda: str(tmp_path / "temp"))
+    monkeypatch.setattr(folder_paths, "get_temp_directory", lambda: str(tmp_path / "temp"))
     content, memory = scene(tiny_model, "features")
     disk = scene(tiny_model, "features", place="disk")[1]
     files = list((tmp_path / "temp").rglob("*.safetensors"))
@@ -249,7 +250,7 @@ def test_features_on_disk_are_the_same_and_their_files_go_with_the_bank(tiny_mod
 def test_a_full_disk_is_said_in_one_sentence(tiny_model, tmp_path, monkeypatch):
     """A process that may write 16 KiB to a file meets the same refusal as on a full disk."""
     resource = pytest.importorskip("resource", reason="no limits for files on this system")
-    monkeypatch.setattr(inversion_run.folder_paths, "get_temp_directory", lambda: str(tmp_path / "temp"))
+    monkeypatch.setattr(folder_paths, "get_temp_directory", lambda: str(tmp_path / "temp"))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16384, limits[1]))
     try:
