@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
+import comfy.sd
 import folder_paths
+import torch
+from comfy.ldm.flux.redux import ReduxImageEncoder
 from magicstyle.attention_patches.host import install_start
 from magicstyle.tests.host.composition.graph import (
     GRID,
     STEPS,
     Graph,
     Kind,
+    Wire,
     inverted,
     ksampler,
     ksampler_advanced,
@@ -23,6 +28,7 @@ from magicstyle.tests.host.composition.matrix import ONE_STORAGE, SAME_PICTURE, 
 from magicstyle.tests.host.composition.rows import CUSTOM, DETERMINISTIC, SECOND_ORDER
 from magicstyle.tests.host.composition.wires import (
     batches_of_three,
+    chosen_attention,
     first_of,
     half_mask,
     inpainted,
@@ -35,10 +41,11 @@ from magicstyle.tests.host.composition.wires import (
     sampled_by,
     soft_inpainted,
 )
-from magicstyle.tests.host.families import family_latent, family_model, family_prompt, family_sigmas
+from magicstyle.tests.host.families import TEXT, family_latent, family_model, family_prompt, family_sigmas
 from magicstyle.tests.host.family_neighbours import Residuals, around_block, behind_block, lora_weights, residuals
 from magicstyle.tests.host.neighbours import LORAS, ran, stock
 from safetensors.torch import save_file
+from torch import Tensor
 
 # ddim_uniform would end in a leap over ten octaves of noise, on which multistep samplers stumble
 SCHEDULER = "simple"
@@ -107,6 +114,11 @@ class Wires:
         model = stock("nodes.LoraLoaderModelOnly", model=graph.model, lora_name=lora(self.name), strength_model=0.7)[0]
         return graph.but(model=model)
 
+    def bypassed_lora(self, graph: Graph) -> Graph:
+        """The same LoRA beside the weights, by the host's LoraLoaderBypassModelOnly."""
+        address = "comfy_extras.nodes_lora_debug.LoraLoaderBypassModelOnly"
+        return graph.but(model=stock(address, model=graph.model, lora_name=lora(self.name), strength_model=0.7)[0])
+
     def controlled(self, graph: Graph) -> Graph:
         """What a ControlNet adds behind the first blocks, in both prompts."""
         control = Residuals(residuals(self.name, GRID[0] * GRID[1] // 4, scale=0.3))
@@ -132,6 +144,22 @@ class Wires:
         reference = {"samples": family_latent(self.name, (6, 4), seed=12)}
         told = stock("comfy_extras.nodes_edit_model.ReferenceLatent", conditioning=graph.positive, latent=reference)
         return graph.but(positive=told[0])
+
+    def shown(self, strength_type: str) -> Wire:
+        """A picture beside the words, at a third of its strength."""
+
+        def wire(graph: Graph) -> Graph:
+            told = stock(
+                "nodes.StyleModelApply",
+                conditioning=graph.positive,
+                style_model=style_model(),
+                clip_vision_output=SimpleNamespace(last_hidden_state=picture_tokens()),
+                strength=0.3 if strength_type == "attn_bias" else 1.0,
+                strength_type=strength_type,
+            )
+            return graph.but(positive=told[0])
+
+        return wire
 
     def stronger_guidance(self, graph: Graph) -> Graph:
         """FluxGuidance at the value that users know."""
@@ -181,6 +209,7 @@ class Wires:
                 Tried("three portraits", self.lora, self.three),
                 after=True,
             ),
+            row("Load LoRA (Bypass)", Tried("one portrait, in ComfyUI 0.33", self.bypassed_lora, base), after=True),
             row("LoRA on the inversion's model, too", Tried("one portrait", self.lora, base), inverts=True),
             row("attention override", Tried("assigned", override, base), after=True),
             *self.own_rows(),
@@ -227,6 +256,14 @@ class Wires:
                 witness=lambda: runs_layer_by_layer[0],
             ),
             row(
+                "ModelAttentionBackend",
+                Tried("pytorch attention, in ComfyUI 0.33", chosen_attention, base),
+                outcome=SAME_PICTURE,
+                after=True,
+                storages=STORAGES,
+                witness=lambda: ran["ModelAttentionBackend"],
+            ),
+            row(
                 "KSamplerAdvanced",
                 Tried("in one go", sampled_by(ksampler_advanced), base),
                 Tried("in two halves", sampled_by(lambda graph: ksampler_advanced(graph, STEPS // 2)), base),
@@ -260,6 +297,11 @@ class Wires:
                 after=True,
             ),
             row("ReferenceLatent", Tried("sampling alone", self.referring, base)),
+            row(
+                "Redux (StyleModelApply)",
+                Tried("multiply", self.shown("multiply"), base),
+                Tried("attn_bias 0.3", self.shown("attn_bias"), base),
+            ),
             row("FluxGuidance", Tried("3.5 while sampling", self.stronger_guidance, base)),
         )
 
@@ -270,6 +312,22 @@ def lora(name: str) -> str:
     folder_paths.add_model_folder_path("loras", LORAS.name)
     save_file(lora_weights(name)[0], f"{LORAS.name}/magicstyle_{name}.safetensors")
     return f"magicstyle_{name}.safetensors"
+
+
+@functools.cache
+def style_model() -> comfy.sd.StyleModel:
+    """Redux of the miniature's widths, with random weights."""
+    with torch.inference_mode(False), torch.no_grad():
+        network = ReduxImageEncoder(TEXT, TEXT).requires_grad_(False)
+        generator = torch.Generator().manual_seed(11)
+        for weight in network.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=generator) / weight.shape[-1] ** 0.5)
+    return comfy.sd.StyleModel(network, "cpu")
+
+
+def picture_tokens() -> Tensor:
+    """What a vision model says of a picture: 1 n c."""
+    return 2.0 * torch.randn(1, 6, TEXT, generator=torch.Generator().manual_seed(12))
 
 
 FLOW_ROWS = tuple(row for name in KINDS for row in Wires(name).rows())

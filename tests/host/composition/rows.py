@@ -25,6 +25,8 @@ from magicstyle.tests.host.composition.wires import (
     area_prompt,
     batches_of_three,
     by,
+    bypassed_lora,
+    chosen_attention,
     decoded,
     decoded_in_tiles,
     first_of,
@@ -86,6 +88,12 @@ ROWS = (
     Row("T2I-adapter", (Tried("both prompts", with_adapter, guided),)),
     Row("LoRA", (Tried("one portrait", lora_loader), Tried("three portraits", lora_loader, three)), after=True),
     Row("LoRA on the inversion's model, too", (Tried("one portrait", lora_loader),), inverts=True),
+    Row("Load LoRA (Bypass)", (Tried("one portrait, in ComfyUI 0.33", bypassed_lora),), after=True),
+    Row(
+        "Load LoRA (Bypass) on the inversion's model, too",
+        (Tried("one portrait, in ComfyUI 0.33", bypassed_lora),),
+        inverts=True,
+    ),
     Row("LoRA on the text encoder", (Tried("LoraLoader", lora_on_text, prompted),)),
     Row(
         "hook LoRA, scheduled",
@@ -310,6 +318,14 @@ ROWS = (
         storages=ONE_STORAGE,
         # what one cell has compiled serves the next
         witness=lambda: ran["TorchCompileModel"] * bool(torch._dynamo.utils.counters["stats"]["unique_graphs"]),
+    ),
+    Row(
+        "ModelAttentionBackend",
+        (Tried("pytorch attention, in ComfyUI 0.33", chosen_attention),),
+        SAME_PICTURE,
+        after=True,
+        storages=STORAGES,
+        witness=lambda: ran["ModelAttentionBackend"],
     ),
     Row(
         "KSamplerAdvanced",

@@ -67,6 +67,18 @@ def lora_loader(graph: Graph) -> Graph:
     return graph.but(model=model)
 
 
+def bypassed_lora(graph: Graph) -> Graph:
+    """The host's LoraLoaderBypassModelOnly: the same LoRA beside the weights."""
+    address = "comfy_extras.nodes_lora_debug.LoraLoaderBypassModelOnly"
+    return graph.but(model=stock(address, model=graph.model, lora_name=lora_name(), strength_model=0.7)[0])
+
+
+def chosen_attention(graph: Graph) -> Graph:
+    """The host's ModelAttentionBackend."""
+    address = "comfy_extras.nodes_model_advanced.ModelAttentionBackend"
+    return graph.but(model=stock(address, model=graph.model, attention="pytorch attention")[0])
+
+
 def image_prompt(graph: Graph) -> Graph:
     """An attn2_replace in every block, as IPAdapter sets it."""
     model, attention = graph.model.clone(), ImagePromptAttention()
