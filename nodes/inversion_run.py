@@ -152,7 +152,10 @@ def _close(plan: Plan, recorder: AnyRecorder, walked: Walked) -> Inversion:
     flow = find(plan.model).parametrization is Parametrization.FLOW
     walk = Walk(order.method, walked.inverted, walked.clean, schedule, walked.seconds, trip, flow)
     report = inversion_report(
-        order.role, features, walk, [*order.count_note, plan.budget.reason, *_left_out(plan.removed)]
+        order.role,
+        features,
+        walk,
+        [*order.count_note, plan.budget.reason, *_left_out(plan.removed), *_unreplayed(plan)],
     )
     return Inversion(result, features, plan.sigmas, report, walked.start)
 
@@ -195,6 +198,13 @@ def _free(order: InversionOrder) -> Free:
     if order.place == "gpu":
         return Free(free_on_device(order.model), "GPU memory", 4)  # sampling wants the other half
     return Free(free_on_disk(), "disk space") if order.place == "disk" else Free(free_memory())
+
+
+def _unreplayed(plan: Plan) -> list[str]:
+    """What of the inversion's model no replay of its latents has."""
+    wrapped = plan.budget.storage == "latents" and "model_function_wrapper" in plan.model.model_options
+    note = "another node has wrapped the model: its function wrapper acts in the inversion and not in replays"
+    return [f"{note}; choose storage features if that matters"] if wrapped else []
 
 
 def _left_out(removed: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from ...core.layers import LayerId
 from ..model_call import ModelCall
 from .base import LayerFacts, RawCall
-from .transformer import BlockMark, Stack, Transformer, count, mark_of
+from .transformer import BlockMark, Stack, Tokens, Transformer, count, mark_of
 
 
 class NextDiT(Transformer):
@@ -44,7 +44,14 @@ class NextDiT(Transformer):
         mark = mark_of(raw)
         h, w = mark.grid
         joint = mark.text + self._padded(h * w)
-        return LayerId("double", raw.options["block_index"], 0) if count(raw, raw.q) == joint else None
+        return LayerId("double", raw.options["block_index"], 0) if count(raw, raw.q) >= joint else None
+
+    def _tokens(self, raw: RawCall) -> Tokens | None:
+        """The picture is last, behind its caption, reference pictures and what a vision model says of these."""
+        mark = mark_of(raw)
+        h, w = mark.grid
+        start = count(raw, raw.q) - self._padded(h * w)
+        return Tokens(slice(start, start + h * w)) if start >= mark.text else None
 
     def depth(self, text: int) -> float:
         """Behind the caption and its padding."""

@@ -58,6 +58,11 @@ class Foreign(NamedTuple):
 
 def with_foreign_latents_recorded(guider: Any, bank: FeatureBank, patch: FusionPatch) -> FeatureBank:
     """The bank as a run may read it: latents that the guider's model would replay otherwise are features."""
+    if _of_files(bank) and (guider.model_patcher.patches or guider.model_patcher.injections):
+        logger.info(
+            "FFA Model Patcher: a file does not hold the model of its latents: they are replayed by the sampling model "
+            "as it is, LoRAs included."
+        )
     foreign = dict(_foreign(guider, bank, patch))
     missing = {number: picture for number, picture in foreign.items() if picture.source.kept(picture.chosen) is None}
     if missing:
@@ -70,6 +75,11 @@ def with_foreign_latents_recorded(guider: Any, bank: FeatureBank, patch: FusionP
 def weights_change(guider: Any) -> bool:
     """Whether hooks schedule weights, which are in place for some model calls, those of a replay included."""
     return any(cond.get("hooks") for conds in guider.conds.values() for cond in conds or ())
+
+
+def _of_files(bank: FeatureBank) -> list[ImageFeatures]:
+    """The pictures whose latents come from a file."""
+    return [picture for picture in bank.pictures if isinstance(picture, Trajectory) and picture.source is None]
 
 
 def _foreign(guider: Any, bank: FeatureBank, patch: FusionPatch) -> Any:

@@ -12,7 +12,7 @@ from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import FeatureHeader, ModelId
 from magicstyle.core.noise_pair import NoisePair
 from magicstyle.core.placement import OnDisk
-from magicstyle.core.trajectory import Trajectory
+from magicstyle.core.trajectory import Trajectory, constants_of, unkept
 from magicstyle.tests.core.test_features import GRIDS, HEADS, LAYERS, SIGMAS, features
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -89,10 +89,19 @@ def test_every_input_of_a_model_comes_back(path):
         "c_concat": torch.ones(1, 5, 6, 10),
         "y": torch.ones(1, 3),
         "crossattn_controlnet": torch.ones(1, 9, 8),
+        "attention_mask": torch.ones(1, 7, dtype=torch.int64),
+        "ref_latents": [torch.ones(1, 4, 3, 5), torch.ones(1, 4, 2, 2)],
+        "ref_contexts": [torch.ones(1, tokens, 8) for tokens in (3, 5)],
+        "siglip_feats": [torch.ones(1, 2, 3, 6)],
+        "num_tokens": 7.0,
     }
-    whole = Trajectory(plain.header, plain.latents, inputs, plain.ends)
+    header = replace(plain.header, constants=constants_of(inputs))
+    whole = Trajectory(header, plain.latents, inputs, plain.ends)
+    assert not unkept(inputs)
     save_bank(FeatureBank(whole, (StyleEntry(whole),)), path)
-    same(load_bank(path).content, whole)
+    loaded = load_bank(path).content
+    same(loaded, whole)
+    assert loaded.inputs.keys() == inputs.keys() and len(loaded.inputs["ref_contexts"]) == 2
 
 
 def test_styles_alone_wait_for_a_content(path):

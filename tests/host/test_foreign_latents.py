@@ -22,7 +22,7 @@ from magicstyle.core.stored_features import StoredFeatures, feature_bytes
 from magicstyle.nodes import inversion_run
 from magicstyle.nodes.host_cache import ram_usage
 from magicstyle.tests.host import family_scene
-from magicstyle.tests.host.families import NEW_HOST, family_model, family_prompt
+from magicstyle.tests.host.families import NEW_HOST, TEXT, family_latent, family_model, family_prompt
 from magicstyle.tests.host.neighbours import lora_name, stock
 from magicstyle.tests.host.scene import difference, inversion, patch, picture, sample
 from magicstyle.tests.host.tiny import tiny_conditioning, tiny_model
@@ -190,6 +190,39 @@ def test_scaled_positions_are_the_inversions_own_and_said(name, said):
     assert len(said()) == before
 
 
+@pytest.mark.parametrize(
+    "name, node, shift",
+    [
+        ("flux", "ModelSamplingFlux", {"max_shift": 2.0, "base_shift": 0.1, "width": 512, "height": 512}),
+        ("sd3", "ModelSamplingSD3", {"shift": 7.0}),
+    ],
+)
+def test_another_shift_is_another_schedule_and_no_other_model(name, node, shift, said):
+    shifted = stock(f"comfy_extras.nodes_model_advanced.{node}", model=family_model(name), **shift)[0]
+    content, bank = family_scene.scene(name, storage="latents")
+    assert answers_alike(bank.content.source.model, shifted, bank.content.header.sigmas)
+    family_scene.sample(family_scene.patched(name, bank, model=shifted), content, 1.0, family_prompt(name))
+    assert not said()
+
+
+def test_latents_of_a_file_are_replayed_by_the_sampling_model_and_the_log_says_so(tiny_model, said, tmp_path):
+    content, bank = scene(tiny_model, "latents")
+    save_bank(bank, tmp_path / "bank.safetensors", content=True)
+    loaded = load_bank(tmp_path / "bank.safetensors")
+    plain = sample(patch(tiny_model, loaded), content)
+    assert difference(plain, sample(patch(tiny_model, bank), content)) <= 1e-4 and not said()
+    sample(patch(with_lora(tiny_model), loaded), content)
+    assert [text for _, text in said() if "a file does not hold the model of its latents" in text]
+
+
+def test_a_function_wrapper_of_the_inversion_is_named_where_no_replay_has_it(tiny_model):
+    wrapped = tiny_model.clone()
+    wrapped.set_model_unet_function_wrapper(lambda apply, given: apply(given["input"], given["timestep"], **given["c"]))
+    said = "its function wrapper acts in the inversion and not in replays"
+    reports = {storage: inversion(wrapped, picture(), storage=storage).report for storage in ("latents", "features")}
+    assert said in reports["latents"] and said not in reports["features"]
+
+
 # --- what a recording takes, and when it is made -------------------------------------------------------------------
 
 
@@ -347,6 +380,32 @@ def test_an_input_that_no_replay_repeats_is_named_when_the_inversion_runs_and_au
         patched.setattr(inversion_run, "free_memory", lambda: 1)  # where auto would take latents
         found = inversion(model, picture(), storage="auto")
     assert isinstance(found.features, StoredFeatures) and found.features.header.every == 5
+
+
+@pytest.mark.skipif(not NEW_HOST, reason="this ComfyUI has no Z-Image")
+def test_references_of_a_newer_family_are_kept_replayed_and_saved(tmp_path):
+    """Z-Image's reference pictures, each with a caption, stand between its caption and the picture."""
+    generator = torch.Generator().manual_seed(5)
+    captions = [torch.randn(1, tokens, TEXT, generator=generator) for tokens in (5, 40)]
+    references = [family_latent("z-image", size, seed=12) for size in ((8, 8), (4, 6))]
+    told = {"reference_latents": references, "reference_latents_text_embeds": captions}
+    prompt, results = family_prompt("z-image", **told), []
+    for storage in ("features", "latents"):
+        pictures = [
+            family_scene.inverted("z-image", latent, prompt, layers="all", storage=storage)
+            for latent in (family_scene.content_latent("z-image"), family_scene.style_latent("z-image"))
+        ]
+        bank = FeatureBank(pictures[0].features, (StyleEntry(pictures[1].features),))
+        results.append(family_scene.sample(family_scene.patched("z-image", bank), pictures[0], 1.0, prompt))
+    assert family_scene.difference(results[1], results[0]) <= 1e-4
+    plain = family_scene.sample(family_scene.starting("z-image"), pictures[0], 1.0, prompt)
+    assert family_scene.difference(results[0], plain) > 1e-3
+    assert {"ref_latents", "ref_contexts"} <= set(bank.content.inputs)
+    assert bank.content.header.constants["num_tokens"] == 7
+    save_bank(bank, tmp_path / "bank.safetensors", content=True)
+    loaded = load_bank(tmp_path / "bank.safetensors")
+    again = family_scene.sample(family_scene.patched("z-image", loaded), pictures[0], 1.0, prompt)
+    assert family_scene.difference(again, results[1]) <= 1e-4
 
 
 def test_gligens_boxes_are_named_as_a_controlnet_is(tiny_model):
