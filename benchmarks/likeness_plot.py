@@ -57,7 +57,8 @@ def _range(values: Sequence[float], step: float) -> tuple[float, float]:
     return int(min(values) / step) * step, (int(max(values) / step) + 1) * step
 
 
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """The plots' typeface, in pixels of the finished picture."""
     return ImageFont.load_default(size * SCALE)
 
 
@@ -65,15 +66,15 @@ def _frame(pen: ImageDraw.ImageDraw, x: Axis, y: Axis) -> None:
     for value in x.ticks(0.05):
         place = x.at(value)
         pen.line((place, y.begin, place, y.end), fill=GRID, width=SCALE)
-        pen.text((place, y.begin + 8 * SCALE), f"{value:.2f}", fill=INK, font=_font(15), anchor="mt")
+        pen.text((place, y.begin + 8 * SCALE), f"{value:.2f}", fill=INK, font=font(15), anchor="mt")
     for value in y.ticks(1.0):
         place = y.at(value)
         pen.line((x.begin, place, x.end, place), fill=GRID, width=SCALE)
-        pen.text((x.begin - 8 * SCALE, place), f"{value:.0f}", fill=INK, font=_font(15), anchor="rm")
+        pen.text((x.begin - 8 * SCALE, place), f"{value:.0f}", fill=INK, font=font(15), anchor="rm")
     text = "style distance of the whole picture (0: the style's own look)"
-    pen.text(((x.begin + x.end) / 2, y.begin + 36 * SCALE), text, fill=INK, font=_font(16), anchor="mt")
+    pen.text(((x.begin + x.end) / 2, y.begin + 36 * SCALE), text, fill=INK, font=font(16), anchor="mt")
     text = "landmark error, pixels of 256 (beside each point: the share of faces in the style's technique)"
-    pen.text((x.begin, y.end - 12 * SCALE), text, fill=INK, font=_font(16), anchor="lb")
+    pen.text((x.begin, y.end - 12 * SCALE), text, fill=INK, font=font(16), anchor="lb")
 
 
 def _curve(pen: ImageDraw.ImageDraw, curve: Curve, colour: str, x: Axis, y: Axis) -> None:
@@ -82,10 +83,10 @@ def _curve(pen: ImageDraw.ImageDraw, curve: Curve, colour: str, x: Axis, y: Axis
     for (a, b), (_, _, share) in zip(places, curve.points, strict=True):
         radius = 6 * SCALE
         pen.ellipse((a - radius, b - radius, a + radius, b + radius), fill=colour)
-        pen.text((a + 10 * SCALE, b - 4 * SCALE), f"{share:.2f}", fill=colour, font=_font(14), anchor="lb")
+        pen.text((a + 10 * SCALE, b - 4 * SCALE), f"{share:.2f}", fill=colour, font=font(14), anchor="lb")
 
 
 def _key(pen: ImageDraw.ImageDraw, name: str, colour: str, number: int, x: Axis, y: Axis) -> None:
     top, left = y.end + (18 + 26 * number) * SCALE, x.begin + (x.end - x.begin) * 0.55
     pen.line((left, top, left + 30 * SCALE, top), fill=colour, width=4 * SCALE)
-    pen.text((left + 40 * SCALE, top), name, fill=INK, font=_font(16), anchor="lm")
+    pen.text((left + 40 * SCALE, top), name, fill=INK, font=font(16), anchor="lm")

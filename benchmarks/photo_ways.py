@@ -1,0 +1,162 @@
+"""Ways to paint photographs with the demo model, and their pictures, some photographs beside one style at a time.
+
+A piece is one style on one group of photographs. Pieces come in turns, in each of which every style has one group, the
+next style the next group: a few pieces show many photographs and styles already, all of them every pair. What is
+painted is kept in files, so that a run that was stopped goes on where it was.
+
+Letters: b photographs of a group, h w pixels.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from magicstyle.core.adain import adain_map
+from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.core.features import ROLES
+from magicstyle.core.fusion import FusionSettings
+from magicstyle.core.inversion_methods import sample_back
+from magicstyle.core.presets import PRESETS
+from magicstyle.core.regions import keep_mask
+from magicstyle.core.schedule import LEVELS
+from magicstyle.headless.model import HeadlessModel
+from magicstyle.headless.pictures import read_picture, to_tensor
+from magicstyle.headless.plan import digest
+from magicstyle.headless.recipe import Recipe
+from magicstyle.headless.stylize import Inversion, fused, invert
+from magicstyle.model_files.demo import DEMO_MODEL
+from torch import Tensor
+
+from .kept import chunks_of, paint_kept
+
+TOGETHER = 8  # photographs in one model call
+HELD = 20  # inversions in memory: of a group of 8 photographs 150 MB at 256 pixels and 12 steps
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a photograph is painted: what a user can set, with the nodes' defaults and the preset `fast`."""
+
+    settings: FusionSettings = field(default_factory=FusionSettings)
+    adain: float = 1.0
+    end: float = 1.0  # end_percent: the share of sampling in which features are fused
+    preset: str = "fast"
+    size: int = 256
+    keep: float = 0.0  # keep_strength of a mask on the face; 0 is no mask
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the headless functions take."""
+        preset = PRESETS[self.preset]
+        return Recipe(self.settings, preset.steps, adain=self.adain, inversion=preset.inversion)
+
+    def __str__(self) -> str:
+        s = self.settings
+        knobs = f"s={s.style_weight:g} c={s.content_weight:g} q={s.query_preservation:g} t={s.temperature:g}"
+        return f"{s.method} {knobs} a={self.adain:g} e={self.end:g} k={self.keep:g} {self.preset} {self.size}"
+
+
+@dataclass(frozen=True)
+class Album:
+    """Photographs and style pictures, by their files, and where faces are, b h w in 0..1, at any resolution."""
+
+    photographs: tuple[Path, ...]
+    styles: tuple[Path, ...]
+    faces: Tensor | None = None
+
+    @property
+    def groups(self) -> list[slice]:
+        """The photographs that are painted together."""
+        return chunks_of(len(self.photographs), TOGETHER)
+
+    @property
+    def order(self) -> list[tuple[Path, slice]]:
+        """All pieces, in an order in which the first few are spread over photographs and styles."""
+        found, groups = [], self.groups
+        for turn in range(len(groups)):
+            each = [(style, groups[(place + turn) % len(groups)]) for place, style in enumerate(self.styles)]
+            found += each[::2] + each[1::2]
+        return found
+
+
+class Piece(NamedTuple):
+    """One style on one group of photographs, painted one way: b 3 h w in 0..1."""
+
+    style: Path
+    group: slice
+    pictures: Tensor
+    file: Path
+
+
+class Studio:
+    """Paints an album; photographs and styles stay inverted for the settings that follow."""
+
+    def __init__(self, model: HeadlessModel, album: Album, work: Path) -> None:
+        self.model, self.album, self.work = model, album, work
+        self._held: OrderedDict[tuple[str, int, tuple[Path, ...]], Inversion] = OrderedDict()
+        self._weights = digest(DEMO_MODEL.read_bytes())[:8]
+
+    def paint(self, way: Way, pieces: int, until: float) -> list[Piece]:
+        """What of the first so many pieces is painted by `until`, a `time.monotonic`."""
+        found = []
+        for style, group in self.album.order[:pieces]:
+            place = self._place(style)
+            pictures = paint_kept([way], [group], place, self._painter(style), until)
+            found += [Piece(style, group, shown, place(way, group)) for shown in pictures.values()]
+        return found
+
+    def _place(self, style: Path) -> Callable[[Way, slice], Path]:
+        def place(way: Way, group: slice) -> Path:
+            names = digest("\n".join(path.name for path in self.album.photographs[group]).encode())[:8]
+            return self.work / f"{way}; {self._weights}, {names}, {style.stem}.safetensors"
+
+        return place
+
+    def _painter(self, style: Path) -> Callable[[slice], Callable[[Way], Tensor]]:
+        return lambda group: lambda way: self.picture(way, (style, group))
+
+    def picture(self, way: Way, piece: tuple[Path, slice] | None = None) -> Tensor:
+        """A piece painted, the first unless another is named: b 3 h w in 0..1."""
+        style, group = self.album.order[0] if piece is None else piece
+        content = self._inverted(way, self.album.photographs[group])
+        latent = painted(self.model, content, self._inverted(way, (style,)), way, self._keep(way, group))
+        return (self.model.decode(latent) + 1) / 2
+
+    def _inverted(self, way: Way, files: tuple[Path, ...]) -> Inversion:
+        """Pictures inverted side by side as a way asks."""
+        key = (way.preset, way.size, files)
+        if key not in self._held:
+            while len(self._held) >= HELD:
+                self._held.popitem(last=False)
+            shown = torch.cat([to_tensor(read_picture(path, (way.size, way.size))) for path in files])
+            self._held[key] = invert(self.model, self.model.encode(shown), way.recipe, roles=ROLES)
+        self._held.move_to_end(key)
+        return self._held[key]
+
+    def _keep(self, way: Way, group: slice) -> Tensor | None:
+        if way.keep == 0.0 or self.album.faces is None:
+            return None
+        masks = self.album.faces[group]
+        return keep_mask(masks, way.keep, len(masks))
+
+
+@torch.inference_mode()
+def painted(model: HeadlessModel, content: Inversion, style: Inversion, way: Way, keep: Tensor | None = None) -> Tensor:
+    """Latents b c h w of photographs, b rows, beside one style; `keep` is b h w."""
+    recipe = way.recipe
+    bank = FeatureBank(content.features, (StyleEntry(style.features),))
+    begin = content.ends.mapped(adain_map(content.noise, style.noise, way.adain))
+    within = fused(model, bank, recipe, keep)
+    least = (1.0 - way.end) * (LEVELS - 1)
+
+    def denoised(x: Tensor, sigma: Tensor) -> Tensor:
+        """b c h w, sigma b -> b c h w: past `end` the model by itself."""
+        acts = float(model.timesteps(sigma[:1])) >= least
+        return within(x, sigma) if acts else model.denoised(x, sigma)
+
+    return sample_back(denoised, begin, recipe.sigmas, recipe.inversion.method)

@@ -1,0 +1,212 @@
+"""What painting does to photographs of people, by every method, preset and setting: the person kept, the style taken.
+
+    python -m benchmarks.photographs --photographs A.jpg .. --styles M.jpg .. --sweep-styles N.jpg .. --work DIR
+
+Needs requirements-benchmarks.txt. Every picture is cropped to a square. What is painted and measured lies in DIR, and a
+rerun goes on there; --minutes stops painting. Settings are compared on --sweep-styles, which no reported pair shows,
+with every sixth photograph. --human names the folder models/ of the npm package @vladmandic/human 3.3.6, for a second
+recogniser. Writes benchmarks/photographs.md and benchmarks/photographs.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from magicstyle.core.fusion import FusionSettings
+from magicstyle.headless.model import load_demo_model
+from torch import Tensor
+
+from .imagenet import EfficientNetLite0
+from .photo_measures import Judge, Row, Score, read_square, score, without_identity
+from .photo_plot import front_plot
+from .photo_tables import table
+from .photo_ways import Album, Piece, Studio, Way
+from .recognisers import SIDE, Recognisers, face_mask
+
+TABLE, PLOT = (Path(__file__).with_name(f"photographs.{kind}") for kind in ("md", "png"))
+FFA = FusionSettings()
+STRONG = replace(FFA, query_preservation=0.6)  # as the README names it
+MILD = replace(FFA, content_weight=0.1, query_preservation=0.5, temperature=1.5)  # as docs/measurements.md names it
+ALL = 10**6  # pieces
+SHOWN = 256  # pixels, of the ends
+EVERY_SIXTH = slice(1, None, 6)  # the photographs that settings are compared on
+SOME = 6  # pieces that every row of the main table has
+
+
+class Line(NamedTuple):
+    """A row of a table: what it is called, how it is painted, and how many pieces at most."""
+
+    label: str
+    way: Way
+    pieces: int = SOME
+
+
+class Section(NamedTuple):
+    """A table: its heading, what is said before it, its album and its rows."""
+
+    title: str
+    album: str  # main, sweep or sizes
+    lines: tuple[Line, ...]
+
+
+MAIN = Section(
+    "Methods, presets and settings",
+    "main",
+    (
+        Line("**`ffa`**, defaults, `fast`, all pairs", Way(), ALL),
+        Line("**`ffa`**, defaults, `fast`", Way()),
+        Line("`ffa`, strong", Way(STRONG)),
+        Line("`ffa`, mild", Way(MILD)),
+        Line("`styleid`", Way(FusionSettings("styleid", query_preservation=0.75, temperature=1.5))),
+        Line("`sac`", Way(FusionSettings("sac"))),
+        Line("`seac`", Way(FusionSettings("seac", query_preservation=0.0))),
+        Line("`zstar`", Way(FusionSettings("zstar"))),
+        Line("`style_aligned`", Way(FusionSettings("style_aligned"))),
+        Line("`masactrl`", Way(FusionSettings("masactrl"))),
+        Line("`rsa`", Way(FusionSettings("rsa"))),
+        Line("`ffa`, defaults, `balanced`", Way(preset="balanced")),
+        Line("`ffa`, defaults, `faithful`", Way(preset="faithful")),
+    ),
+)
+
+
+def _setting(**knobs: float) -> Line:
+    shown = ", ".join(f"`{name}` {value:g}" for name, value in knobs.items())
+    return Line(shown or "defaults (`query_preservation` 0.65, `temperature` 1.75)", Way(replace(FFA, **knobs)), ALL)
+
+
+def _likeness(g: float, kept: float = 0.0) -> Line:
+    label = f"*likeness* {g:g}" if kept in (0.0, g) else f"`query_preservation` {g:g}"
+    shown = ", face kept" if kept else ""
+    return Line(label + shown, Way(replace(FFA, query_preservation=g), keep=kept), ALL)
+
+
+SWEEP = Section(
+    "Settings of `ffa`",
+    "sweep",
+    (
+        _setting(),
+        _setting(query_preservation=0.35),
+        _setting(query_preservation=0.5),
+        _setting(query_preservation=0.8),
+        _setting(temperature=1.5),
+        _setting(temperature=2.25),
+        _setting(query_preservation=0.5, temperature=1.25),
+        _setting(query_preservation=0.8, temperature=2.25),
+        _setting(content_weight=0.01, query_preservation=0.5),
+    ),
+)
+KNOBS = Section(
+    "*Style strength*, *likeness* and a face that is kept",
+    "sweep",
+    (
+        *(Line(f"*style strength* {s:g}", Way(adain=s, end=s), ALL) for s in (1.0, 0.75, 0.5, 0.25)),
+        *(_likeness(g) for g in (1.0, 0.65, 0.35, 0.0)),
+        *(_likeness(g, kept=g) for g in (1.0, 0.65)),
+        _likeness(0.35, kept=1.0),
+    ),
+)
+SIZES = Section("Sizes", "sizes", tuple(Line(f"{size}x{size}", Way(size=size), ALL) for size in (256, 384, 512, 640)))
+SECTIONS = (MAIN, SWEEP, KNOBS, SIZES)
+
+
+def albums(photographs: Sequence[Path], styles: Sequence[Path], sweep_styles: Sequence[Path]) -> dict[str, Album]:
+    """What each section is painted of."""
+    few = tuple(photographs[EVERY_SIXTH])
+    return {
+        "main": Album(tuple(photographs), tuple(styles)),
+        "sweep": Album(few, tuple(sweep_styles)),
+        "sizes": Album(few, tuple(sweep_styles[:1])),
+    }
+
+
+def masked(album: Album, recognisers: Recognisers) -> Album:
+    """The album with where the detector finds faces."""
+    found = [recognisers.face(read_square(path, SIDE)) for path in album.photographs]
+    return replace(album, faces=torch.cat([face_mask(None if face is None else face.box) for face in found]))
+
+
+def named(line: Line, section: Section, studio: Studio) -> str:
+    """What a row is called: a size with its cost."""
+    return f"{line.label}, {seconds(studio, line.way):.0f} s" if section is SIZES else line.label
+
+
+def ends(judge: Judge, pieces: int) -> dict[str, Score]:
+    """What the measures say of the photograph, of the style, of another style and of noise, on the first pieces."""
+    rows: dict[str, list[Row]] = {"the photograph itself": [], "another of the style pictures": []}
+    rows |= {"the style picture itself": [], "noise": []}
+    album, noise = judge.album, torch.rand(3, SHOWN, SHOWN, generator=torch.Generator().manual_seed(0))
+    for style, group in album.order[:pieces]:
+        photographs = album.photographs[group]
+        other = album.styles[(album.styles.index(style) + 1) % len(album.styles)]
+        shown: dict[str, list[Tensor]] = {
+            "the photograph itself": [read_square(path, SHOWN) for path in photographs],
+            "another of the style pictures": [read_square(other, SHOWN)] * len(photographs),
+            "the style picture itself": [read_square(style, SHOWN)] * len(photographs),
+            "noise": [noise] * len(photographs),
+        }
+        for name, pictures in shown.items():
+            rows[name] += judge.measured(torch.stack(pictures), photographs, style)
+    found = {name: score(each) for name, each in rows.items()}
+    return found | {"noise": without_identity(found["noise"])}
+
+
+def painted(studio: Studio, section: Section, until: float) -> dict[Line, list[Piece]]:
+    """What is painted of a section's rows, the first pieces of all rows before the rest of any."""
+    for pieces in (SOME, ALL):
+        for line in section.lines:
+            studio.paint(line.way, min(pieces, line.pieces), until)
+    return {line: studio.paint(line.way, line.pieces, 0.0) for line in section.lines}
+
+
+def seconds(studio: Studio, way: Way) -> float:
+    """CPU seconds from one photograph and one style picture to a picture, kept beside what is painted."""
+    kept = studio.work / f"{way}; seconds.json"
+    if not kept.exists():
+        album = Album(studio.album.photographs[:1], studio.album.styles[:1])
+        begun = time.process_time()
+        Studio(studio.model, album, studio.work).picture(way)
+        kept.write_text(json.dumps(time.process_time() - begun), encoding="utf-8")
+    return float(json.loads(kept.read_text("utf-8")))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("photographs", "styles", "sweep-styles"):
+        parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, metavar="FILE")
+    parser.add_argument("--work", type=Path, required=True, help="folder for what is painted and measured")
+    parser.add_argument("--human", type=Path, help="folder with faceres.json and faceres.bin")
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop painting after so many; a rerun goes on")
+    given = parser.parse_args()
+    until = time.monotonic() + 60 * given.minutes
+    given.work.mkdir(parents=True, exist_ok=True)
+    recognisers, network, model = Recognisers(given.human), EfficientNetLite0.of_package(), load_demo_model()
+    parts, main_scores = [], {}
+    for section in SECTIONS:
+        album = masked(albums(given.photographs, given.styles, given.sweep_styles)[section.album], recognisers)
+        judge, studio = Judge(album, recognisers, network), Studio(model, album, given.work)
+        pieces = painted(studio, section, until)
+        scores = {
+            named(line, section, studio): score([row for piece in found for row in judge.rows(piece)])
+            for line, found in pieces.items()
+            if found
+        }
+        if section is MAIN:
+            scores |= ends(judge, SOME)
+            main_scores = scores
+        parts.append(f"## {section.title}\n\n{table(scores)}")
+        TABLE.write_text("\n".join(parts), encoding="utf-8")
+    front_plot(main_scores).save(PLOT, optimize=True)
+    print(TABLE.read_text("utf-8"))
+
+
+if __name__ == "__main__":
+    main()
