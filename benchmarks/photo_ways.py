@@ -83,6 +83,11 @@ class Album:
             found += each[::2] + each[1::2]
         return found
 
+    def name(self, style: Path, group: slice) -> str:
+        """What tells a piece from others in a file's name."""
+        shown = "\n".join(path.name for path in self.photographs[group])
+        return f"{digest(shown.encode())[:8]}, {style.stem}"
+
 
 class Piece(NamedTuple):
     """One style on one group of photographs, painted one way: b 3 h w in 0..1."""
@@ -112,8 +117,7 @@ class Studio:
 
     def _place(self, style: Path) -> Callable[[Way, slice], Path]:
         def place(way: Way, group: slice) -> Path:
-            names = digest("\n".join(path.name for path in self.album.photographs[group]).encode())[:8]
-            return self.work / f"{way}; {self._weights}, {names}, {style.stem}.safetensors"
+            return self.work / f"{way}; {self._weights}, {self.album.name(style, group)}.safetensors"
 
         return place
 

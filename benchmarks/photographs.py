@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -37,15 +37,15 @@ MILD = replace(FFA, content_weight=0.1, query_preservation=0.5, temperature=1.5)
 ALL = 10**6  # pieces
 SHOWN = 256  # pixels, of the ends
 EVERY_SIXTH = slice(1, None, 6)  # the photographs that settings are compared on
-SOME = 6  # pieces that every row of the main table has
+TURNS = (3, 6, 12)  # so many pieces of every row before more of any
 
 
 class Line(NamedTuple):
-    """A row of a table: what it is called, how it is painted, and how many pieces at most."""
+    """A row of a table: what it is called, how it is painted, and whether it is of more pairs than the others."""
 
     label: str
     way: Way
-    pieces: int = SOME
+    whole: bool = False  # all that is painted, where the other rows show what all have
 
 
 class Section(NamedTuple):
@@ -60,7 +60,7 @@ MAIN = Section(
     "Methods, presets and settings",
     "main",
     (
-        Line("**`ffa`**, defaults, `fast`, all pairs", Way(), ALL),
+        Line("**`ffa`**, defaults, `fast`, all pairs", Way(), whole=True),
         Line("**`ffa`**, defaults, `fast`", Way()),
         Line("`ffa`, strong", Way(STRONG)),
         Line("`ffa`, mild", Way(MILD)),
@@ -79,13 +79,13 @@ MAIN = Section(
 
 def _setting(**knobs: float) -> Line:
     shown = ", ".join(f"`{name}` {value:g}" for name, value in knobs.items())
-    return Line(shown or "defaults (`query_preservation` 0.65, `temperature` 1.75)", Way(replace(FFA, **knobs)), ALL)
+    return Line(shown or "defaults (`query_preservation` 0.65, `temperature` 1.75)", Way(replace(FFA, **knobs)))
 
 
 def _likeness(g: float, kept: float = 0.0) -> Line:
     label = f"*likeness* {g:g}" if kept in (0.0, g) else f"`query_preservation` {g:g}"
     shown = ", face kept" if kept else ""
-    return Line(label + shown, Way(replace(FFA, query_preservation=g), keep=kept), ALL)
+    return Line(label + shown, Way(replace(FFA, query_preservation=g), keep=kept))
 
 
 SWEEP = Section(
@@ -107,13 +107,13 @@ KNOBS = Section(
     "*Style strength*, *likeness* and a face that is kept",
     "sweep",
     (
-        *(Line(f"*style strength* {s:g}", Way(adain=s, end=s), ALL) for s in (1.0, 0.75, 0.5, 0.25)),
+        *(Line(f"*style strength* {s:g}", Way(adain=s, end=s)) for s in (1.0, 0.75, 0.5, 0.25)),
         *(_likeness(g) for g in (1.0, 0.65, 0.35, 0.0)),
         *(_likeness(g, kept=g) for g in (1.0, 0.65)),
         _likeness(0.35, kept=1.0),
     ),
 )
-SIZES = Section("Sizes", "sizes", tuple(Line(f"{size}x{size}", Way(size=size), ALL) for size in (256, 384, 512, 640)))
+SIZES = Section("Sizes", "sizes", tuple(Line(f"{size}x{size}", Way(size=size)) for size in (256, 384, 512, 640)))
 SECTIONS = (MAIN, SWEEP, KNOBS, SIZES)
 
 
@@ -138,32 +138,42 @@ def named(line: Line, section: Section, studio: Studio) -> str:
     return f"{line.label}, {seconds(studio, line.way):.0f} s" if section is SIZES else line.label
 
 
-def ends(judge: Judge, pieces: int) -> dict[str, Score]:
+def ends(judge: Judge, pieces: int, work: Path) -> dict[str, Score]:
     """What the measures say of the photograph, of the style, of another style and of noise, on the first pieces."""
-    rows: dict[str, list[Row]] = {"the photograph itself": [], "another of the style pictures": []}
-    rows |= {"the style picture itself": [], "noise": []}
     album, noise = judge.album, torch.rand(3, SHOWN, SHOWN, generator=torch.Generator().manual_seed(0))
-    for style, group in album.order[:pieces]:
-        photographs = album.photographs[group]
-        other = album.styles[(album.styles.index(style) + 1) % len(album.styles)]
-        shown: dict[str, list[Tensor]] = {
-            "the photograph itself": [read_square(path, SHOWN) for path in photographs],
-            "another of the style pictures": [read_square(other, SHOWN)] * len(photographs),
-            "the style picture itself": [read_square(style, SHOWN)] * len(photographs),
-            "noise": [noise] * len(photographs),
-        }
-        for name, pictures in shown.items():
-            rows[name] += judge.measured(torch.stack(pictures), photographs, style)
-    found = {name: score(each) for name, each in rows.items()}
+    shown: dict[str, Callable[[Path, Path], Tensor]] = {
+        "the photograph itself": lambda photograph, style: read_square(photograph, SHOWN),
+        "another of the style pictures": lambda photograph, style: read_square(_next(album.styles, style), SHOWN),
+        "the style picture itself": lambda photograph, style: read_square(style, SHOWN),
+        "noise": lambda photograph, style: noise,
+    }
+    found = {}
+    for name, picture in shown.items():
+        rows: list[Row] = []
+        for style, group in album.order[:pieces]:
+            pictures = torch.stack([picture(photograph, style) for photograph in album.photographs[group]])
+            rows += judge.rows(Piece(style, group, pictures, work / f"{name}; {album.name(style, group)}.end"))
+        found[name] = score(rows)
     return found | {"noise": without_identity(found["noise"])}
 
 
+def _next(styles: Sequence[Path], style: Path) -> Path:
+    return styles[(styles.index(style) + 1) % len(styles)]
+
+
 def painted(studio: Studio, section: Section, until: float) -> dict[Line, list[Piece]]:
-    """What is painted of a section's rows, the first pieces of all rows before the rest of any."""
-    for pieces in (SOME, ALL):
+    """What is painted of a section's rows by `until`, a `time.monotonic`: on the pairs that all rows have."""
+    for pieces in TURNS:
         for line in section.lines:
-            studio.paint(line.way, min(pieces, line.pieces), until)
-    return {line: studio.paint(line.way, line.pieces, 0.0) for line in section.lines}
+            studio.paint(line.way, pieces, until)
+    found = {line: studio.paint(line.way, ALL, 0.0) for line in section.lines}
+    return {line: pieces if line.whole else pieces[: shared(found)] for line, pieces in found.items() if pieces}
+
+
+def shared(found: Mapping[Line, Sequence[Piece]]) -> int:
+    """How many first pieces all rows have; one that has hardly begun shows its own few and does not count."""
+    counts = [len(pieces) for pieces in found.values()]
+    return min(count for count in counts if count >= min(TURNS[0], max(counts)))
 
 
 def seconds(studio: Studio, way: Way) -> float:
@@ -197,10 +207,9 @@ def main() -> None:
         scores = {
             named(line, section, studio): score([row for piece in found for row in judge.rows(piece)])
             for line, found in pieces.items()
-            if found
         }
         if section is MAIN:
-            scores |= ends(judge, SOME)
+            scores |= ends(judge, min(map(len, pieces.values())), given.work)
             main_scores = scores
         parts.append(f"## {section.title}\n\n{table(scores)}")
         TABLE.write_text("\n".join(parts), encoding="utf-8")

@@ -49,15 +49,8 @@ def network():
     conv("_conv_stem", 32, 3, 3, 3)
     norm("_bn0", 32)
     entering, number = 32, 0
-    for width, kernel, repeats in (
-        (16, 3, 1),
-        (24, 3, 2),
-        (40, 5, 2),
-        (80, 3, 3),
-        (112, 5, 3),
-        (192, 5, 4),
-        (320, 3, 1),
-    ):
+    widths = (16, 24, 40, 80, 112, 192, 320)
+    for width, (kernel, repeats, _) in zip(widths, STAGES, strict=True):
         for _ in range(repeats):
             name, wide = f"_blocks.{number}.", entering * (6 if number else 1)
             if number:
@@ -181,9 +174,17 @@ def test_a_folder_without_the_second_recogniser_is_named(tmp_path):
 
 def test_the_first_pieces_show_all_photographs_and_all_pieces_every_pair():
     album = Album(tuple(Path(f"p{i}") for i in range(24)), tuple(Path(f"s{i}") for i in range(12)))
-    half = album.order[: photographs.SOME]
-    assert {group.start for _, group in half} == {0, 8, 16} and len({style for style, _ in half}) == 6
+    for pieces in photographs.TURNS:
+        some = album.order[:pieces]
+        assert {group.start for _, group in some} == {0, 8, 16} and len({style for style, _ in some}) == min(pieces, 12)
     assert len(album.order) == 36 == len({(style, group.start) for style, group in album.order})
+
+
+def test_rows_are_compared_on_the_pairs_that_all_have():
+    a, b, c = (photographs.Line(name, Way()) for name in "abc")
+    assert photographs.shared({a: [0] * 36, b: [0] * 6, c: [0] * 12}) == 6
+    assert photographs.shared({a: [0] * 36, b: [0], c: []}) == 36  # b has hardly begun
+    assert photographs.shared({a: [0], b: [0], c: []}) == 1  # an album of one piece
 
 
 def test_every_method_preset_and_size_has_a_row():
