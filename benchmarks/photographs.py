@@ -133,9 +133,10 @@ def masked(album: Album, recognisers: Recognisers) -> Album:
     return replace(album, faces=torch.cat([face_mask(None if face is None else face.box) for face in found]))
 
 
-def named(line: Line, section: Section, studio: Studio) -> str:
-    """What a row is called: a size with its cost."""
-    return f"{line.label}, {seconds(studio, line.way):.0f} s" if section is SIZES else line.label
+def named(line: Line, section: Section, studio: Studio, until: float) -> str:
+    """What a row is called: a size with its cost, once that is known."""
+    spent = seconds(studio, line.way, until) if section is SIZES else None
+    return line.label if spent is None else f"{line.label}, {spent:.0f} s"
 
 
 def ends(judge: Judge, pieces: int, work: Path) -> dict[str, Score]:
@@ -171,20 +172,19 @@ def painted(studio: Studio, section: Section, until: float) -> dict[Line, list[P
 
 
 def shared(found: Mapping[Line, Sequence[Piece]]) -> int:
-    """How many first pieces all rows have; one that has hardly begun shows its own few and does not count."""
-    counts = [len(pieces) for pieces in found.values()]
-    return min(count for count in counts if count >= min(TURNS[0], max(counts)))
+    """How many first pieces all rows have that have any."""
+    return min((len(pieces) for pieces in found.values() if pieces), default=0)
 
 
-def seconds(studio: Studio, way: Way) -> float:
-    """CPU seconds from one photograph and one style picture to a picture, kept beside what is painted."""
+def seconds(studio: Studio, way: Way, until: float) -> float | None:
+    """CPU seconds from one photograph and one style picture to a picture; kept, and not taken after `until`."""
     kept = studio.work / f"{way}; seconds.json"
-    if not kept.exists():
+    if not kept.exists() and time.monotonic() < until:
         album = Album(studio.album.photographs[:1], studio.album.styles[:1])
         begun = time.process_time()
         Studio(studio.model, album, studio.work).picture(way)
         kept.write_text(json.dumps(time.process_time() - begun), encoding="utf-8")
-    return float(json.loads(kept.read_text("utf-8")))
+    return float(json.loads(kept.read_text("utf-8"))) if kept.exists() else None
 
 
 def main() -> None:
@@ -205,12 +205,14 @@ def main() -> None:
         judge, studio = Judge(album, recognisers, network), Studio(model, album, given.work)
         pieces = painted(studio, section, until)
         scores = {
-            named(line, section, studio): score([row for piece in found for row in judge.rows(piece)])
+            named(line, section, studio, until): score([row for piece in found for row in judge.rows(piece)])
             for line, found in pieces.items()
         }
         if section is MAIN:
             scores |= ends(judge, min(map(len, pieces.values())), given.work)
             main_scores = scores
+        if not scores:
+            continue
         parts.append(f"## {section.title}\n\n{table(scores)}")
         TABLE.write_text("\n".join(parts), encoding="utf-8")
     front_plot(main_scores).save(PLOT, optimize=True)

@@ -174,7 +174,7 @@ def test_a_folder_without_the_second_recogniser_is_named(tmp_path):
 
 def test_the_first_pieces_show_all_photographs_and_all_pieces_every_pair():
     album = Album(tuple(Path(f"p{i}") for i in range(24)), tuple(Path(f"s{i}") for i in range(12)))
-    for pieces in photographs.TURNS:
+    for pieces in photographs.TURNS[1:]:
         some = album.order[:pieces]
         assert {group.start for _, group in some} == {0, 8, 16} and len({style for style, _ in some}) == min(pieces, 12)
     assert len(album.order) == 36 == len({(style, group.start) for style, group in album.order})
@@ -183,8 +183,8 @@ def test_the_first_pieces_show_all_photographs_and_all_pieces_every_pair():
 def test_rows_are_compared_on_the_pairs_that_all_have():
     a, b, c = (photographs.Line(name, Way()) for name in "abc")
     assert photographs.shared({a: [0] * 36, b: [0] * 6, c: [0] * 12}) == 6
-    assert photographs.shared({a: [0] * 36, b: [0], c: []}) == 36  # b has hardly begun
-    assert photographs.shared({a: [0], b: [0], c: []}) == 1  # an album of one piece
+    assert photographs.shared({a: [0] * 36, b: [0] * 4, c: []}) == 4  # c has no row
+    assert photographs.shared({a: []}) == 0
 
 
 def test_every_method_preset_and_size_has_a_row():
