@@ -96,11 +96,10 @@ SWEEP = Section(
         _setting(query_preservation=0.35),
         _setting(query_preservation=0.5),
         _setting(query_preservation=0.8),
+        _setting(temperature=1.25),
         _setting(temperature=1.5),
         _setting(temperature=2.25),
-        _setting(query_preservation=0.5, temperature=1.25),
-        _setting(query_preservation=0.8, temperature=2.25),
-        _setting(content_weight=0.01, query_preservation=0.5),
+        _setting(content_weight=0.01),
     ),
 )
 KNOBS = Section(
