@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,20 +16,19 @@ except ImportError:  # Windows, where a file that is open cannot be removed: tha
     fcntl = None  # type: ignore[assignment]
 
 SUFFIX = ".magicstyle.part"
-LONG_AGO = 24 * 3600  # seconds
 MOST_STEM = 40  # characters of a name, so that the longer name of its part stays legal
-_EARLIER = re.compile(r"\.[a-z0-9_]{8}\.part")
+CLOSED = 600.0  # seconds: without locks a part is closed a moment before it gets its name, and litter long after
+PAUSES = (0.05, 0.2, 1.0)  # seconds: on Windows a scanner or a viewer holds a file for a moment
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a file, which then takes the name `path` with the rights that the umask leaves to new files.
 
-    What fails or is interrupted leaves no part behind, and an earlier file of that name as it was. Parts of writers
-    that were killed are cleared first. Raises OSError as the file system does.
+    What fails or is interrupted leaves no part behind, and an earlier file of that name as it was. What killed writers
+    left is cleared by `clear_litter`, once for a folder and not for each of its files. Raises OSError as the file
+    system does.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    clear_litter(path.parent)
-    _clear_earlier(path)
     part, file = _begun(path)
     try:
         with file:
@@ -41,10 +38,21 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
             if fcntl is not None:
                 os.replace(part, path)
         if fcntl is None:
-            os.replace(part, path)
+            _replace_closed(part, path)
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def _replace_closed(part: Path, path: Path) -> None:
+    """Windows renames closed files alone, and none while another program holds what has the name."""
+    for pause in PAUSES:
+        try:
+            os.replace(part, path)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    os.replace(part, path)
 
 
 def _begun(path: Path) -> tuple[Path, BinaryIO]:
@@ -75,18 +83,10 @@ def clear_litter(folder: Path) -> None:
             _remove_if_abandoned(part)
 
 
-def _clear_earlier(path: Path) -> None:
-    """Remove the parts that killed writers of earlier versions left of this file: they held no lock, age tells."""
-    for part in path.parent.glob(f".{escape(path.stem)}.*.part"):
-        with suppress(OSError):
-            ours = _EARLIER.fullmatch(part.name.removeprefix(f".{path.stem}")) is not None
-            if ours and time.time() - part.stat().st_mtime > LONG_AGO:
-                part.unlink()
-
-
 def _remove_if_abandoned(part: Path) -> None:
-    if fcntl is None:
-        part.unlink()
+    if fcntl is None:  # one that is open cannot be removed; one that was just closed is about to get its name
+        if time.time() - part.stat().st_mtime > CLOSED:
+            part.unlink()
         return
     with part.open("rb+") as file:
         if _lock(file.fileno()):

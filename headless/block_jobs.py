@@ -35,6 +35,8 @@ def run(plan: Plan, model: HeadlessModel, order: Order, console: Console) -> Out
     """Make the pictures: pair by pair where the features of all styles may be held, else block by block."""
     styles = dict.fromkeys(job.style.path for job in plan.waiting)
     if order.block is None and len(styles) <= HELD:
+        if order.batch is not None:
+            console.note(f"--batch is for blocks, which up to {HELD} styles are not painted in: add --block for it.")
         return run_pairs(plan, model, order, console)
     before, outcome = model.rows, _run_blocks(plan, model, order, console)
     if outcome.made:
@@ -102,6 +104,7 @@ class BlockStudio(Studio):
         """The jobs of a block one after the other, each as it is done or has failed."""
         styles = self._inverted("style", block.styles)
         inverted = {**self._inverted("content", block.contents), **styles}
+        masks = self._masks(block.contents, inverted)
         self._known = dict(styles)
         good: list[Job] = []
         for job in block.jobs:
@@ -111,17 +114,31 @@ class BlockStudio(Studio):
             else:
                 good.append(job)
         if good:
-            yield from self._painted(block, good, inverted)
+            yield from self._painted(block, good, inverted, masks)
 
-    def _painted(self, block: Block, jobs: Sequence[Job], inverted: Inverted) -> Iterator[Job | Failure]:
+    def _masks(
+        self, contents: Sequence[Picture], inverted: dict[Path, Inversion | MagicStyleError]
+    ) -> dict[Path, Tensor | None]:
+        """The contents' masks 1 h w; a content whose mask cannot be read has failed, the others of a block go on."""
+        found: dict[Path, Tensor | None] = {}
+        for content in contents:
+            try:
+                found[content.path] = kept(content)
+            except MagicStyleError as error:
+                inverted[content.path] = error
+        return found
+
+    def _painted(
+        self, block: Block, jobs: Sequence[Job], inverted: Inverted, masks: Mapping[Path, Tensor | None]
+    ) -> Iterator[Job | Failure]:
         whole = {path: found for path, found in inverted.items() if not isinstance(found, MagicStyleError)}
         contents, styles = ([p.path for p in side if p.path in whole] for side in (block.contents, block.styles))
         try:
             with self._easel.progress(f"paint {len(contents)} x {len(styles)}") as callback:
                 features = {path: found.features for path, found in whole.items()}
                 sides = [features[path] for path in contents], [features[path] for path in styles]
-                masks = [kept(content) for content in block.contents if content.path in whole]
-                latents = paint_block(self._model, *sides, self._order.recipe, self._rows, callback, masks)
+                own = [masks[path] for path in contents]
+                latents = paint_block(self._model, *sides, self._order.recipe, self._rows, callback, own)
         except Exception as error:  # the next block may still succeed
             yield from (Failure(job, reason(error)) for job in jobs)
             return

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ..core.errors import MagicStyleError, one_line
+from ..picture_files.kinds import USUAL, is_picture, unread
 from .commission import Commission
 from .console import Console
 from .library import Library
 from .names import StyleName, digest
-from .pictures import SUFFIXES
+from .patience import patiently
+from .skipped import Skipped
 from .store import Entry, Store, open_store
 from .units import Lost, Report, Shard, Unit, read_manifests, units_of
 
@@ -43,7 +44,7 @@ class Account:
         self.made += report.made
         self.rows += 0 if report.skipped else report.rows
         self.failed += report.failed
-        self.stop = self.stop or report.stop
+        self.stop = self.stop or report.stop or report.unfit
 
     def __str__(self) -> str:
         minutes = max(time.monotonic() - self.started, 1e-3) / 60.0
@@ -58,6 +59,7 @@ class Found:
     portraits: list[Entry]
     styles: list[StyleName]
     units: list[Unit]
+    skipped: Skipped  # what lies among the portraits and is no picture
 
     @property
     def missing(self) -> int:
@@ -67,24 +69,31 @@ class Found:
 
 def look(asked: Commission, shard: Shard, chosen: Iterable[str] = ()) -> Found:
     """List portraits, styles and manifests; nothing is opened but manifests."""
-    store, out = open_store(asked.portraits), open_store(asked.out)
-    portraits = sorted(entry for entry in pictures_of(store, out) if entry.name in shard)
+    store, out, skipped = open_store(asked.portraits), open_store(asked.out), Skipped()
+    library = open_store(asked.library)
+    portraits = sorted(entry for entry in pictures_of(store, skipped, out, library) if entry.name in shard)
     styles = _styles(asked, set(chosen))
     made = {} if asked.overwrite else read_manifests(out, asked.manifests)
-    units = units_of(portraits, styles, made, asked.block, lambda name: digest(store.read(name)))
-    return Found(portraits, styles, list(units))
+    units = units_of(portraits, styles, made, asked.block, lambda name: digest(patiently(lambda: store.read(name))))
+    return Found(portraits, styles, list(units), skipped)
 
 
-def pictures_of(store: Store, *others: Store) -> Iterator[Entry]:
-    """The pictures of a store, without those in other stores that lie inside it."""
-    inside = [f"{name}/" for other in others if (name := other.within(store)) not in (None, ".", "")]
-    found = False
+def pictures_of(store: Store, skipped: Skipped, *others: Store) -> Iterator[Entry]:
+    """The pictures of a store, without those in other stores that lie inside it; the rest is counted."""
+    inside = tuple(f"{name}/" for other in others if (name := other.within(store)) not in (None, ".", ""))
+    found, last = False, ""
     for entry in store.entries():
-        if f".{entry.name.rpartition('.')[2].lower()}" in SUFFIXES and not entry.name.startswith(tuple(inside)):
+        if entry.name.startswith(inside):
+            continue
+        if is_picture(entry.name):
             found = True
             yield entry
+        else:
+            last = entry.name
+            skipped.add(last)
     if not found:
-        raise MagicStyleError(f"{store.uri} holds no pictures ({', '.join(sorted(SUFFIXES))}): name another place.")
+        one = f"; {unread(last)}" if last else ""
+        raise MagicStyleError(f"{store.uri} holds no pictures ({USUAL}): name another place{one}.")
 
 
 def _styles(asked: Commission, chosen: set[str]) -> list[StyleName]:
@@ -104,7 +113,7 @@ def carry_out(asked: Commission, found: Found, paint: Paint, console: Console) -
     finished = len(found.portraits) * len(found.styles) - found.missing
     console.progress(f"{found.missing} pictures to make in {len(found.units)} units, {finished} finished earlier")
     if found.units:
-        open_store(asked.out).put(f"{asked.manifests}.json", json.dumps(asked.facts, indent=1).encode())
+        open_store(asked.out).put(asked.settings_file, asked.settings)
     for report in paint(found.units):
         account.add(report)
         console.progress(f"unit {account.units} of {len(found.units)}: {account}")
@@ -124,7 +133,10 @@ def _tell(asked: Commission, found: Found, account: Account, finished: int, cons
         console.note(f"and {len(told) - SHOWN} more failed: the manifests name all of them")
     failed = found.missing - account.made
     parts = [f"{account.made} made", f"{finished} finished earlier", *([f"{failed} not made"] if failed else [])]
+    parts += [str(found.skipped)] if found.skipped else []
     if account.made:
         console.progress(str(account))
+    if console.quiet and found.skipped:
+        console.note(f"{found.skipped} of {asked.portraits}")
     if not console.quiet:
         console.result(f"{', '.join(parts)}: {asked.out.rstrip('/')}/{asked.key}")

@@ -7,21 +7,23 @@ import logging
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 from ..core.atomic import clear_litter
 from ..core.errors import MagicStyleError
+from ..picture_files.kinds import HEIF, HEIF_LIBRARY, suffix_of
 from .cli import OK, SOME_FAILED, UNUSABLE, ending_at_once
 from .console import Console, one_line
 from .options import Request, check_given, parse, request
 from .outcome import Failure, Outcome
-from .pictures import read_picture
+from .pictures import read_mask, read_picture
 from .places import over_stores
 from .plan import Bad, Job, Plan, plan
 from .sizes import face_notes
+from .skipped import Skipped
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -55,7 +57,7 @@ def _stylize(asked: Request, console: Console) -> int:
     """Plan, say what is wrong or there already, paint what is missing, and say where everything lies."""
     found = plan(asked.contents, asked.styles, asked.out, asked.order, one_file=asked.one_file)
     _leave_out_undecodable(found)
-    for note in [*found.notes, *(bad.reason for bad in found.bad)]:
+    for note in [*found.notes, *dict.fromkeys(bad.reason for bad in found.bad), *_notes_on(asked)]:
         console.note(note)
     for job in found.finished:
         console.result(job.result if asked.order.quiet else f"{job.result} (finished earlier)")
@@ -81,6 +83,14 @@ def _make(found: Plan, asked: Request, console: Console) -> Outcome:
     return run(found, load_model(asked.model.path, device), asked.order, console)
 
 
+def _notes_on(asked: Request) -> Iterator[str]:
+    """What nobody would see otherwise: pictures that a library is missing for, and all that a quiet run skips."""
+    if any(suffix_of(name) in HEIF for name in asked.skipped):
+        yield f"{HEIF_LIBRARY}, or save them as PNG or JPEG."
+    if asked.order.quiet and asked.skipped:
+        yield f"{Skipped(asked.skipped)}."
+
+
 def _folder(asked: Request) -> Path:
     return asked.out.parent if asked.one_file else asked.out
 
@@ -99,15 +109,18 @@ def _say_where(made: Sequence[Job], finished: Sequence[Job], asked: Request, con
     if jobs and not asked.order.quiet:
         parts = [f"{len(made)} made"] if made else []
         parts += [f"{len(finished)} finished earlier (--overwrite makes them again)"] if finished else []
+        parts += [str(Skipped(asked.skipped))] if asked.skipped else []
         console.result(f"{', '.join(parts)}: {(jobs[0].result if len(jobs) == 1 else _folder(asked)).resolve()}")
 
 
 def _leave_out_undecodable(found: Plan) -> None:
-    """Decode every picture that is to be painted once before the model is loaded, and drop the pairs of bad ones."""
+    """Decode every picture and mask once before the model is loaded, and drop the pairs of those that are damaged."""
     bad: dict[Path, str] = {}
     for picture in dict.fromkeys(picture for job in found.waiting for picture in (job.content, job.style)):
         try:
             read_picture(picture.path, picture.size)
+            if picture.keep is not None:
+                read_mask(picture.keep.path, picture.size)
         except MagicStyleError as error:
             bad[picture.path] = str(error)
     found.bad += [Bad(path, reason) for path, reason in bad.items()]

@@ -56,6 +56,16 @@ class Commission:
         """The folder of what says which units are finished."""
         return f"manifests/{self.key}"
 
+    @property
+    def settings_file(self) -> str:
+        """Where the settings behind the key lie: the driver puts it before the first unit, so workers can find it."""
+        return f"{self.manifests}.json"
+
+    @property
+    def settings(self) -> bytes:
+        """What lies there."""
+        return json.dumps(self.facts, indent=1).encode()
+
     def record(self, portrait: str, style: str) -> str:
         """How a picture was made, as the text that its file carries: of which two pictures, by their digests."""
         return json.dumps({"content": portrait, "style": style, **self.facts}, sort_keys=True)

@@ -6,7 +6,6 @@ They are files as *Save Feature Bank* writes them, so that *Load Feature Bank* o
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from torch import Tensor
@@ -15,7 +14,7 @@ from ..core.bank import FeatureBank, StyleEntry
 from ..core.bank_file import load_styles, save_bank
 from ..core.errors import MagicStyleError
 from ..core.features import ImageFeatures
-from .names import StyleName
+from .names import StyleName, fitting
 from .store import Store
 
 
@@ -45,10 +44,12 @@ class Library:
     def __init__(self, store: Store, key: str) -> None:
         self._store = store
         self._key = key
+        self._files: dict[str, set[str]] | None = None  # by the style's name; listed once
 
     def styles(self) -> list[StyleName]:
         """All styles by name; of a picture that has changed, whatever is left."""
-        return sorted(style for _, style in self._files())
+        found = (StyleName.of(file) for files in self._listed().values() for file in files)
+        return sorted(style for style in found if style is not None)
 
     def read(self, style: StyleName, scale: float) -> ImageFeatures:
         """A style, its ends in the model's own scale."""
@@ -61,15 +62,21 @@ class Library:
     def put(self, style: StyleName, features: ImageFeatures, scale: float) -> None:
         """Add a style, in place of an earlier one of the name; files hold ends as ComfyUI's LATENT does."""
         self._store.put(f"{self._key}/{style.file}", to_bytes(_scaled(features, 1.0 / scale)))
-        for file, other in self._files():
-            if other.name == style.name and other != style:
-                self._store.remove(file)
+        held = self._listed().setdefault(fitting(style.name), set())
+        for file in held - {style.file}:
+            self._store.remove(f"{self._key}/{file}")
+        held.clear()
+        held.add(style.file)
 
-    def _files(self) -> Iterator[tuple[str, StyleName]]:
-        for entry in self._store.entries(self._key):
-            style = StyleName.of(entry.name.removeprefix(f"{self._key}/"))
-            if style is not None:
-                yield entry.name, style
+    def _listed(self) -> dict[str, set[str]]:
+        """The bank files of each name; one listing serves all styles that a run adds."""
+        if self._files is None:
+            self._files = {}
+            for entry in self._store.entries(self._key):
+                file = entry.name.removeprefix(f"{self._key}/")
+                if (style := StyleName.of(file)) is not None:
+                    self._files.setdefault(style.name, set()).add(file)
+        return self._files
 
 
 def _scaled(features: ImageFeatures, factor: float) -> ImageFeatures:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from ..core.errors import MagicStyleError
-from .pictures import SUFFIXES, missing_hint, picture_size
+from ..picture_files.kinds import is_picture, unread
+from .pictures import missing_hint, picture_size
 from .sizes import Size
 
 ASPECTS = 0.02  # by how much the aspects of a portrait and its mask may differ: a pixel of a small mask
@@ -21,8 +24,9 @@ class Mask(NamedTuple):
     strength: float
 
 
-class Masks(NamedTuple):
-    """What `--keep` names, and how far it is kept."""
+@dataclass(frozen=True)
+class Masks:
+    """What `--keep` names, and how far it is kept; a folder is listed and a file read once, however many portraits."""
 
     path: Path
     strength: float
@@ -30,22 +34,39 @@ class Masks(NamedTuple):
     def of(self, portrait: Path, shape: Size) -> Mask:
         """The mask of a portrait of this shape: the file, or the one in the folder that has the portrait's name."""
         path = self._path(portrait)
-        width, height = picture_size(path)
+        if path not in self._seen:
+            self._seen[path] = picture_size(path), hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        (width, height), digest = self._seen[path]
         if abs(width * shape[1] / (height * shape[0]) - 1.0) > ASPECTS:
             raise MagicStyleError(
                 f"{path} is {width}x{height} and {portrait} {shape[0]}x{shape[1]}: give a mask of the whole portrait, "
                 "in its shape."
             )
-        return Mask(path, hashlib.sha256(path.read_bytes()).hexdigest()[:16], self.strength)
+        return Mask(path, digest, self.strength)
+
+    @cached_property
+    def _seen(self) -> dict[Path, tuple[Size, str]]:
+        """The size and the digest of every mask that was looked at."""
+        return {}
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Path]]:
+        """The files of the folder by their names without endings."""
+        found: dict[str, list[Path]] = {}
+        for path in sorted(self.path.iterdir()):
+            if path.is_file():
+                found.setdefault(path.stem, []).append(path)
+        return found
 
     def _path(self, portrait: Path) -> Path:
         if not self.path.is_dir():
             return self.path
-        named = [path for path in sorted(self.path.glob("*")) if path.stem == portrait.stem]
-        found = [path for path in named if path.suffix.lower() in SUFFIXES and path.is_file()]
+        named = self._by_name.get(portrait.stem, [])
+        found = [path for path in named if is_picture(path.name)]
         if not found:
+            other = f" ({unread(named[0].name)})" if named else ""
             raise MagicStyleError(
-                f"{self.path} holds no mask called {portrait.stem}: add one, or leave {portrait} out."
+                f"{self.path} holds no mask called {portrait.stem}{other}: add one, or leave {portrait} out."
             )
         return found[0]
 

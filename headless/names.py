@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any, NamedTuple
 
 LONGEST = 240  # bytes of a part of a name, so that it fits any file system with what is added
 DIGEST = 12  # letters
 BANK = ".safetensors"
+# what Windows takes in no name; a name has the same form on every machine, whichever paints it
+FORBIDDEN = re.compile(r'[<>:"\\|?*\x00-\x1f]')
+RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
 
 
 class StyleName(NamedTuple):
@@ -36,8 +40,13 @@ def output_name(key: str, portrait: str, style: str) -> str:
 
 
 def fitting(name: str) -> str:
-    """A name whose parts any file system takes: a part that is too long keeps its beginning and gets a digest."""
-    return "/".join(part if len(_bytes(part)) <= LONGEST else _cut(part) for part in name.split("/"))
+    """A name whose parts any file system takes: a part that one does not take is cut or replaced, and gets a digest."""
+    return "/".join(part if _fits(part) else _cut(part) for part in name.split("/"))
+
+
+def _fits(part: str) -> bool:
+    taken = len(_bytes(part)) <= LONGEST and not part.endswith((".", " "))
+    return taken and FORBIDDEN.search(part) is None and RESERVED.fullmatch(part) is None
 
 
 def digest_of(facts: Any) -> str:
@@ -51,7 +60,8 @@ def digest(data: bytes) -> str:
 
 
 def _cut(part: str) -> str:
-    kept = _bytes(part)[: LONGEST - DIGEST - 1].decode("utf-8", "ignore")
+    kept = _bytes(FORBIDDEN.sub("_", part).rstrip(". "))[: LONGEST - DIGEST - 1].decode("utf-8", "ignore")
+    kept = f"_{kept}" if RESERVED.fullmatch(kept) else kept  # con.txt-1f0c is reserved, too
     return f"{kept}-{digest(_bytes(part))}"
 
 

@@ -11,6 +11,6 @@ def is_uri(text: str | None) -> bool:
 
 
 def over_stores(given: argparse.Namespace) -> bool:
-    """Whether a run reads a library and goes unit by unit, instead of pair by pair in one folder."""
+    """Whether a run of stylize reads a library and goes unit by unit, instead of pair by pair in one folder."""
     named = [given.library, given.ray, given.shard, *(text for text in (given.content, given.out) if is_uri(text))]
     return any(value is not None for value in named)

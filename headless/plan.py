@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core.errors import MagicStyleError
+from ..picture_files.kinds import stem_of
 from .blocks import BlockShape
 from .masks import Mask, Masks
-from .pictures import SUFFIXES, picture_size
+from .pictures import picture_size
 from .png import inspect
 from .recipe import Recipe
 from .sizes import Frame, LongerSide, Size, check_shape
@@ -237,8 +238,7 @@ def sheet_of(result: Path) -> Path:
 
 def short_name(path: Path) -> str:
     """A picture's name in its results: without its ending, printable, and not too long for any file system."""
-    stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
-    text = "".join(c if c.isprintable() and c not in '<>:"/\\|?*' else "_" for c in stem)
+    text = "".join(c if c.isprintable() and c not in '<>:"/\\|?*' else "_" for c in stem_of(path.name))
     return text.encode()[:LONGEST_NAME].decode(errors="ignore")
 
 

@@ -1,30 +1,34 @@
-"""Units on a Ray cluster: an actor for each GPU (or core) keeps the model, Ray Data hands it unit after unit.
+"""Units on a Ray cluster: an actor for each GPU (or core) keeps the model, and gets unit after unit as it is free.
 
-Ray restarts actors that die. Their units are lost to that round and go into the next one, on what is left of the
-cluster; what survives everything is the store, where a unit that has its manifest is left alone.
+An actor is handed units once it has answered that it can paint, so that no unit waits for one that has no machine. Ray
+restarts actors that die; their units go to others. A machine that cannot paint stops itself, and its units go on. What
+survives everything is the store, where a unit that has its manifest is left alone.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import time
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
-
 from ..core.errors import MagicStyleError, one_line
 from .campaign import Paint
 from .commission import Commission
-from .units import Lost, Report, Unit
+from .units import Lost, Report, UnfitMachineError, Unit
 
 EXTRA = '--ray needs Ray, which is not installed: pip install ".[ray]" in the folder of the pack brings it.'
 logger = logging.getLogger("magicstyle")
-ROUNDS = 4  # for units whose workers died, before they are given up
-MOST_BLOCKS = 4096  # of Ray Data, which holds a few facts of each
+TRIES = 4  # of a unit whose workers died, before it is given up
+TRIES_OF_LOST = 2  # of a unit of which nothing was made
+LOSSES = 3  # units that a worker loses as a whole, one after the other, before it gets no more
+PAUSE, PATIENCE = 1.0, 180.0  # seconds between questions to a worker that has died, and until it is given up
 CPU_SHARE = 0.8  # of a core that a worker takes, so that Ray's own tasks find room beside it
 AUTO = "auto"
+NONE_LEFT = "no machine of the cluster can paint; the lines above say why"
 
 
 def check_ray() -> None:
@@ -41,25 +45,32 @@ class UnitActor:
 
         self._worker = Worker(asked)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A batch of lines of units -> a batch of lines of reports."""
-        reports = [self._worker.paint(Unit.of(str(text))).text for text in batch["unit"]]
-        return {"report": np.array(reports, dtype=object)}
+    def check(self) -> str:
+        """Why this machine cannot paint; nothing where it can."""
+        try:
+            self._worker.check()
+        except UnfitMachineError as error:
+            return str(error)
+        return ""
+
+    def paint(self, unit: str) -> str:
+        """The line of a unit -> the line of its report."""
+        return self._worker.paint(Unit.of(unit)).text
 
 
 def painting_on_ray(asked: Commission, address: str, workers: int | None) -> Paint:
     """What paints units on a cluster; a unit that no report comes of is reported as lost."""
 
     def paint(units: Iterable[Unit]) -> Iterator[Report]:
-        left = {unit.name: unit for unit in units}
-        if left:
-            _connect(address)
-        for _ in range(ROUNDS):
-            for report in _reports(asked, list(left.values()), workers) if left else ():
-                left.pop(report.unit, None)
-                yield report
-        for name in left:
-            yield Report(name, 0, (Lost(None, None, f"its worker died {ROUNDS} times: see Ray's log."),))
+        waiting = list(units)
+        if not waiting:
+            return
+        _connect(address)
+        crew = Crew(_actors(asked, workers), waiting)
+        try:
+            yield from crew.reports()
+        finally:
+            crew.dismiss()
 
     return paint
 
@@ -80,40 +91,115 @@ def _connect(address: str) -> None:
         raise MagicStyleError(f"the Ray cluster at {address} cannot be used ({one_line(error)}).") from None
 
 
-def _reports(asked: Commission, units: list[Unit], workers: int | None) -> Iterator[Report]:
-    """Reports as they come; many blocks, since few would all go to the actor that is ready first."""
-    import ray.data
-    import ray.exceptions
-
-    context = ray.data.DataContext.get_current()
-    context.max_errored_blocks = -1  # a unit that kills its workers does not end the run
-    context.enable_progress_bars = False
-    blocks = min(len(units), MOST_BLOCKS)
-    lines = ray.data.from_items([{"unit": unit.text} for unit in units], override_num_blocks=blocks)
-    painted = lines.map_batches(
-        UnitActor,
-        batch_size=1,
-        fn_constructor_kwargs={"asked": asked},
-        compute=ray.data.ActorPoolStrategy(size=_workers(workers), max_tasks_in_flight_per_actor=1),
-        max_restarts=-1,
-        max_task_retries=0,  # a unit must not wait for its own worker where a lost machine leaves no room for it
-        **_resources(),
-    )
-    try:
-        for row in painted.iter_rows():
-            yield Report.of(row["report"])
-    except ray.exceptions.RayError as error:  # of a machine that took its reports along: the next round asks again
-        logger.warning("magicstyle: a round on Ray ended early (%s)", one_line(error))
-
-
-def _workers(wanted: int | None) -> int:
+def _actors(asked: Commission, wanted: int | None) -> list[Any]:
+    """One for each GPU, or for each core; none of them holds a unit before it has a machine."""
     import ray
 
-    resources = ray.cluster_resources()
-    return wanted or max(int(resources.get("GPU", 0)) or int(resources.get("CPU", 1)), 1)
+    found = ray.cluster_resources()
+    gpus, cpus = int(found.get("GPU", 0)), int(found.get("CPU", 1))
+    share = {"num_gpus": 1} if gpus else {"num_cpus": CPU_SHARE}
+    actor = ray.remote(UnitActor).options(max_restarts=-1, max_task_retries=0, **share)
+    return [actor.remote(asked) for _ in range(wanted or max(gpus or cpus, 1))]
 
 
-def _resources() -> dict[str, float]:
-    import ray
+class Crew:
+    """The actors of a run, what each of them does now, and the units that are left."""
 
-    return {"num_gpus": 1} if ray.cluster_resources().get("GPU", 0) >= 1 else {"num_cpus": CPU_SHARE}
+    def __init__(self, actors: Iterable[Any], units: Iterable[Unit]) -> None:
+        self._waiting = deque(units)
+        self._tries: Counter[str] = Counter()  # of units that came back
+        self._losses: Counter[Any] = Counter()  # of an actor, one after the other
+        self._painting: dict[Any, tuple[Any, Unit]] = {}  # by the report to come
+        self._checking: dict[Any, Any] = {}  # actors that have not answered yet, by the answer to come
+        self._gone: dict[Any, float] = {}  # actors that did not answer, and since when
+        self._idle: list[Any] = []
+        for actor in actors:
+            self._ask(actor)
+
+    def reports(self) -> Iterator[Report]:
+        """A report for every unit, as they come."""
+        while self._painting or (self._waiting and (self._checking or self._gone)):
+            for done in self._next():
+                report = self._painted(done) if done in self._painting else self._checked(done)
+                if report is not None:
+                    yield report
+            while self._waiting and self._idle:
+                actor, unit = self._idle.pop(), self._waiting.popleft()
+                self._painting[actor.paint.remote(unit.text)] = actor, unit
+        for unit in self._waiting:
+            yield Report(unit.name, 0, (Lost(None, None, NONE_LEFT),), stop=NONE_LEFT)
+
+    def dismiss(self) -> None:
+        """End all actors."""
+        import ray
+
+        for actor in {*self._idle, *self._gone, *self._checking.values(), *(a for a, _ in self._painting.values())}:
+            ray.kill(actor)
+
+    def _ask(self, actor: Any) -> None:
+        self._checking[actor.check.remote()] = actor
+
+    def _next(self) -> list[Any]:
+        """What has ended; actors that did not answer are asked again after a while."""
+        import ray
+
+        for actor in self._gone.keys() - {*self._checking.values()}:
+            self._ask(actor)
+        refs = [*self._painting, *self._checking]
+        return ray.wait(refs, num_returns=1, timeout=PAUSE if self._gone else None)[0]
+
+    def _checked(self, done: Any) -> None:
+        """An actor has answered: it can paint, or stops; one that has died answers once Ray has started it again."""
+        import ray
+
+        actor = self._checking.pop(done)
+        try:
+            unfit = ray.get(done)
+        except ray.exceptions.RayError as error:
+            if time.monotonic() - self._gone.setdefault(actor, time.monotonic()) > PATIENCE:
+                self._stop(actor, f"a worker has not come back in {PATIENCE:.0f} seconds ({one_line(error)})")
+            time.sleep(PAUSE)
+            return
+        self._gone.pop(actor, None)
+        if unfit:
+            self._stop(actor, unfit)
+        else:
+            self._idle.append(actor)
+
+    def _painted(self, done: Any) -> Report | None:
+        """A unit has ended: its report, or None where it is handed back."""
+        import ray
+
+        actor, unit = self._painting.pop(done)
+        try:
+            report = Report.of(ray.get(done))
+        except ray.exceptions.RayError:
+            self._ask(actor)
+            died = f"its worker died {TRIES} times: see Ray's log."
+            return self._handed_back(Report(unit.name, 0, (Lost(None, None, died),)), unit, TRIES)
+        if report.unfit:
+            self._stop(actor, report.unfit)
+            self._waiting.appendleft(unit)
+            return None
+        self._losses[actor] = self._losses[actor] + 1 if report.is_lost else 0
+        others = self._painting or self._checking or self._idle
+        if self._losses[actor] >= LOSSES and others:
+            self._stop(actor, f"a worker lost {LOSSES} units one after the other ({report.failed[0].reason})")
+        else:
+            self._idle.append(actor)
+        return self._handed_back(report, unit, TRIES_OF_LOST) if report.is_lost and not report.stop else report
+
+    def _handed_back(self, report: Report, unit: Unit, most: int) -> Report | None:
+        """None where a unit is tried again, after the others; else its last report."""
+        self._tries[unit.name] += 1
+        if self._tries[unit.name] >= most:
+            return report
+        self._waiting.append(unit)
+        return None
+
+    def _stop(self, actor: Any, why: str) -> None:
+        import ray
+
+        logger.warning("magicstyle: %s. It gets no units, the others go on.", why.rstrip("."))
+        self._gone.pop(actor, None)
+        ray.kill(actor)

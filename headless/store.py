@@ -7,12 +7,13 @@ one request that brings it. Names are relative, with "/" between their parts.
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from ..core.atomic import write_whole
+from ..core.atomic import clear_litter, write_whole
 from ..core.errors import MagicStyleError, one_line
 from .places import is_uri
 
@@ -51,6 +52,10 @@ class Store(ABC):
     def remove(self, name: str) -> None:
         """Forget what has the name."""
 
+    def is_there(self) -> bool:
+        """Whether the root can be seen from this machine; an object store answers when it is read."""
+        return True
+
     @abstractmethod
     def within(self, other: Store) -> str | None:
         """The name of this root below another one; None where it is not there."""
@@ -62,6 +67,7 @@ class FolderStore(Store):
     def __init__(self, root: Path) -> None:
         super().__init__(str(root))
         self._root = root
+        self._tidied: set[Path] = set()
 
     def entries(self, under: str = "") -> Iterator[Entry]:
         """By a walk that asks for each file once, and does not follow links to folders."""
@@ -84,15 +90,28 @@ class FolderStore(Store):
 
     def read(self, name: str) -> bytes:
         """All bytes of a file."""
-        return (self._root / name).read_bytes()
+        return self._path(name).read_bytes()
 
     def put(self, name: str, data: bytes) -> None:
-        """Beside its name first, then under it."""
-        write_whole(self._root / name, lambda file: file.write(data))
+        """Beside its name first, then under it; what killed writers left in a folder is cleared once."""
+        path = self._path(name)
+        if path.parent not in self._tidied:
+            clear_litter(path.parent)
+            self._tidied.add(path.parent)
+        write_whole(path, lambda file: file.write(data))
 
     def remove(self, name: str) -> None:
         """Unlink a file."""
-        (self._root / name).unlink(missing_ok=True)
+        self._path(name).unlink(missing_ok=True)
+
+    def is_there(self) -> bool:
+        """Whether there is such a folder; one that was not mounted is none, or empty."""
+        return self._root.is_dir()
+
+    def _path(self, name: str) -> Path:
+        if leaves(name):
+            raise MagicStyleError(f"{name} names a place outside {self.uri}: rename it.")
+        return self._root / name
 
     def within(self, other: Store) -> str | None:
         """By resolved paths."""
@@ -146,8 +165,22 @@ class ObjectStore(Store):
 def open_store(uri: str) -> Store:
     """The store of a folder or an address."""
     if uri.startswith(FILE):
-        return FolderStore(Path(uri.removeprefix(FILE)))
+        return FolderStore(Path(local_path(uri)))
     return ObjectStore(uri) if is_uri(uri) else FolderStore(Path(uri))
+
+
+def local_path(uri: str) -> str:
+    """The path of a file:// address; that of a Windows drive, file:///C:/x, begins with the drive."""
+    return re.sub(r"^/([A-Za-z]:)", r"\1", uri.removeprefix(FILE))
+
+
+def leaves(name: str, kind: type[PurePath] = PurePath) -> bool:
+    """Whether a relative name, read as a path of this system, leads out of the folder that it is put below.
+
+    A backslash is a letter of a name in an object store and on Linux, and parts folders on Windows.
+    """
+    path = kind(name)
+    return bool(path.anchor) or ".." in path.parts
 
 
 def _filesystem(uri: str) -> tuple[Any, str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from ..core.errors import MagicStyleError
 from .blocks import BlockShape, parse_shape
 from .commission import Commission
+from .option_table import INVERT
 from .options import model_and_recipe
 from .places import is_uri
 from .units import Shard
@@ -27,19 +29,20 @@ def commission(given: argparse.Namespace, pictures: str | None, out: str | None)
         raise MagicStyleError("there are no pictures: name a folder of them, or an address such as s3://bucket/photos.")
     _check(given, pictures, out)
     model, recipe, frame = model_and_recipe(given)
-    return Commission(
-        _absolute(pictures),
-        _absolute(given.library),
-        _absolute(out),
-        recipe,
-        frame,
-        model.identity,
-        None if model.path is None else str(model.path.absolute()),
-        given.device,
-        BlockShape() if given.block is None else parse_shape(given.block),
-        given.batch,
-        given.overwrite,
+    found = Commission(
+        portraits=_absolute(pictures),
+        library=_absolute(given.library),
+        out=_absolute(out),
+        recipe=recipe,
+        frame=frame,
+        identity=model.identity,
+        checkpoint=None if model.path is None else str(model.path.absolute()),
+        device=given.device,
+        overwrite=given.overwrite,
     )
+    if given.command == INVERT:
+        return found
+    return replace(found, block=BlockShape() if given.block is None else parse_shape(given.block), batch=given.batch)
 
 
 def shard_of(text: str | None) -> Shard:
@@ -54,14 +57,12 @@ def shard_of(text: str | None) -> Shard:
 
 def _check(given: argparse.Namespace, pictures: str, out: str) -> None:
     for name in ("sheet", "keep"):
-        if getattr(given, name):
+        if getattr(given, name, None):
             raise MagicStyleError(f"--{name} is for runs without --library: leave it out.")
     if out.lower().endswith(".png"):
         raise MagicStyleError(f"-o {out} is one picture, but a library makes many: give a folder or an address.")
     if not is_uri(pictures) and not Path(pictures).is_dir():
         raise MagicStyleError(f"{pictures} is no folder: name the folder, or the address, that the pictures are in.")
-    if given.workers is not None and given.workers < 1:
-        raise MagicStyleError(f"--workers is {given.workers}: choose 1 or more.")
 
 
 def _absolute(place: str) -> str:

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+from ..core.errors import MagicStyleError
 from .blocks import BlockShape
 from .names import StyleName, digest_of
+from .patience import patiently
 from .store import Entry, Store
 
 READERS = 32  # of manifests at a time: an object store answers each after tens of milliseconds
+
+
+class UnfitMachineError(MagicStyleError):
+    """No unit would fare better on this machine; on another one it may."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{platform.node() or 'this machine'}: {why}")
 
 
 class Unit(NamedTuple):
@@ -64,6 +74,12 @@ class Report(NamedTuple):
     seconds: float = 0.0
     skipped: bool = False  # it was finished already
     stop: str = ""  # why no other unit would fare better
+    unfit: str = ""  # why no unit would fare better on this machine: the unit is handed back
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing was made, for a reason that is no single picture's."""
+        return not self.made and any(lost.portrait is None and lost.style is None for lost in self.failed)
 
     @property
     def text(self) -> str:
@@ -162,7 +178,7 @@ def finished(store: Store, name: str) -> Report | None:
 
 def _facts(store: Store, name: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(store.read(name))
+        found = json.loads(patiently(lambda: store.read(name)))
     except (FileNotFoundError, ValueError):
         return None
     return found if isinstance(found, dict) and found.keys() >= {"portraits", "styles", "report"} else None

@@ -1,4 +1,8 @@
-"""A worker: one model that inverts styles for a library, and paints units of portraits and styles from it."""
+"""A worker: one model that inverts styles for a library, and paints units of portraits and styles from it.
+
+A machine on which no unit can succeed says so, and its units are handed back: it has no such model file or another one
+under that path, its device does not compute, or it does not see the places that the run reads and writes.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from PIL import Image
 from ..core.errors import MagicStyleError
 from ..core.features import ImageFeatures
 from .blocks import rows_at_once
+from .checkpoints import model_file
 from .command import chosen_device
 from .commission import Commission
 from .easel import Easel, reason
@@ -21,10 +26,11 @@ from .library import Library
 from .lockstep import paint_block
 from .model import HeadlessModel, load_model
 from .names import StyleName, digest, output_name
+from .patience import patiently
 from .pictures import decode_picture
 from .png import png_bytes
 from .store import Entry, open_store
-from .units import Lost, Report, Unit, finished, manifest
+from .units import Lost, Report, UnfitMachineError, Unit, finished, manifest
 
 
 class Worker:
@@ -35,14 +41,39 @@ class Worker:
         self._quiet = quiet
         self._portraits = open_store(commission.portraits)
         self._out = open_store(commission.out)
-        self._library = Library(open_store(commission.library), commission.library_key)
-        self._styles: dict[StyleName, ImageFeatures | MagicStyleError] = {}
+        self._library_store = open_store(commission.library)
+        self._library = Library(self._library_store, commission.library_key)
+        self._styles: dict[StyleName, ImageFeatures] = {}
 
     @cached_property
     def model(self) -> HeadlessModel:
-        """The commission's model on the worker's device."""
-        path = self._asked.checkpoint
-        return load_model(None if path is None else Path(path), chosen_device(self._asked.device))
+        """The commission's model on the worker's device; UnfitMachineError where that cannot be had here."""
+        path = None if self._asked.checkpoint is None else Path(self._asked.checkpoint)
+        try:
+            found = model_file(path)
+            if found.identity != self._asked.identity:
+                raise MagicStyleError(
+                    f"{found.title} is {found.identity}, and not {self._asked.identity}, which this run paints with: "
+                    "copy the same file to every machine."
+                )
+            return load_model(path, chosen_device(self._asked.device))
+        except Exception as error:  # also what torch says of a device
+            raise UnfitMachineError(reason(error)) from None
+
+    def check(self) -> None:
+        """Load the model and look for every place of the run; UnfitMachineError where one is not there."""
+        for store, what in ((self._portraits, "the portraits"), (self._library_store, "the library")):
+            if not store.is_there():
+                raise UnfitMachineError(f"it does not see {what}, {store.uri}: mount it there, at the same path.")
+        try:
+            seen = patiently(lambda: self._out.read(self._asked.settings_file))
+        except OSError:
+            seen = b""
+        if seen != self._asked.settings:
+            raise UnfitMachineError(
+                f"it does not see what the driver has put into {self._asked.out}: mount the same place there."
+            )
+        self.model  # noqa: B018 (loads it)
 
     @cached_property
     def _easel(self) -> Easel:
@@ -52,8 +83,10 @@ class Worker:
         """Make a unit's pictures, then its manifest; a unit that has one, and lost nothing, is left alone."""
         place = f"{self._asked.manifests}/{unit.name}.json"
         try:
-            earlier = None if self._asked.overwrite else finished(self._out, place)
+            earlier = None if self._asked.overwrite else self._earlier(place)
             return self._painted(unit, place) if earlier is None or earlier.failed else earlier
+        except UnfitMachineError as error:
+            return Report(unit.name, 0, (Lost(None, None, str(error)),), unfit=str(error))
         except OSError as error:
             told = (
                 f"{self._asked.out} cannot be written ({error.strerror or error}): make room, or choose another place."
@@ -62,6 +95,12 @@ class Worker:
             return Report(unit.name, 0, lost, stop=told if error.errno in DISK_ERRORS else "")
         except Exception as error:  # the next unit may still succeed
             return Report(unit.name, 0, (Lost(None, None, reason(error)),))
+
+    def _earlier(self, place: str) -> Report | None:
+        try:
+            return finished(self._out, place)
+        except OSError as error:
+            raise MagicStyleError(f"{place} in {self._asked.out} cannot be read ({error.strerror or error}).") from None
 
     def invert_style(self, style: StyleName, data: bytes) -> None:
         """Add a style picture to the library."""
@@ -95,7 +134,7 @@ class Worker:
 
     def _content(self, portrait: Entry, digests: dict[str, str]) -> ImageFeatures:
         try:
-            data = self._portraits.read(portrait.name)
+            data = patiently(lambda: self._portraits.read(portrait.name))
         except OSError as error:
             raise MagicStyleError(f"{portrait.name} cannot be read ({error.strerror or error}).") from None
         digests[portrait.name] = digest(data)
@@ -104,20 +143,20 @@ class Worker:
 
     def _chosen(self, unit: Unit, lost: list[Lost]) -> dict[StyleName, ImageFeatures]:
         """The unit's styles from the library; those of the unit before are kept where they serve again."""
-        known = {style: self._styles[style] for style in unit.styles if style in self._styles}
-        self._styles = known | {style: self._style(style) for style in unit.styles if style not in known}
-        for style, features in self._styles.items():
-            if isinstance(features, MagicStyleError):
-                lost.extend(Lost(portrait.name, style.name, str(features)) for portrait in unit.portraits)
-        return {style: features for style, features in self._styles.items() if isinstance(features, ImageFeatures)}
+        known, self._styles = self._styles, {}
+        for style in unit.styles:
+            try:
+                self._styles[style] = known[style] if style in known else self._style(style)
+            except MagicStyleError as error:  # never kept: the next unit reads it again
+                lost.extend(Lost(portrait.name, style.name, str(error)) for portrait in unit.portraits)
+        return dict(self._styles)
 
-    def _style(self, style: StyleName) -> ImageFeatures | MagicStyleError:
+    def _style(self, style: StyleName) -> ImageFeatures:
         try:
-            return self._library.read(style, self.model.scale_factor)
-        except MagicStyleError as error:
-            return error
+            return patiently(lambda: self._library.read(style, self.model.scale_factor))
         except OSError as error:
-            return MagicStyleError(f"the library's style {style.name} cannot be read ({error.strerror or error}).")
+            told = f"the library's style {style.name} cannot be read ({error.strerror or error})."
+            raise MagicStyleError(told) from None
 
     def _put_all(
         self,

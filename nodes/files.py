@@ -9,6 +9,7 @@ import folder_paths
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..core.atomic import clear_litter
 from ..core.bank import FeatureBank
 from ..core.bank_file import load_bank, save_bank
 from ..core.errors import MagicStyleError, one_line
@@ -105,6 +106,7 @@ class SaveFeatureBank(io.ComfyNode):
     def execute(cls, bank: FeatureBank, filename_prefix: str, keep: str) -> io.NodeOutput:
         """Save under the next free number."""
         path = next_path(filename_prefix)
+        clear_litter(path.parent)
         save_bank(bank, path, content=keep == "everything")
         return io.NodeOutput(bank, ui={"text": [f"saved {path.name}"]})
 

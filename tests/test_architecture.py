@@ -13,8 +13,9 @@ LAYERS = {
     "core": {"core"},
     "attention_patches": {"core", "attention_patches"},
     "model_files": {"core", "model_files"},
-    "nodes": {"core", "attention_patches", "model_files", "nodes"},
-    "headless": {"core", "attention_patches", "model_files", "headless"},
+    "picture_files": {"core", "picture_files"},
+    "nodes": {"core", "attention_patches", "model_files", "picture_files", "nodes"},
+    "headless": {"core", "attention_patches", "model_files", "picture_files", "headless"},
 }
 HOST = {
     "comfy",
@@ -33,6 +34,7 @@ MAY_IMPORT = {
     "attention_patches": RUNTIME,
     "attention_patches/host": RUNTIME | HOST,
     "model_files": RUNTIME,
+    "picture_files": RUNTIME | {"PIL", "pillow_heif"},
     "nodes": RUNTIME | HOST | {"tqdm", "PIL"},
     "headless": RUNTIME | {"diffusers", "transformers", "torchvision", "PIL", "tqdm", "fsspec", "ray"},
 }
@@ -103,7 +105,7 @@ KNOWERS = ("attention_patches/architectures", "attention_patches/host", "attenti
     "path",
     [
         path
-        for layer in ("core", "attention_patches", "model_files", "headless")
+        for layer in ("core", "attention_patches", "model_files", "picture_files", "headless")
         for path in sorted((PACK / layer).rglob("*.py"))
         if not path.relative_to(PACK).as_posix().startswith(KNOWERS)
     ],

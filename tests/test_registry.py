@@ -12,7 +12,7 @@ import yaml
 from magicstyle.tests.host.locate import PACK
 from PIL import Image
 
-RUNTIME = ("core", "attention_patches", "model_files", "nodes")
+RUNTIME = ("core", "attention_patches", "model_files", "picture_files", "nodes")
 # patterns that comfy-test rejects or warns of in node packs, each for a reason: they fix the device or the precision
 HAZARDS = (
     r"\.cuda\(",

@@ -65,5 +65,15 @@ def test_archive_leaves_out_what_only_developers_need_and_keeps_what_users_need(
     ignored = (PACK / ".comfyignore").read_text(encoding="utf-8").splitlines()
     assert {"tests/", "tools/", "benchmarks/", "run.py", "requirements-benchmarks.txt"} <= set(ignored)
     assert "requirements-dev.txt" in ignored
-    needed = ("core", "attention_patches", "model_files", "nodes", "workflows", "subgraphs", "web", "locales")
+    needed = (
+        "core",
+        "attention_patches",
+        "model_files",
+        "picture_files",
+        "nodes",
+        "workflows",
+        "subgraphs",
+        "web",
+        "locales",
+    )
     assert not {f"{name}/" for name in needed} & set(ignored)

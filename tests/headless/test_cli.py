@@ -16,7 +16,7 @@ from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import INVERSIONS
 from magicstyle.core.presets import PRESETS
-from magicstyle.headless import cli, easel, jobs, memory, options
+from magicstyle.headless import cli, easel, jobs, memory, option_table, options
 from magicstyle.headless import model as model_module
 from magicstyle.headless.png import read_record, write_png
 from magicstyle.headless.recipe import Recipe
@@ -148,7 +148,7 @@ def test_a_free_frame_keeps_the_aspect_of_each_picture(tmp_path, monkeypatch, ca
 
 
 def test_defaults_are_those_of_the_settings():
-    given, default = options.parser().parse_args(["stylize"]), FusionSettings()
+    given, default = options.parse(["stylize"]), FusionSettings()
     knobs = {name: getattr(given, name) for name in options.KNOBS}
     assert knobs == {name: getattr(default, name) for name in options.KNOBS}
     assert given.method == default.method
@@ -527,9 +527,9 @@ def test_an_empty_value_is_a_slip(hostile, capsys, loads, arguments, name):
 
 @pytest.mark.parametrize("arguments, told", [
     ([], "name a command: `magicstyle stylize` paints the shipped pair"),
-    (["paint"], "'paint' is no command"), (["--quiet", "paint"], "invalid choice: 'paint'"), ([""], "'' is no command"),
+    (["paint"], "'paint' is no command"), (["--quiet", "paint"], "--quiet stands before the command"), ([""], "'' is no command"),
     (["me.jpg", "monet.jpg"], "'me.jpg' is no command: write magicstyle stylize me.jpg monet.jpg"),
-    (["--nonsense"], "magicstyle --help lists the options"),
+    (["--nonsense"], "--nonsense stands before the command"),
 ])  # fmt: skip
 def test_a_command_that_is_missing_or_unknown_is_told_in_one_sentence(capsys, arguments, told):
     assert cli.main(arguments) == cli.UNUSABLE
@@ -543,6 +543,10 @@ def test_help_and_version_are_for_people(capsys):
         cli.main(["--help"])
     text = capsys.readouterr().out
     assert caught.value.code == cli.OK and "Exit code: 0" in text and "130 interrupted" in text
+    assert all(f"magicstyle {command}" in text for command in option_table.COMMANDS)
+    with pytest.raises(SystemExit):
+        cli.main(["stylize", "--help"])
+    text = capsys.readouterr().out
     described = text.partition("\ninversion:")[2].partition("--corrections")[0]
     assert all(f"{name}:" in described for name in INVERSIONS)
 
@@ -610,11 +614,14 @@ def test_styles_that_do_not_fit_into_memory_are_inverted_again(tmp_path, picture
 
 def test_free_memory_is_what_the_system_and_the_container_leave(tmp_path, monkeypatch):
     files = {"MEMINFO": "MemTotal: 9 kB\nMemAvailable:    2000 kB\n", "LIMIT": "max\n", "USED": "50000\n"}
+    files["USED_FOR"] = "anon 20000\nfile 29000\nactive_file 9000\ninactive_file 20000\n"
     for name, text in files.items():
         (tmp_path / name).write_text(text)
         monkeypatch.setattr(memory, name, tmp_path / name)
     assert memory.free_bytes() == 2000 * 1024
     (tmp_path / "LIMIT").write_text("150000\n")
+    assert memory.free_bytes() == 120000  # what a checkpoint that was read has left in the cache is free
+    (tmp_path / "USED_FOR").unlink()
     assert memory.free_bytes() == 100000
     (tmp_path / "USED").unlink()
     assert memory.free_bytes() == 2000 * 1024

@@ -193,13 +193,23 @@ UNUSABLE = {
     "stylize --library lib": "there are no pictures",
     "invert-styles styles": "make one with magicstyle invert-styles",
     "invert-styles empty --library lib": "holds no pictures",
-    "stylize photos --library lib --workers 0": "--workers is 0",
+    "stylize photos --library lib --ray auto --workers 0": "--workers is 0",
+    "stylize photos --library lib --workers 2": "--workers is for runs on Ray",
+    "invert-styles styles --library lib --ray auto --workers 3": "--ray means nothing to invert-styles, only to stylize",
+    "invert-styles styles --library lib --block 2x2": "--block means nothing to invert-styles",
+    "invert-styles styles --library lib -o out": "-o means nothing to invert-styles",
+    "invert-styles styles --library lib --temperature=2": "--temperature means nothing to invert-styles",
+    "invert-styles --library lib": "there are no style pictures",
+    "invert-styles styles nowhere --library lib": "nowhere is no folder",
+    "invert-styles styles other --library lib": "x.png is in ",
 }
 
 
 @pytest.mark.parametrize("arguments", UNUSABLE)
 def test_unusable_options_are_one_sentence(inputs, capsys, loads, arguments):
     Path("empty").mkdir()
+    Path("other").mkdir()
+    Path("other/x.png").write_bytes(Path("styles/x.png").read_bytes())
     assert run(*arguments.split(), "--quiet") == cli.UNUSABLE
     (line,) = capsys.readouterr().err.splitlines()
     assert UNUSABLE[arguments] in line and not loads

@@ -1,0 +1,1 @@
+"""Picture files as people have them, for `nodes` and `headless` alike."""
