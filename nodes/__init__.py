@@ -13,6 +13,7 @@ from .inversion_nodes import InvertContent, InvertStyle
 from .midpoint_sampler import MidpointSampler
 from .notices import show_warnings
 from .patcher import PatchFFA
+from .portraits import LoadPortraits
 from .preset import PresetNode
 from .preview import FeaturePreview
 from .regions_from_words import RegionsFromWords
@@ -33,6 +34,7 @@ NODES: list[type[io.ComfyNode]] = [
     ExactSampler,
     MidpointSampler,
     PresetNode,
+    LoadPortraits,
 ]
 
 

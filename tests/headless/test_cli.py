@@ -527,7 +527,8 @@ def test_an_empty_value_is_a_slip(hostile, capsys, loads, arguments, name):
 
 @pytest.mark.parametrize("arguments, told", [
     ([], "name a command: `magicstyle stylize` paints the shipped pair"),
-    (["paint"], "'paint' is no command"), (["--quiet", "paint"], "--quiet stands before the command"), ([""], "'' is no command"),
+    (["paint"], "'paint' is no command"), (["--quiet", "paint"], "--quiet stands before the command"),
+    ([""], "'' is no command"),
     (["me.jpg", "monet.jpg"], "'me.jpg' is no command: write magicstyle stylize me.jpg monet.jpg"),
     (["--nonsense"], "--nonsense stands before the command"),
 ])  # fmt: skip

@@ -195,7 +195,7 @@ UNUSABLE = {
     "invert-styles empty --library lib": "holds no pictures",
     "stylize photos --library lib --ray auto --workers 0": "--workers is 0",
     "stylize photos --library lib --workers 2": "--workers is for runs on Ray",
-    "invert-styles styles --library lib --ray auto --workers 3": "--ray means nothing to invert-styles, only to stylize",
+    "invert-styles styles --library lib --ray auto --workers 3": "--ray means nothing to invert-styles",
     "invert-styles styles --library lib --block 2x2": "--block means nothing to invert-styles",
     "invert-styles styles --library lib -o out": "-o means nothing to invert-styles",
     "invert-styles styles --library lib --temperature=2": "--temperature means nothing to invert-styles",

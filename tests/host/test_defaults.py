@@ -57,6 +57,7 @@ DEFAULTS = {
     "MagicStyleExactSampler": {},
     "MagicStyleMidpointSampler": {},
     "MagicStylePreset": {"preset": "balanced"},
+    "MagicStyleLoadPortraits": {"largest_side": 2048},
 }
 
 

@@ -25,7 +25,7 @@ class Cluster:
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="ms"))  # short: the paths of sockets are limited
         (self.folder / "magicstyle").symlink_to(PACK)
-        self.environment = {**os.environ, **QUIET, **SOON, "PYTHONPATH": str(self.folder)}
+        self.environment = {**os.environ, **QUIET, **SOON, "PYTHONPATH": self.path_with(self.folder)}
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.nodes = []
@@ -34,12 +34,19 @@ class Cluster:
         self.start(f"--address={self.address}")
         self.wait(2)
 
-    def start(self, *arguments):
+    @staticmethod
+    def path_with(folder):
+        """Where Python looks first for the pack, then where these tests look."""
+        return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+
+    def start(self, *arguments, **environment):
         """A node of one core -> its launcher's process."""
         command = [sys.executable, LAUNCHER, "ray", "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1"]
         log = open(self.folder / f"node{len(self.nodes)}.log", "wb")  # noqa: SIM115 (the child's)
         command += [f"--object-store-memory={STORE}", "--disable-usage-stats", *arguments]
-        self.nodes.append(subprocess.Popen(list(map(str, command)), env=self.environment, stdout=log, stderr=log))
+        self.nodes.append(
+            subprocess.Popen(list(map(str, command)), env={**self.environment, **environment}, stdout=log, stderr=log)
+        )
         return self.nodes[-1]
 
     def wait(self, nodes):

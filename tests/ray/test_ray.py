@@ -1,5 +1,6 @@
 """Portraits times styles on two real raylets: the bytes of one process, whatever is killed in the middle."""
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -7,8 +8,11 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
+from magicstyle.model_files.demo import DEMO_MODEL
 from magicstyle.tests.headless.conftest import drawn
+from magicstyle.tests.host.locate import PACK
 
 if importlib.util.find_spec("ray") is None:
     pytest.skip("Ray and S3: pip install -r requirements-ray.txt", allow_module_level=True)
@@ -42,7 +46,7 @@ def cluster():
 @pytest.fixture(scope="module")
 def expected(inputs, cluster):
     """What one process makes."""
-    arguments = ["invert-styles", inputs / "styles", "--library", inputs / "library", *OPTIONS]
+    arguments = ["invert-styles", inputs / "styles", "--library", inputs / "library", *OPTIONS[:4]]
     assert ended(cluster.magicstyle(*arguments))[0] == 0
     arguments = ["stylize", inputs / "photos", "--library", inputs / "library", "-o", inputs / "expected", *OPTIONS]
     assert ended(cluster.magicstyle(*arguments))[0] == 0
@@ -148,6 +152,43 @@ def test_a_disk_that_fills_up_stops_the_run_and_a_rerun_makes_the_rest(cluster, 
         assert_whole(disk / "out", expected)
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_a_machine_with_another_model_stops_itself_and_its_units_go_to_the_others(cluster, inputs, expected, tmp_path):
+    """It would answer fastest, and so get most of the units."""
+    other = pack_with_another_model(tmp_path / "other")
+    node = cluster.start(f"--address={cluster.address}", PYTHONPATH=cluster.path_with(other))
+    try:
+        cluster.wait(3)
+        code, told = ended(on_ray(cluster, inputs, tmp_path / "out"))
+    finally:
+        end(node)
+    assert code == 0 and f"{PORTRAITS * STYLES} made, 0 finished earlier" in told, told[-3000:]
+    assert "the demo model is magicstyle_demo.safetensors" in told and "copy the same file to every machine" in told
+    assert_whole(tmp_path / "out", expected)
+
+
+def pack_with_another_model(folder):
+    """A folder that Python finds this pack in, but for one byte of the demo model."""
+    pack = folder / "magicstyle"
+    shutil.copytree(PACK / "assets", pack / "assets")
+    model = pack / "assets" / DEMO_MODEL.name
+    data = bytearray(model.read_bytes())
+    data[-1] ^= 1
+    model.write_bytes(data)
+    for entry in PACK.iterdir():
+        if entry.name != "assets" and not entry.name.startswith("."):
+            (pack / entry.name).symlink_to(entry)
+    return folder
+
+
+def end(node):
+    """Kill a launcher and what it has started, its raylet first, so that it starts nothing again."""
+    processes = [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    node.wait(timeout=20)
 
 
 def test_a_node_that_is_lost_loses_and_doubles_nothing(cluster, inputs, expected, tmp_path):

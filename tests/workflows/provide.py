@@ -74,7 +74,7 @@ def provide(server: Server, graph: Graph, size: tuple[int, int], *, saved_style:
     for picture in graphs.literals(graph, "LoadImage", "image"):
         image = (photographs.style if "style" in picture else photographs.portrait)(size)
         server.upload(picture, painted(image) if draws_mask(graph, picture) else image)
-    for folder in graphs.literals(graph, "LoadImageDataSetFromFolder", "folder"):
+    for folder in graphs.literals(graph, "MagicStyleLoadPortraits", "folder"):
         fill(server.folder / "input" / folder, size)
     for lora in graphs.literals(graph, "LoraLoaderModelOnly", "lora_name"):
         server.add_lora(lora)

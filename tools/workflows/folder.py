@@ -1,4 +1,4 @@
-"""A folder of portraits, all painted in one style that is inverted once; for hosts that load folders."""
+"""A folder of portraits, all painted in one style that is inverted once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ NOTE = """## A folder of portraits, one style
 
 ## Every portrait takes on the colours and the brush of the style picture. All are first cropped to 512x512.
 
-1. Put portraits into a folder of ComfyUI's *input*, and press *R*.
+1. Put portraits into a folder of ComfyUI's *input*, such as *input/portraits*, and press *R*. Photographs from a phone
+   are turned upright; what is no picture is named in a warning.
 2. Choose an **SD1.5 checkpoint**, the **folder** and a **Style picture**.
 3. Press **Run**: every portrait is painted, the style is inverted once.
 
@@ -36,7 +37,7 @@ NOTE = """## A folder of portraits, one style
   however many the portraits are; **features** is faster for a handful.
 """
 FOLDER = "portraits"
-PORTRAITS = Out("portraits", "images")
+PORTRAITS = Out("portraits", "portraits")
 
 
 def invert_block() -> Block:
@@ -54,7 +55,7 @@ def invert_block() -> Block:
     )
 
 
-LOAD = Node("portraits", "LoadImageDataSetFromFolder", {"folder": FOLDER}, title="Portraits")
+LOAD = Node("portraits", "MagicStyleLoadPortraits", {"folder": FOLDER}, title="Portraits")
 WORKFLOW = page(
     "portrait_folder",
     NOTE,

@@ -35,7 +35,7 @@ TITLES = {
     "demo_transformer": "21 Demo of a transformer",
 }
 # what needs classes that the oldest host lacks
-NEWER = {"portrait_folder"}
+NEWER: set[str] = set()
 # by this end of its name the template browser knows what opens in App mode
 APPS, APP = {"demo_app", "stylize_portrait_app"}, ".app"
 
