@@ -103,3 +103,47 @@ def test_blocks_hold_what_is_missing_and_no_more():
         assert len(block.contents) <= 2 and len(block.styles) <= 4
         assert len(block.jobs) == len(block.contents) * len(block.styles)
     assert len(list(blocks_of(jobs(full), BlockShape(2, 4)))) == 3 * 2
+
+
+@pytest.mark.parametrize("more", [[], ["--block", "4x2"]])
+def test_a_damaged_mask_costs_its_own_picture_and_is_named_before_the_model_is_loaded(
+    tmp_path, pictures, monkeypatch, capsys, more
+):
+    """A JPEG that is cut off half-way opens, and only its decoding fails."""
+    pictures(*(f"photos/{name}.png" for name in "abcd"), "x.png", "y.png")
+    (tmp_path / "masks").mkdir()
+    for name in "abcd":
+        Image.effect_noise((128, 128), 90).save(tmp_path / "masks" / f"{name}.jpg", quality=95)
+    whole = (tmp_path / "masks" / "b.jpg").read_bytes()
+    (tmp_path / "masks" / "b.jpg").write_bytes(whole[: len(whole) // 2])
+    told = []
+    load = model_module.load_model
+    monkeypatch.setattr(model_module, "load_model", lambda *args: told.append(capsys.readouterr().err) or load(*args))
+    arguments = ["photos", "x.png", "y.png", "--keep", "masks", "-o", "out", *more]
+    assert stylize(*arguments) == cli.SOME_FAILED
+    assert made(tmp_path / "out") == [f"{name}--{style}.png" for name in "acd" for style in "xy"]
+    assert told[0].count("masks/b.jpg is damaged") == 1
+
+
+def test_a_mask_that_is_damaged_during_the_run_leaves_the_rest_of_its_block(tmp_path, pictures, monkeypatch, capsys):
+    pictures("photos/a.png", "photos/b.png", "x.png")
+    (tmp_path / "masks").mkdir()
+    for name in "ab":
+        Image.new("L", (128, 128), 255).save(tmp_path / "masks" / f"{name}.png")
+    load = model_module.load_model
+
+    def damaged_meanwhile(*args):
+        (tmp_path / "masks" / "a.png").write_bytes(b"")
+        return load(*args)
+
+    monkeypatch.setattr(model_module, "load_model", damaged_meanwhile)
+    arguments = ["photos", "x.png", "--keep", "masks", "-o", "out", "--block", "2x2"]
+    assert stylize(*arguments) == cli.SOME_FAILED
+    assert made(tmp_path / "out") == ["b--x.png"]
+    assert "photos/a.png + x.png failed: masks/a.png is empty" in capsys.readouterr().err
+
+
+def test_a_batch_without_blocks_is_said_to_do_nothing(pictures, capsys):
+    pictures("a.png", "x.png")
+    assert stylize("a.png", "x.png", "-o", "out", "--batch", "2") == cli.OK
+    assert "--batch is for blocks" in capsys.readouterr().err

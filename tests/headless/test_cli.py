@@ -22,6 +22,7 @@ from magicstyle.headless.png import read_record, write_png
 from magicstyle.headless.recipe import Recipe
 from magicstyle.headless.sizes import Frame
 from magicstyle.headless.version import version
+from magicstyle.picture_files import kinds
 from magicstyle.tests.host.locate import PACK
 from PIL import Image
 
@@ -641,6 +642,24 @@ def test_progress_names_the_model_each_pair_and_one_absolute_path(tmp_path, pict
     lines = [line for line in told.err.splitlines() if line.startswith("magicstyle: ")]
     assert lines[0] == "magicstyle: starting" and "magicstyle: loading the demo model" in lines
     assert lines[-2:] == ["magicstyle: 1 of 2: photos/a.png + x.png", "magicstyle: 2 of 2: photos/b.png + x.png"]
+
+
+def test_what_a_folder_holds_besides_pictures_is_named_and_counted_in_the_last_line(tmp_path, pictures, capsys):
+    (plain,) = pictures("photos/plain.png")
+    pictures("styles/x.png")
+    for name, kind in (("new.avif", "AVIF"), ("old.jfif", "JPEG"), ("film.jp2", "JPEG2000"), ("scan.tiff", "TIFF")):
+        Image.open(plain).save(tmp_path / "photos" / name, kind)
+    for name in ("photos/iphone.heic", "photos/raw.cr2", "styles/notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    heif = kinds.reads_heif()
+    assert stylize("photos", "styles", "-o", "photos/out") == (cli.SOME_FAILED if heif else cli.OK)
+    assert made(tmp_path / "photos" / "out") == [f"{name}--x.png" for name in ("film", "new", "old", "plain", "scan")]
+    told = capsys.readouterr()
+    skipped = "2 skipped (raw.cr2, notes.txt)" if heif else "3 skipped (iphone.heic, raw.cr2, notes.txt)"
+    assert told.out.splitlines()[-1] == f"5 made, {skipped}: {tmp_path / 'photos' / 'out'}"
+    assert heif or told.err.count("HEIC is read with pillow-heif, which is not installed: pip install") == 1
+    assert quiet("photos", "styles", "-o", "photos/out") in (cli.OK, cli.SOME_FAILED)
+    assert skipped in capsys.readouterr().err  # a quiet run has no last line
 
 
 def test_each_path_is_printed_when_it_is_finished(tmp_path, pictures, capsys, monkeypatch):

@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.headless.pictures import pictures_in, read_picture, to_images, to_tensor
+from magicstyle.headless.pictures import (
+    decode_picture,
+    picture_size,
+    pictures_in,
+    read_picture,
+    skipped_in,
+    to_images,
+    to_tensor,
+)
 from magicstyle.headless.png import read_record, write_png
 from magicstyle.headless.sheet import contact_sheet
+from magicstyle.headless.sizes import Frame
+from magicstyle.headless.skipped import Skipped
 from PIL import Image
 
 SIZE = (32, 24)
@@ -161,3 +171,27 @@ def test_contact_sheet_has_a_column_per_label_and_a_row_per_pair():
     one, two = (contact_sheet([row] * count, ["a", "b", "c"]) for count in (1, 2))
     assert one.width == two.width > 3 * 256 and two.height - one.height == 192 + 8
     assert one.getpixel((20, one.height - 20)) == (255, 0, 0)
+
+
+def test_a_tiff_on_its_side_is_worked_on_upright_from_files_and_from_stores(tmp_path):
+    from magicstyle.tests.picture_files.made import save_turned, upright
+
+    free = Frame((64, 64), fixed=False)
+    for orientation in range(1, 9):
+        path = save_turned(tmp_path / f"{orientation}.tif", orientation, upright(300, 400))
+        assert picture_size(path) == (300, 400)
+        expected = np.asarray(upright(300, 400).resize((48, 64), Image.Resampling.LANCZOS), float)
+        assert np.abs(np.asarray(read_picture(path, (48, 64)), float) - expected).mean() < 1
+        stored = decode_picture(path.name, path.read_bytes(), free)
+        assert stored.size == free.around((300, 400))
+
+
+def test_what_of_a_folder_is_not_taken_is_listed_without_the_folder_of_results(tmp_path):
+    for name in ("a.png", "b.avif", "c.jfif", "notes.txt", "raw.cr2", ".hidden"):
+        (tmp_path / name).write_bytes(b"x")
+    for name in ("out", "team"):
+        (tmp_path / name).mkdir()
+    assert skipped_in(tmp_path, tmp_path / "out") == ["notes.txt", "raw.cr2", "team/"]
+    assert [path.name for path in pictures_in(tmp_path)] == ["a.png", "b.avif", "c.jfif"]
+    assert skipped_in(tmp_path / "a.png") == []
+    assert str(Skipped("abcde")) == "5 skipped (a, b, c and 2 more)" and not Skipped()

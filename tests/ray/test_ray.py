@@ -176,9 +176,9 @@ def pack_with_another_model(folder):
     data = bytearray(model.read_bytes())
     data[-1] ^= 1
     model.write_bytes(data)
-    for entry in PACK.iterdir():
-        if entry.name != "assets" and not entry.name.startswith("."):
-            (pack / entry.name).symlink_to(entry)
+    for package in [path.parent for path in PACK.glob("*/__init__.py")]:  # real files: the pack follows links
+        shutil.copytree(package, pack / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PACK / "pyproject.toml", pack)
     return folder
 
 
