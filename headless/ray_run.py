@@ -120,8 +120,9 @@ class Crew:
         """A report for every unit, as they come."""
         while self._painting or (self._waiting and (self._checking or self._gone)):
             for done in self._next():
-                report = self._painted(done) if done in self._painting else self._checked(done)
-                if report is not None:
+                if done in self._checking:
+                    self._checked(done)
+                elif (report := self._painted(done)) is not None:
                     yield report
             while self._waiting and self._idle:
                 actor, unit = self._idle.pop(), self._waiting.popleft()

@@ -137,7 +137,7 @@ def test_a_link_has_a_number_of_its_own_in_the_whole_file(saved):
 def test_pictures_are_scaled_before_anything_reads_them(saved):
     """However large a photograph is; only what lays pictures side by side, or shows them, takes them as they are."""
     graph = graphs.api(saved["extra"]["magicstyle"])
-    loaders = {key for key, node in graph.items() if node["class_type"] in ("LoadImage", "LoadImageDataSetFromFolder")}
+    loaders = {key for key, node in graph.items() if node["class_type"] in ("LoadImage", "MagicStyleLoadPortraits")}
     takers = {
         node["class_type"]
         for node in graph.values()
