@@ -15,7 +15,8 @@ if any(importlib.util.find_spec(name) is None for name in ("s3fs", "moto")):
     pytest.skip("Ray and S3: pip install -r requirements-ray.txt", allow_module_level=True)
 
 PORTRAITS, STYLES = 24, 12
-OPTIONS = ["--size", "64", "--steps", "4", "--block", "6x4", "--quiet"]
+OPTIONS = ["--size", "64", "--steps", "4", "--quiet"]
+PAINTING = ["--block", "6x4"]
 
 
 @pytest.fixture
@@ -51,7 +52,8 @@ def bucket(monkeypatch):
 
 
 def run(*arguments):
-    return cli.main([*map(str, arguments), *OPTIONS])
+    painting = PAINTING if arguments[0] == "stylize" else []
+    return cli.main([*map(str, arguments), *OPTIONS, *painting])
 
 
 def test_a_run_over_s3_makes_the_bytes_of_a_run_over_folders(folders, bucket, capsys):
