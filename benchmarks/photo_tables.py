@@ -48,7 +48,7 @@ def cells(found: Score) -> tuple[str, ...]:
 def _number(value: float) -> str:
     if math.isnan(value):
         return ""
-    return "lost" if math.isinf(value) else f"{value:.2f}"
+    return "lost" if math.isinf(value) else f"{value:.3f}"
 
 
 def _share(value: float) -> str:

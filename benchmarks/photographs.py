@@ -198,7 +198,8 @@ def main() -> None:
     until = time.monotonic() + 60 * given.minutes
     given.work.mkdir(parents=True, exist_ok=True)
     recognisers, network, model = Recognisers(given.human), EfficientNetLite0.of_package(), load_demo_model()
-    parts, main_scores = [], {}
+    parts: list[str] = []
+    panels: dict[str, dict[str, Score]] = {}
     for section in SECTIONS:
         album = masked(albums(given.photographs, given.styles, given.sweep_styles)[section.album], recognisers)
         judge, studio = Judge(album, recognisers, network), Studio(model, album, given.work)
@@ -209,12 +210,14 @@ def main() -> None:
         }
         if section is MAIN:
             scores |= ends(judge, min(map(len, pieces.values())), given.work)
-            main_scores = scores
         if not scores:
             continue
+        if section in (MAIN, SWEEP):
+            whole = {line.label for line in section.lines if line.whole}
+            panels[section.title] = {label: found for label, found in scores.items() if label not in whole}
         parts.append(f"## {section.title}\n\n{table(scores)}")
         TABLE.write_text("\n".join(parts), encoding="utf-8")
-    front_plot(main_scores).save(PLOT, optimize=True)
+    front_plot(panels).save(PLOT, optimize=True)
     print(TABLE.read_text("utf-8"))
 
 

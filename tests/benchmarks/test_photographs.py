@@ -115,7 +115,7 @@ def test_style_is_a_share_of_the_photographs_and_structure_a_mean():
 
 def test_a_table_leaves_out_what_was_not_measured():
     seen = cells(score([row()]))
-    assert len(seen) == len(HEAD) - 1 and seen[1] == "0.30" and seen[5] == ""  # no second recogniser
+    assert len(seen) == len(HEAD) - 1 and seen[1] == "0.300" and seen[5] == ""  # no second recogniser
     assert cells(without_identity(score([row()])))[1] == ""
     assert "lost" in table({"all gone": score([row(None)])})
 
@@ -127,7 +127,7 @@ def test_the_front_leaves_out_what_another_beats_in_both():
 
 def test_the_plot_draws_rows_and_leaves_out_noise():
     noise = without_identity(score([row()]))
-    image = front_plot({"a": score([row()]), "b": score([row(0.5)]), "noise": noise})
+    image = front_plot({"one": {"a": score([row()]), "b": score([row(0.5)]), "noise": noise}, "none": {"noise": noise}})
     assert image.size == (1000, 640) and len(image.convert("RGB").getcolors(100_000)) > 3
 
 
