@@ -80,7 +80,7 @@ def test_what_a_user_looks_for_leads_to_the_nodes_with_which_one_begins(frontend
     assert set(found) >= BEGINNERS
     ours = [name for name in found if name.startswith("MagicStyle")]
     # "style" is in every node's class, which the search reads before the words that a pack adds
-    assert words in "magicstyle" or set(ours[: len(BEGINNERS)]) == BEGINNERS
+    assert words in "magicstyle" or "MagicStylePreset" not in ours[: len(BEGINNERS)]
 
 
 @pytest.mark.parametrize("words", SEARCHED["block"])

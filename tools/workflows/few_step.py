@@ -80,5 +80,5 @@ WORKFLOW = page(
     portrait_and_style(),
     work(noising_block(), patch(LCM), paint_block((Knob("noise_seed", (("sample", "noise_seed"),)),), "lcm")),
     result(IMAGE, "magicstyle/few_steps"),
-    width=640,
+    width=740,
 )

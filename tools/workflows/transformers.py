@@ -41,18 +41,16 @@ In *FFA Model Patcher*:
 - Too little style: lower *query_preservation*.
 - *layers*: **auto** is {layers}.
 {positions}
-The inversions keep **latents**: the features of so large a model take gigabytes, and are computed again at each step.
-Layers and settings rest on papers and on small models. Tell us what you find.
+The inversions keep **latents**, as features take gigabytes. Layers
+and settings rest on papers and on small models. Tell us what you find.
 """
 UNTWIST = "- *positions*: **untwist** copies less of the style picture's shapes, and brings less of its style.\n"
 OFFERED = "Fetch **{}**, its {} and its VAE: the loaders offer the downloads."
 UNMEASURED = "all {} blocks; nobody has measured which of them carry style, try **{}**"
 FLUX_NOTE = NOTE.format(
     model="Flux.1",
-    fetch=OFFERED.format("Flux.1 dev", "two text encoders"),
-    more="""
-The inversion sets the guidance to 1, and so does *Paint*: at the usual 3.5 sampling leaves the path of the inversion.
-""",
+    fetch=OFFERED.format("Flux.1 dev", "two text encoders") + " Its guidance is set to 1.",
+    more="",
     layers="**single**, all 38 single blocks; **single.20-37** keeps more of the portrait",
     positions=UNTWIST,
 )
