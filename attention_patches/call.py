@@ -27,13 +27,16 @@ class TokenLayout(NamedTuple):
 class RowPlan(NamedTuple):
     """What the rows of a batch are: chunk after chunk the rows of one cond, (chunks b) n c.
 
-    `windows` says which part of the latent each chunk shows, None for all of it.
+    `windows` says which part of the latent each chunk shows, None for all of it. Where another node has cut the latent
+    into tiles or picked pictures of a batch, every row is a chunk of its own and `pictures` says whose it is.
     """
 
     chunks: int = 1
     negative: tuple[bool, ...] = ()  # which chunks are known to answer a negative prompt
     windows: tuple[Window | None, ...] = ()  # none at all: every chunk shows the whole latent
     latent: Grid | None = None  # the (h, w) of the latent that the model was called with
+    pictures: tuple[int, ...] = ()  # which picture each row shows; none at all: every chunk shows all, in order
+    lost: bool = False  # whether another node shows the model something whose place in the latent is unknown
 
 
 class Call(NamedTuple):

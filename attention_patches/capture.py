@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ..core.errors import MagicStyleError
 from ..core.features import AttentionFeatures, FeatureHeader
 from ..core.inversion import Steps
 from ..core.layers import LayerId
@@ -24,23 +25,79 @@ from .model_call import ModelCall
 _T = TypeVar("_T")
 
 
+class Watch:
+    """Whether the model itself answers every call of a walk, for whole pictures."""
+
+    def __init__(self) -> None:
+        self.calls = 0  # of the model
+        self.answered = 0  # by its network
+        self.hosted = False  # whether calls of the model are shown here
+        self._cut = False  # whether a call held a part of a step's pictures
+        self._shape: torch.Size | None = None  # b c h w of what the calls of a step are to hold
+        self._asked, self._steps = 0, 0  # of all steps those for which the model was called
+
+    @contextmanager
+    def walking(self, x: Tensor) -> Iterator[None]:
+        """The pictures b c h w of which the calls inside are to be."""
+        self._shape, before = x.shape, self.calls
+        self._steps += 1
+        try:
+            yield
+        finally:
+            self._shape = None
+            self._asked += self.calls > before
+
+    def whole(self, call: ModelCall) -> bool:
+        """Whether a call is of all of them."""
+        self.calls += 1
+        same = self._shape is None or call.x.shape == self._shape
+        self._cut |= not same
+        return same
+
+    def close(self) -> None:
+        """Refuse a walk in which no call, or not each step's, reached the model as it was made."""
+        if self._cut:
+            raise MagicStyleError(
+                "another node cuts the picture into tiles or windows, or a batch into its pictures, before the "
+                "inversion's model sees it, so that no layer was seen whole: take it off the inversion's model; the "
+                "sampler's may have it."
+            )
+        if self.hosted and self._asked < self._steps:
+            raise MagicStyleError(
+                f"another node answered {self._steps - self._asked} of {self._steps} steps of the inversion in the "
+                "model's place: take it off the inversion's model; the sampler's may have it."
+            )
+
+    def check(self, others: str = "") -> None:
+        """Refuse a walk in which another node answered in the network's place; `others` names those that could."""
+        if 0 < self.answered < self.calls:
+            raise MagicStyleError(
+                f"another node{others} answered {self.calls - self.answered} of {self.calls} calls of the inversion's "
+                "model from its memory: take it off the inversion's model; the sampler's may have it."
+            )
+
+
 class Recorder:
     """Writes the features of the chosen layers while `recording` a step, and lets every call through unchanged.
 
-    Of a walk only the steps `kept` are written, at their place among them.
+    Of a walk only the steps `kept` are written, at their place among them. What a call shows of a part of the pictures
+    is not written.
     """
 
     def __init__(self, writer: FeatureWriter, kept: Sequence[int] = EVERY_STEP) -> None:
         self._writer = writer
         self._kept = kept
         self._steps: tuple[int, ...] = ()
+        self._whole = True
+        self.watch = Watch()
 
     @contextmanager
     def recording(self, steps: Steps, x: Tensor) -> Iterator[None]:
         """The `record` of core.inversion: model calls inside belong to `steps`, x is b c h w of each."""
         self._steps = steps
         try:
-            yield
+            with self.watch.walking(x):
+                yield
         finally:
             self._steps = ()
 
@@ -48,14 +105,18 @@ class Recorder:
         self, header: FeatureHeader, ends: NoisePair | None = None, source: Source | None = None
     ) -> StoredFeatures:
         """The finished features; they do not need the model any more."""
+        self.watch.close()
         return self._writer.close(header, ends)
 
     def see_inputs(self, call: ModelCall) -> None:
         """Nothing of them is kept."""
+        self._whole = self.watch.whole(call)
 
     @property
     def handlers(self) -> Handlers | None:
         """Who sees the calls of a model; the ResNet that is copied where its inputs are asked for."""
+        if not self._whole:
+            return None
         return Handlers(self._see, resnet=self._see_resnet if self._writer.wants_resnet else None)
 
     def _see(self, call: Call) -> None:
@@ -87,6 +148,7 @@ class TrajectoryRecorder:
         self._kept = kept
         self._dtype = dtype
         self._together = 1
+        self.watch = Watch()
         self.inputs: Mapping[str, Input] = {}
 
     @contextmanager
@@ -95,11 +157,12 @@ class TrajectoryRecorder:
         for place, own in _placed(steps, x.chunk(len(steps)), self._kept):
             self._latents[place] = own.detach().to("cpu", torch.float32, copy=True)
         self._together = len(steps)
-        yield
+        with self.watch.walking(x):
+            yield
 
     def see_inputs(self, call: ModelCall) -> None:
-        """Keep the model's other inputs of the first call, those of one step."""
-        if not self.inputs:
+        """Keep the model's other inputs of the first call on whole pictures, those of one step."""
+        if self.watch.whole(call) and not self.inputs:
             self.inputs = mapped_inputs(call.repeatable, lambda tensor: tensor.chunk(self._together)[0].clone())
 
     @property
@@ -109,6 +172,7 @@ class TrajectoryRecorder:
 
     def close(self, header: FeatureHeader, ends: NoisePair, source: Source | None = None) -> Trajectory:
         """The finished trajectory."""
+        self.watch.close()
         latents = narrowed(torch.stack([self._latents[step] for step in range(self._steps)]), self._dtype)
         header = replace(header, constants=constants_of(self.inputs))
         return Trajectory(header, latents, self.inputs, ends, source=source)

@@ -12,7 +12,10 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
+from torch import Tensor
+
 from ..core.regions import Window
+from .call import RowPlan
 
 KEY = "magicstyle"
 ANYONE, NOBODY = object(), object()
@@ -29,6 +32,10 @@ class Entry:
     negative: frozenset[int] = frozenset()
     # uuid -> window of the latent: the conds that are limited to an area, of which the model sees nothing else
     areas: Mapping[Any, Window] = field(default_factory=lambda: MappingProxyType({}))
+    # b c h w: the running latent as the sampler has it, of which a model call may see a part
+    latent: Tensor | None = None
+    # what the rows of this call are, where another node has cut or picked them
+    plan: RowPlan | None = None
     # the sampling run of each patcher
     runs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     # a call with a trajectory's rows alone, which the pack's patchers leave as it is

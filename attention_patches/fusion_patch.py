@@ -32,6 +32,15 @@ class SigmaWindow:
         return self.end <= sigma <= self.start
 
 
+class Account:
+    """What came of a patch's layers in one sampling run, by layer; threads may add to it."""
+
+    def __init__(self) -> None:
+        self.fused: set[LayerId] = set()
+        self.merged: set[LayerId] = set()  # whose tokens another node merged or tiled
+        self.lost: set[LayerId] = set()  # which showed something whose place in the content is unknown
+
+
 class FusionPatch:
     """What one FFA Model Patcher does; shared by threads and runs, hence never changed."""
 
@@ -51,7 +60,7 @@ class FusionPatch:
         self.keep = keep  # b h w in [0, 1]: how far the content stays as it is
         self.placer = placer or Placer(bank.content.header.model.name, None, Positions())
         weighed = any(settings.style_weight * style.weight > 0.0 for style in bank.styles)
-        self._neutral = settings.neutral and not weighed  # the model's own attention, to the last bit
+        self.neutral = settings.neutral and not weighed  # the model's own attention, to the last bit
         if FUSIONS[settings.method].style and not bank.styles:
             raise MagicStyleError(
                 f"method {settings.method} draws from a style, and the bank has none: connect one to the Feature Bank, "
@@ -76,18 +85,25 @@ class FusionPatch:
         pictures = zip(self.bank.pictures, self.roles, strict=True)
         return sum(picture.held_bytes(chosen, roles) for picture, roles in pictures)
 
-    def handlers(self, views: Sequence[View], moment: Moment = START) -> Handlers:
-        """Who answers in one model call, from a view of each of the bank's pictures."""
-        return Handlers(self._attention(views, moment), resnet=self._resnet(views[0], moment))
+    def handlers(self, views: Sequence[View], moment: Moment = START, account: Account | None = None) -> Handlers:
+        """Who answers in one model call, from a view of each of the bank's pictures; the account is kept up to date."""
+        account = account or Account()
+        attention = self._attention(views, moment, account)
+        return Handlers(attention, resnet=self._resnet(views[0], moment), missed=account.merged.add)
 
-    def _attention(self, views: Sequence[View], moment: Moment) -> Handler:
+    def _attention(self, views: Sequence[View], moment: Moment, account: Account) -> Handler:
         def handle(call: Call) -> Tensor | None:
             """The fused answer to one attention call, b n c, or None where it is left as it is."""
-            rows = self._rows(call) if call.layer in self.layers and not self._neutral else None
+            if call.layer not in self.layers or self.neutral:
+                return None
+            rows = self._rows(call)
+            (account.lost if rows is None else account.fused).add(call.layer)
             if rows is None:
                 return None
             content = rows.content_features(views[0].attention(call.layer, self._content_roles), call.live.q)
             content = self.placer.content(content, call, self.bank.content.header.depth)
+            if self.placer.rotary:
+                content = self.placer.cut(content, call.kernel.heads, rows.shifts(centred=self.placer.centred))
             styles = self._styles(views, call, rows)
             keep = None if self.keep is None else rows.of_region(self.keep)
             return fuse(call.kernel, Scene(call.live, content, styles, moment, keep), self.settings)
@@ -113,7 +129,9 @@ class FusionPatch:
 
     def _rows(self, call: Call) -> Rows | None:
         count = call.live.q.shape[0]
-        return Rows.on(self.bank.content.header, call.layer, call.layout.grid, call.rows, count)
+        rows = Rows.on(self.bank.content.header, call.layer, call.layout.grid, call.rows, count)
+        # past an edge the running positions go on, and those of the stored features begin anew
+        return None if self.placer.rotary and rows is not None and rows.wraps else rows
 
     def _styles(self, views: Sequence[View], call: Call, rows: Rows) -> tuple[StyleFeatures, ...]:
         laid = {

@@ -5,7 +5,11 @@ Only models with rotary positions have anything to place: there queries and keys
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from ..core.errors import MagicStyleError
 from ..core.features import AttentionFeatures
@@ -39,13 +43,14 @@ class Positions:
 class Placer:
     """Places the features of one kind of model."""
 
-    def __init__(self, name: str, rotation: Rotation | None, positions: Positions) -> None:
+    def __init__(self, name: str, rotation: Rotation | None, positions: Positions, *, centred: bool = False) -> None:
         if rotation is None and positions.mode != "same":
             raise MagicStyleError(
                 f"positions '{positions.mode}' moves rotary positions, which a {name} does not have: choose same."
             )
         self._rotation = rotation
         self._positions = positions
+        self.centred = centred  # positions count from a picture's middle
 
     @property
     def rotary(self) -> bool:
@@ -55,6 +60,20 @@ class Placer:
     def content(self, features: AttentionFeatures, call: Call, depth: float) -> AttentionFeatures:
         """The content, inverted at a depth, at the depth of the running picture: b n c each."""
         return self._moved(features, call, call.layout.depth - depth)
+
+    def cut(self, features: AttentionFeatures, heads: int, shifts: Sequence[tuple[int, int]]) -> AttentionFeatures:
+        """The content in chunks that the model takes for pictures of their own, each moved by (y, x): b n c each."""
+        rotation = self._rotation
+        if rotation is None or not any(any(shift) for shift in shifts):
+            return features
+        still = (0.0,) * (len(rotation.widths) - 2)
+
+        def turned(tokens: Tensor) -> Tensor:
+            """Queries or keys (chunks b) n c."""
+            chunks = zip(tokens.chunk(len(shifts)), shifts, strict=True)
+            return torch.cat([moved(chunk, heads, rotation, (*still, y, x)) for chunk, (y, x) in chunks])
+
+        return features.having(**{role: turned(x) for role, x in features.items() if role in "qk"})
 
     def style(self, features: AttentionFeatures, call: Call, depth: float) -> AttentionFeatures:
         """A style likewise, and where the user wants it: b m c each."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from torch import Tensor
 
+from ..core.errors import MagicStyleError
 from ..core.features import RESNET, ROLES, AttentionFeatures, View
 from ..core.layers import LayerId
 from ..core.regions import Grid, resample_tokens
@@ -55,7 +56,16 @@ class Catcher:
     def view(self) -> View:
         """The features of what was seen."""
         entering = (lambda: self._entered[-1]) if RESNET in self._roles else None
-        return View(lambda layer, roles: self._caught[layer].only(roles), entering)
+        return View(self._attention, entering)
+
+    def _attention(self, layer: LayerId, roles: str) -> AttentionFeatures:
+        """What was caught of a layer, b n c each."""
+        if layer not in self._caught:
+            raise MagicStyleError(
+                f"a stored latent was to be run again for the features of {layer}, and another node answered for the "
+                "model: take it off the sampling model, or set storage to features on both DDIM Inversion nodes."
+            )
+        return self._caught[layer].only(roles)
 
     def _see(self, call: Call) -> None:
         """Hold on to the roles asked for, b n c each, and leave the answer to the host."""

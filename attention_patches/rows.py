@@ -19,36 +19,49 @@ from .call import RowPlan
 class Rows(NamedTuple):
     """How pictures lie on the rows of a running batch: chunk after chunk, in each its pictures, each in a window.
 
-    A window shows a part of the content, where an area conditioning does; a style is not cut, it serves every part.
+    A window shows a part of the content, where an area conditioning does or another node's tile; a style is not cut, it
+    serves every part.
     """
 
     total: int
     grid: Grid  # of the whole content
     windows: tuple[Window, ...]  # in tokens, one for each chunk
     running: Grid  # at which a window is shown: its own size, or what another node makes of it
+    pictures: tuple[int, ...] = ()  # whose each row is, where a chunk is a row
 
     @classmethod
     def on(cls, content: FeatureHeader, layer: LayerId, running: Grid, plan: RowPlan, count: int) -> Rows | None:
         """How the content lies on `count` running rows; None where its tokens and theirs are not the same places."""
         grid = content.grids.get(layer)
-        if grid is None:
+        if grid is None or plan.lost or len(plan.pictures) not in (0, count):
             return None
+        given = plan.windows or (None,) * plan.chunks
         windows: list[Window] = []
-        for window in plan.windows or [None] * plan.chunks:
+        for window in given:
             shown = Window(0, 0, *grid) if window is None else window.on_grid(content.size, grid)
             if shown is None:
                 return None
             windows.append(shown)
-        # another grid for the whole latent is another node's doing (Deep Shrink), and shows the same places
-        whole = plan.latent == content.size
-        if not whole and any(window.size != running for window in windows):
+        # another grid for a known part of the latent is another node's doing (Deep Shrink), and shows the same places
+        known = all(plan.latent == (content.size if window is None else window.size) for window in given)
+        if not known and any(window.size != running for window in windows):
             return None
-        return cls(count, grid, tuple(windows), running)
+        return cls(count, grid, tuple(windows), running, plan.pictures)
+
+    @property
+    def wraps(self) -> bool:
+        """Whether a window goes over an edge to the opposite one."""
+        (high, wide), windows = self.grid, set(self.windows)
+        return any(window.top + window.height > high or window.left + window.width > wide for window in windows)
 
     def of_content(self, tokens: Tensor) -> Tensor:
         """1 or b pictures' tokens -> rows n c, cut to each chunk's window."""
         if len(set(self.windows)) == 1:
             return self.of_style(self._shown(tokens, self.windows[0]))
+        if self.pictures:
+            own = tokens.expand(max(self.pictures) + 1, *tokens.shape[1:]) if tokens.shape[0] == 1 else tokens
+            placed = zip(self.pictures, self.windows, strict=True)
+            return torch.cat([self._shown(own[number : number + 1], window) for number, window in placed])
         shape = (self.total // len(self.windows), -1, *tokens.shape[2:])
         return torch.cat([self._shown(tokens, window).expand(shape) for window in self.windows])
 
@@ -56,6 +69,8 @@ class Rows(NamedTuple):
         """1 or b pictures' tokens -> rows m c."""
         if tokens.shape[0] == 1:
             return tokens.expand(self.total, *tokens.shape[1:])
+        if self.pictures:
+            return tokens[list(self.pictures)]
         return tokens.repeat(len(self.windows), *(1 for _ in tokens.shape[1:]))
 
     def content_features(self, features: AttentionFeatures, like: Tensor) -> AttentionFeatures:
@@ -77,6 +92,16 @@ class Rows(NamedTuple):
         """A mask on a style, b h w -> rows m on the style's grid, or 1 m where all rows have the same."""
         tokens = mask_to_tokens(mask, grid)
         return tokens if tokens.shape[0] == 1 else self.of_style(tokens)
+
+    def shifts(self, *, centred: bool) -> tuple[tuple[int, int], ...]:
+        """By how many tokens (y, x) each chunk's window is moved, where the model takes it for a picture of its own.
+
+        `centred`: positions count from a picture's middle.
+        """
+        high, wide = (
+            whole // 2 - part // 2 if centred else 0 for whole, part in zip(self.grid, self.running, strict=True)
+        )
+        return tuple((high - window.top, wide - window.left) for window in self.windows)
 
     def _shown(self, tokens: Tensor, window: Window) -> Tensor:
         """b m .. -> b n ..: what one chunk sees of the content."""

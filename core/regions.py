@@ -18,7 +18,10 @@ NO_ALPHA = (64, 64)  # of the black MASK that the host's Load Image gives beside
 
 
 class Window(NamedTuple):
-    """A rectangle of a picture, in latent pixels or in tokens: where it begins and how large it is."""
+    """A rectangle of a picture, in latent pixels or in tokens: where it begins and how large it is.
+
+    What reaches past an edge goes on at the opposite one, as where another node rolls the latent.
+    """
 
     top: int
     left: int
@@ -35,7 +38,7 @@ class Window(NamedTuple):
 
         A grid that halves the latent k times has tokens a stride of 2^k latent pixels apart. A window of n pixels from
         pixel a on has as many tokens as the model makes of it, ceil(n / stride), and shows the nearest of the
-        picture's: from round(a / stride) on, halves up, moved back where that would reach past the edge.
+        picture's: from round(a / stride) on, halves up, moved back where that alone would reach past the edge.
         """
         rows = _side(self.top, self.height, picture[0], grid[0])
         columns = _side(self.left, self.width, picture[1], grid[1])
@@ -51,16 +54,20 @@ def _side(start: int, length: int, pixels: int, tokens: int) -> tuple[int, int] 
         stride *= 2
     if -(-pixels // stride) != tokens:
         return None
-    count = -(-length // stride)
-    return min((2 * start + stride) // (2 * stride), tokens - count), count
+    count, first = -(-length // stride), (2 * start + stride) // (2 * stride)
+    return (first % tokens if start + length > pixels else min(first, tokens - count)), count
 
 
 def crop_tokens(tokens: Tensor, grid: Grid, window: Window) -> Tensor:
     """What a window, in tokens, shows of a grid: b (h w) .. -> b n .."""
-    if window.size == grid:
+    if window == (0, 0, *grid):
         return tokens
-    rows = tokens.unflatten(1, grid)[:, window.top : window.top + window.height]
-    return rows[:, :, window.left : window.left + window.width].flatten(1, 2)
+    cells = tokens.unflatten(1, grid)
+    for axis, (start, length) in enumerate(((window.top, window.height), (window.left, window.width)), 1):
+        here = min(length, grid[axis - 1] - start)
+        parts = [cells.narrow(axis, start, here), cells.narrow(axis, 0, length - here)]
+        cells = parts[0] if here == length else torch.cat(parts, dim=axis)
+    return cells.flatten(1, 2)
 
 
 def clean_mask(mask: Tensor, name: str) -> Tensor:

@@ -144,6 +144,7 @@ class FeatureWriter:
         self._stacks: dict[tuple[LayerId, str], Tensor] = {}
         self._resnet: ResNetInputs | None = None
         self._grids: dict[LayerId, Grid] = {}
+        self._written: dict[str, set[int]] = {}  # the steps that each stack holds
 
     def __contains__(self, layer: LayerId) -> bool:
         return layer in self._layers
@@ -156,9 +157,10 @@ class FeatureWriter:
         kept = self._grids.setdefault(layer, grid)
         for role in self._roles.replace(RESNET, ""):
             tokens = resample_tokens(getattr(features, role), grid, kept)
+            name = f"{layer}.{role}"
             if (layer, role) not in self._stacks:
-                self._stacks[layer, role] = self._room(f"{layer}.{role}", tokens)
-            self._keep(self._stacks[layer, role], step, tokens)
+                self._stacks[layer, role] = self._room(name, tokens)
+            self._keep(name, self._stacks[layer, role], step, tokens)
 
     @property
     def wants_resnet(self) -> bool:
@@ -169,15 +171,19 @@ class FeatureWriter:
         """Keep what enters the ResNet that begins the block of a layer, b n c, for one step."""
         if self._resnet is None:
             self._resnet = ResNetInputs(layer, self._room(f"{layer}.{RESNET}", x))
-        self._keep(self._resnet.stack, step, x)
+        self._keep(self._resnet.name, self._resnet.stack, step, x)
 
     def _room(self, name: str, like: Tensor) -> Tensor:
         """A stack for tensors like this, b n c, of every step."""
         return self._allocate(name, (self._steps, *like.shape), self._dtype)
 
-    def _keep(self, stack: Tensor, step: int, tensor: Tensor) -> None:
-        """Keep b n c for one step, in a stack of all steps."""
+    def _keep(self, name: str, stack: Tensor, step: int, tensor: Tensor) -> None:
+        """Keep b n c for one step, in a stack of all steps, all of which it fills."""
+        if tensor.shape != stack.shape[1:]:
+            self._written.setdefault(name, set()).discard(step)
+            return
         stack[step].copy_(_representable(tensor.detach(), self._dtype))
+        self._written.setdefault(name, set()).add(step)
 
     def close(self, header: FeatureHeader, ends: NoisePair | None = None) -> StoredFeatures:
         """The finished features; the header's grids give way to those that were seen."""
@@ -187,10 +193,25 @@ class FeatureWriter:
                 f"Layers {legal_range(missing)} gave no self-attention features: another node replaces the attention "
                 "there; remove it from the inversion's model, or leave these layers out."
             )
+        self._check_steps(header.batch)
         grids = {layer: self._grids[layer] for layer in self._layers}
         disk = self._allocate if isinstance(self._allocate, OnDisk) else None
         header = replace(header, grids=MappingProxyType(grids))
         return StoredFeatures(header, self._stacks, ends, resnet=self._resnet, disk=disk)
+
+    def _check_steps(self, batch: int) -> None:
+        """Refuse stacks of which some step was never written, or not for every picture: they hold what lay there."""
+        stacks = {f"{layer}.{role}": stack for (layer, role), stack in self._stacks.items()}
+        if self._resnet is not None:
+            stacks[self._resnet.name] = self._resnet.stack
+        short = [name for name, stack in stacks.items() if stack.shape[1] != batch]
+        seen = min((len(self._written.get(name, ())) for name in stacks), default=0)
+        if short or seen < self._steps:
+            found = f"{seen} of {self._steps} noise levels" if not short else "a part of the pictures"
+            raise MagicStyleError(
+                f"The self-attention of the chosen layers came by for {found} alone: another node answers for the "
+                "model from a cache or cuts what it sees; take it off the inversion's model, the sampler's may have it."
+            )
 
 
 def _representable(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -142,6 +142,11 @@ class Architecture(ABC, Generic[Raw]):
         self.name = name
         self._network = network
 
+    @property
+    def module(self) -> Any:
+        """The network itself."""
+        return self._network
+
     @classmethod
     @abstractmethod
     def fits(cls, network: Any) -> bool:
@@ -190,6 +195,11 @@ class Architecture(ABC, Generic[Raw]):
         return None
 
     @property
+    def centred(self) -> bool:
+        """Whether positions count from the picture's middle, not from its first token."""
+        return False
+
+    @property
     def guided(self) -> bool:
         """Whether the model was distilled to take its guidance as an input."""
         return False
@@ -232,6 +242,8 @@ class HostArchitecture(Architecture[RawCall]):
 def rows_of(options: Mapping[str, Any], latent: Grid | None) -> RowPlan:
     """The host's account of a batch."""
     entry, chunks = Entry.of(options), options.get("cond_or_uncond", (0,))
+    if entry.plan is not None:
+        return entry.plan._replace(latent=latent)
     negative = tuple(index in entry.negative for index in chunks) if entry.negative else ()
     windows = tuple(entry.areas.get(uuid) for uuid in options.get("uuids", ())) if entry.areas else ()
     return RowPlan(len(chunks), negative, windows, latent)

@@ -42,6 +42,11 @@ class QwenImage(Transformer):
     network = "comfy.ldm.qwen_image.model.QwenImageTransformer2DModel"
     stacks = (Stack("double", "transformer_blocks"),)
 
+    @property
+    def centred(self) -> bool:
+        """Token (h // 2, w // 2) is at zero."""
+        return True
+
     def _facts(self, block: Any) -> LayerFacts:
         return LayerFacts(block.attn.inner_dim, block.attn.heads)
 

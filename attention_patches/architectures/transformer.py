@@ -96,6 +96,14 @@ class Transformer(HostArchitecture):
             for index in range(self._attentions(block))
         }
 
+    @cached_property
+    def _counts(self) -> dict[str, int]:
+        """How many blocks each stack has, as `layers` found them."""
+        return {
+            stack.name: len({layer.number for layer in self.layers if layer.block == stack.name})
+            for stack in self.stacks
+        }
+
     def grids(self, size: Grid) -> dict[LayerId, Grid]:
         """A token for each patch of the latent's (h, w), the last ones padded."""
         return dict.fromkeys(self.layers, self._grid(size))
@@ -113,7 +121,9 @@ class Transformer(HostArchitecture):
         replaced = call.options.get("patches_replace") or {}
         passed = dict(replaced.get("dit", {}))
         for stack in self.stacks:
-            for number in range(len(getattr(self._network, stack.attribute))):
+            blocks = getattr(self._network, stack.attribute)
+            # another node that has put blocks of its own in their place runs ours where no name is known
+            for number in range(len(blocks) if len(blocks) == self._counts[stack.name] else 0):
                 key = (f"{stack.name}_block", number)
                 passed[key] = self._passing(mark, stack.name, number, passed.get(key))
         with put(call.options, "patches_replace", {**replaced, "dit": passed}):

@@ -12,10 +12,15 @@ from ...core.regions import Window
 from ..entry import Entry, with_entry
 
 
-def with_prompts_named(model_options: dict[str, Any], guider: Any) -> dict[str, Any]:
-    """The options of one prediction, saying whether each of the guider's prompts is negative, and its conds' uuids."""
-    prompts = tuple(("negative" in name, _uuids(conds)) for name, conds in guider.conds.items())
-    return {**model_options, "transformer_options": with_entry(model_options["transformer_options"], prompts=prompts)}
+def with_prediction_named(model_options: dict[str, Any], x: Tensor, guider: Any) -> dict[str, Any]:
+    """The options of one prediction on the whole running latent x, b c h w.
+
+    Of a guider that is given they say whether each of its prompts is negative, and its conds' uuids.
+    """
+    told: dict[str, Any] = {"latent": x}
+    if guider is not None:
+        told["prompts"] = tuple(("negative" in name, _uuids(conds)) for name, conds in guider.conds.items())
+    return {**model_options, "transformer_options": with_entry(model_options["transformer_options"], **told)}
 
 
 def _uuids(conds: Sequence[Any] | None) -> frozenset[Any]:
@@ -26,7 +31,9 @@ def with_conds_named(model_options: dict[str, Any], conds: Sequence[Any], x: Ten
     """The options of one batch: which lists of conds are negative, and each cond's window of the latent x, b c h w."""
     size, options = tuple(x.shape[2:]), model_options.get("transformer_options", {})
     areas = {cond["uuid"]: _window(cond["area"], size) for listed in conds for cond in listed or () if "area" in cond}
-    prompts = Entry.of(options).prompts
+    prompts, whole = Entry.of(options).prompts, Entry.of(options).latent
+    if whole is not None and x.shape[2:] != whole.shape[2:]:
+        areas = {}  # they count from a context window's edge, and not from the picture's
     negative = frozenset(i for i, listed in enumerate(conds) if _is_negative(_uuids(listed), prompts))
     named = with_entry(options, negative=negative, areas=MappingProxyType(areas))
     return {**model_options, "transformer_options": named}

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any
 
@@ -19,26 +20,26 @@ from torch import Tensor
 
 from ...core.bank import FeatureBank
 from ...core.fusion import FUSIONS, FusionSettings
-from ...core.layers import LayerId
 from ...core.ranges import check_range
 from ...core.scene import Moment
 from ..architectures import find
 from ..architectures.base import HostArchitecture
 from ..checks import check_areas, check_bank, check_roles, check_run, stored_layers
-from ..entry import Entry, with_entry
+from ..entry import Entry, entered, with_entry
 from ..fusion_patch import FusionPatch, SigmaWindow
 from ..model_call import ModelCall
 from ..placing import Placer, Positions
-from ..prefetch import Lane, lane_to
 from ..protocols import Executor, Model
-from ..replay import Held
 from ..seam import hooked
 from ..views import step_views
-from .conds import with_conds_named, with_prompts_named
+from .conds import with_conds_named, with_prediction_named
+from .layout import other_plan
 from .models import KEY, check_model
+from .others import in_between
 from .recorded import weights_change, with_foreign_latents_recorded
 from .reruns import rerun_beside
 from .run_checks import run_warnings
+from .runs import Run, left_undone
 from .start import Start, is_flow, started
 
 AS_THEY_ARE = Positions()
@@ -63,7 +64,7 @@ def install_fusion(
     check_range("end_percent", end_percent, 0.0, 1.0)
     sampling = model.get_model_object("model_sampling")
     window = SigmaWindow(sampling.percent_to_sigma(start_percent), sampling.percent_to_sigma(end_percent))
-    placer = Placer(architecture.name, architecture.rotation, positions)
+    placer = Placer(architecture.name, architecture.rotation, positions, centred=architecture.centred)
     patch = FusionPatch(bank, settings, stored_layers(architecture, bank, layers), window, placer, keep)
     check_roles(bank, patch.roles, settings.method)
     fusion = _Fusion(patch, architecture, sampling)
@@ -72,8 +73,7 @@ def install_fusion(
     patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, fusion.key, fusion.calc_cond_batch)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, fusion.key, fusion.outer_sample)
     patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, fusion.key, fusion.prepare_sampling)
-    if FUSIONS[settings.method].conditional:
-        patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, fusion.key, fusion.predict_noise)
+    patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, fusion.key, fusion.predict_noise)
     return patched
 
 
@@ -97,16 +97,15 @@ class _Fusion:
         entry, sigma = Entry.of(call.options), call.sigma
         if entry.replaying or sigma not in self.patch.window:
             return executor(*args, **kwargs)
-        run = entry.runs.get(self.key) or _Run(self.patch.bank)
+        run = entry.runs.get(self.key) or Run(self.patch.bank)
         rerun = rerun_beside(call, self.architecture, executor)
         views = step_views(self.patch, run.bank, sigma, rerun, run.lane(call.x.device), run.held(call.x))
         moment = Moment(self.patch.progress(sigma), _noise_share(self.sampling, sigma))
-        missed: list[LayerId] = []
-        handlers = self.patch.handlers(views, moment)._replace(missed=missed.append)
-        with hooked(call, self.architecture, handlers):
+        handlers, plan = self.patch.handlers(views, moment, run.account), other_plan(call)
+        laid = nullcontext() if plan is None else entered(call.options, plan=plan)
+        with laid, hooked(call, self.architecture, handlers):
             out = executor(*args, **kwargs)
-        run.warn("replaces", self.architecture.replaced(call.options, self.patch.layers))
-        run.warn("merges, tiles or adds tokens in", self.patch.layers.intersection(missed))
+        run.called(self.architecture.replaced(call.options, self.patch.layers), self.patch.layers)
         return out
 
     def outer_sample(self, executor: Executor, *args: Any, **kwargs: Any) -> Tensor:
@@ -119,13 +118,16 @@ class _Fusion:
         mask = others[0] if others else kwargs.get("denoise_mask")
         for warning in run_warnings(bank, guider.model_patcher, Start(noise, latent), sampler, sigmas, mask):
             logger.warning("FFA Model Patcher: %s", warning)
-        run = _Run(with_foreign_latents_recorded(guider, bank, self.patch), steady=not weights_change(guider))
+        run = Run(with_foreign_latents_recorded(guider, bank, self.patch), steady=not weights_change(guider))
         # the guider's options live for this run alone
         options = guider.model_options["transformer_options"]
         runs = MappingProxyType({**Entry.of(options).runs, self.key: run})
         options.update(with_entry(options, runs=runs))
         start = started(guider.model_patcher, sampler, sigmas, Start(noise, latent))
-        return executor(*start, sampler, sigmas, *others, **kwargs)
+        out = executor(*start, sampler, sigmas, *others, **kwargs)
+        for sentence in left_undone(self.patch, run, Entry.of(options).runs, sigmas, in_between(guider.model_options)):
+            logger.warning("FFA Model Patcher: %s", sentence)
+        return out
 
     def calc_cond_batch(
         self,
@@ -150,50 +152,15 @@ class _Fusion:
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
-        """One prediction of a guider, b c h w: says what its prompts are."""
-        return executor(x, timestep, with_prompts_named(model_options, executor.class_obj), *args, **kwargs)
+        """One prediction of a guider, b c h w: says what its whole latent is, and its prompts where that counts."""
+        guider = executor.class_obj if FUSIONS[self.patch.settings.method].conditional else None
+        return executor(x, timestep, with_prediction_named(model_options, x, guider), *args, **kwargs)
 
     def prepare_sampling(
         self, executor: Executor, patcher: Model, shape: Sequence[int], *args: Any, **kwargs: Any
     ) -> Any:
         """The host's reckoning of what a run needs."""
         return executor(patcher, _with_room(patcher, shape, self.room), *args, **kwargs)
-
-
-class _Run:
-    """What one sampling run of a patcher holds: its features, their way to a device, and what it has warned of."""
-
-    def __init__(self, bank: FeatureBank, *, steady: bool = True) -> None:
-        self.bank = bank
-        self._steady = steady  # the weights stay the same for all model calls
-        self._lanes: dict[torch.device, Lane | None] = {}
-        self._held: dict[tuple[torch.device, torch.dtype], Held] = {}
-        self._warned: set[str] = set()
-
-    def __deepcopy__(self, memo: object) -> _Run:
-        return self
-
-    def lane(self, device: torch.device) -> Lane | None:
-        """What carries features to a device, the same for the whole run."""
-        if device not in self._lanes:
-            self._lanes[device] = lane_to(device)
-        return self._lanes[device]
-
-    def held(self, x: Tensor) -> Held:
-        """What was replayed on the device and in the precision of a running latent b c h w."""
-        return self._held.setdefault((x.device, x.dtype), Held()) if self._steady else Held()
-
-    def warn(self, deed: str, layers: Collection[LayerId]) -> None:
-        """Say once a run in which layers another node leaves us nothing to fuse."""
-        if not layers or deed in self._warned:
-            return
-        self._warned.add(deed)
-        names = ", ".join(str(layer) for layer in sorted(layers))
-        logger.warning(
-            "FFA Model Patcher: another node %s the self-attention of %s; its result stands, nothing is fused there.",
-            deed,
-            names,
-        )
 
 
 def _noise_share(sampling: Any, sigma: float) -> float:

@@ -9,6 +9,7 @@ from ...core.errors import MagicStyleError
 from ..architectures import find
 from ..architectures.base import Parametrization
 from ..protocols import Model
+from .others import take_off
 
 # every wrapper that the pack adds has a key that begins so
 KEY = "magicstyle"
@@ -50,12 +51,13 @@ def weights_id(model: Model) -> str:
 
 
 def plain_model(model: Model) -> tuple[Model, list[str]]:
-    """A clone without guidance functions and without our own patches, and the names of what was left out."""
+    """A clone without guidance, caches, tiles and our own patches, and the names of what was left out."""
     plain = model.clone()
     removed = [name for option, name in GUIDANCE.items() if plain.model_options.pop(option, None)]
     options, found = find(model).untouched(plain.model_options["transformer_options"])
     plain.model_options["transformer_options"] = options
     removed += ["self-attention patches"] if found else []
+    removed += take_off(plain)
     for wrappers in plain.wrappers.values():
         ours = [key for key in wrappers if key is not None and key.startswith(KEY)]
         removed += ["FFA Model Patcher"] if ours else []

@@ -16,11 +16,15 @@ from ..protocols import Executor, Model
 from ..seam import hooked
 from ..words import WordReader
 from .models import KEY
+from .others import foreign
 
 
 def install_capture(model: Model, recorder: AnyRecorder, *, together: int = 1) -> Model:
     """A clone of the model that shows the recorder what passes by, in calls of `together` steps."""
-    architecture = find(model)
+    architecture, watch = find(model), recorder.watch
+    around = list(foreign({"wrappers": model.wrappers}))
+    others = f" ({', '.join(around)})" if around else ""
+    watch.hosted = True
 
     def apply_model(executor: Executor, *args: Any, **kwargs: Any) -> Tensor:
         """The host's model call as it is: b c h w."""
@@ -28,7 +32,13 @@ def install_capture(model: Model, recorder: AnyRecorder, *, together: int = 1) -
         recorder.see_inputs(call)
         handlers = recorder.handlers
         with nullcontext() if handlers is None else hooked(call, architecture, handlers):
-            return executor(*args, **kwargs)
+            out = executor(*args, **kwargs)
+        watch.check(others)
+        return out
+
+    def diffusion_model(executor: Executor, *args: Any, **kwargs: Any) -> Any:
+        watch.answered += 1
+        return executor(*args, **kwargs)
 
     def prepare_sampling(executor: Executor, patcher: Model, shape: Sequence[int], *args: Any, **kw: Any) -> Any:
         return executor(patcher, [shape[0] * together, *shape[1:]], *args, **kw)
@@ -36,6 +46,8 @@ def install_capture(model: Model, recorder: AnyRecorder, *, together: int = 1) -
     captured = model.clone()
     captured.add_wrapper_with_key(WrappersMP.APPLY_MODEL, f"{KEY}.capture", apply_model)
     captured.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, f"{KEY}.capture", prepare_sampling)
+    if around:  # a wrapper inside theirs, which runs where they let a call through
+        captured.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, f"{KEY}.capture", diffusion_model)
     return captured
 
 

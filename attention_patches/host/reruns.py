@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...core.trajectory import Trajectory, mapped_inputs
@@ -14,10 +17,13 @@ from ..entry import with_entry
 from ..model_call import ModelCall
 from ..replay import Rerun
 from ..seam import OVERRIDE, hooked
+from .others import CACHES
 from .walks import ModelSource
 
 # the host's options that change what a network answers: patches, the attention's override, scaled positions
 ANSWERING = ("patches", "patches_replace", OVERRIDE, "rope_options")
+# of a network, which function wrappers replace for the time of a call
+METHODS = ("forward", "_forward", "forward_orig")
 
 
 def rerun_beside(running: ModelCall, architecture: HostArchitecture, apply_model: Callable[..., Tensor]) -> Rerun:
@@ -28,10 +34,42 @@ def rerun_beside(running: ModelCall, architecture: HostArchitecture, apply_model
         level = x.new_full((x.shape[0],), trajectory.header.kept_sigmas[group])
         inputs = mapped_inputs(trajectory.inputs, lambda tensor: tensor.to(x.device))
         call = ModelCall(x, level, inputs, None, replay_options(trajectory, running.options, level))
-        with hooked(call, architecture, handlers, alone=True):
+        with own_methods(architecture, apply_model), hooked(call, architecture, handlers, alone=True):
             call.run(apply_model)
 
     return rerun
+
+
+@contextmanager
+def own_methods(architecture: HostArchitecture, apply_model: Callable[..., Tensor]) -> Iterator[None]:
+    """The network with the methods of its class: what a function wrapper has put over them is for the run alone.
+
+    What the running model has patched for good stays.
+    """
+    network = architecture.module
+    patcher = getattr(getattr(apply_model, "class_obj", None), "current_patcher", None)
+    kept = {name.removeprefix("diffusion_model.") for name in getattr(patcher, "object_patches", ())}
+    over = {name: network.__dict__[name] for name in METHODS if name in network.__dict__ and name not in kept}
+    for name in over:
+        delattr(network, name)
+    try:
+        yield
+    finally:
+        for name, method in over.items():
+            setattr(network, name, method)
+
+
+def _wrappers(trajectory: Trajectory, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The host's wrappers for a replay: around the network those of the model that made the trajectory alone.
+
+    Of a trajectory from a file, whose model is not known, those of the running model without its caches.
+    """
+    wrappers, around = options.get("wrappers") or {}, WrappersMP.DIFFUSION_MODEL
+    if isinstance(trajectory.source, ModelSource):
+        model = trajectory.source.model
+        inner = (model.model_options["transformer_options"].get("wrappers") or {}).get(around, {})
+        return {**wrappers, around: {**inner, **model.wrappers.get(around, {})}}
+    return {**wrappers, around: {key: own for key, own in wrappers.get(around, {}).items() if key not in CACHES}}
 
 
 def replay_options(trajectory: Trajectory, options: dict[str, Any], level: Tensor) -> dict[str, Any]:
@@ -39,7 +77,9 @@ def replay_options(trajectory: Trajectory, options: dict[str, Any], level: Tenso
 
     What of them changes the network's answer is that of the model that made the trajectory, where it is known.
     """
-    own = {**with_entry(options, replaying=True), "cond_or_uncond": [0], "uuids": [None], "sigmas": level}
+    # by their uuids caches know whose answers they hold: no cond of the run has this one
+    rows = {"cond_or_uncond": [0], "uuids": [uuid.UUID(int=id(trajectory))], "sigmas": level}
+    own = {**with_entry(options, replaying=True, plan=None), **rows, "wrappers": _wrappers(trajectory, options)}
     if isinstance(trajectory.source, ModelSource):
         kept = trajectory.source.model.model_options["transformer_options"]
         for key in ANSWERING:

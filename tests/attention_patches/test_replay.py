@@ -4,6 +4,7 @@ import pytest
 import torch
 from magicstyle.attention_patches.call import Call, ResNetCall, RowPlan, TokenLayout
 from magicstyle.attention_patches.replay import Catcher, Held
+from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures
 from magicstyle.core.layers import LayerId
 from magicstyle.core.regions import resample_tokens
@@ -28,7 +29,7 @@ def test_the_roles_of_the_layers_that_were_asked_for_are_caught_and_the_answer_l
     assert [role for role, _ in caught.items()] == list(roles)
     assert all(torch.equal(tensor, getattr(seen.live, role)) for role, tensor in caught.items())
     assert "".join(role for role, _ in catcher.view.attention(LAYER, roles[-1]).items()) == roles[-1]
-    with pytest.raises(KeyError):
+    with pytest.raises(MagicStyleError, match=r"features of output\.\S+, and another node answered"):
         catcher.view.attention(OTHER, roles)
     assert handlers.resnet is None and catcher.view.resnet is None
 

@@ -150,3 +150,50 @@ class HalvedQueries:
 def values_alone(q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, Any]) -> Tensor:
     """An attn1_replace: each token answers itself."""
     return v
+
+
+def wrapped(model: Any, function: Any) -> Any:
+    """A clone with another node's function around the model's calls, as tiling nodes and caches set it."""
+    model = model.clone()
+    model.set_model_unet_function_wrapper(function)
+    return model
+
+
+class Tiles:
+    """Overlapping tiles side by side in one batch, their mean taken, as Tiled Diffusion makes them; after a roll."""
+
+    def __init__(self, side: int, overlap: int, shift: int = 0) -> None:
+        self.side, self.step, self.shift = side, side - overlap, shift
+
+    def __call__(self, apply_model: Any, given: dict[str, Any]) -> Tensor:
+        """The host's model_function_wrapper: b c h w."""
+        x, c = given["input"].roll(self.shift, -1), dict(given["c"])
+        corners = [(top, left) for top in self.starts(x.shape[-2]) for left in self.starts(x.shape[-1])]
+        tiles = torch.cat([self.cut(x, corner) for corner in corners])
+        level = given["timestep"][:1].expand(len(tiles))
+        c["c_crossattn"] = c["c_crossattn"].repeat(len(corners), 1, 1)
+        total, weight = torch.zeros_like(x), torch.zeros_like(x)
+        for corner, answer in zip(corners, apply_model(tiles, level, **c).chunk(len(corners)), strict=True):
+            self.cut(total, corner).add_(answer)
+            self.cut(weight, corner).add_(1.0)
+        return (total / weight).roll(-self.shift, -1)
+
+    def starts(self, length: int) -> list[int]:
+        """Where tiles begin on a side."""
+        return sorted({min(start, max(length - self.side, 0)) for start in range(0, length, self.step)})
+
+    def cut(self, x: Tensor, corner: tuple[int, int]) -> Tensor:
+        """One tile of b c h w, a view."""
+        top, left = corner
+        return x[..., top : top + self.side, left : left + self.side]
+
+
+def windows(model: Any, length: int, overlap: int, dim: int) -> Any:
+    """The host's Context Windows (Manual) over one axis of the latent; an older host's has fewer inputs."""
+    given: dict[str, Any] = {"context_length": length, "context_overlap": overlap, "context_stride": 1, "dim": dim}
+    names = {"context_schedule": "standard_static", "closed_loop": False, "fuse_method": "flat"}
+    node = "comfy_extras.nodes_context_windows.ContextWindowsManualNode"
+    try:
+        return stock(node, model=model, **given, **names, freenoise=False)[0]
+    except TypeError:
+        return stock(node, model=model, **given, **names)[0]

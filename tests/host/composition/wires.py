@@ -27,6 +27,7 @@ from magicstyle.tests.host.neighbours import (
     PIXELS,
     HalvedQueries,
     ImagePromptAttention,
+    Tiles,
     clip,
     controlnet,
     hint,
@@ -34,6 +35,8 @@ from magicstyle.tests.host.neighbours import (
     stock,
     t2i_adapter,
     values_alone,
+    windows,
+    wrapped,
 )
 from magicstyle.tests.host.tiny import tiny_conditioning, tiny_model, tiny_sigmas
 from magicstyle.tests.tiny_checkpoint import VARIANTS, Autoencoder
@@ -91,6 +94,29 @@ def image_prompt(graph: Graph) -> Graph:
 def patched(address: str, **inputs: Any) -> Wire:
     """One of the host's nodes from MODEL to MODEL."""
     return lambda graph: graph.but(model=stock(address, model=graph.model, **inputs)[0])
+
+
+def tiled(graph: Graph) -> Graph:
+    """Overlapping tiles of 6 latent pixels in one batch."""
+    return graph.but(model=wrapped(graph.model, Tiles(6, 2)))
+
+
+def windowed(dim: int, length: int = 8) -> Wire:
+    """The host's Context Windows (Manual) over rows or columns."""
+    return lambda graph: graph.but(model=windows(graph.model, length, 2, dim))
+
+
+SKIPPING = {"reuse_threshold": 3.0, "start_percent": 0.0, "end_percent": 1.0, "verbose": False}
+
+
+def easy_cache(graph: Graph) -> Graph:
+    """The host's EasyCache, as eager as it can be."""
+    return patched("comfy_extras.nodes_easycache.EasyCacheNode", **SKIPPING)(graph)
+
+
+def lazy_cache(graph: Graph) -> Graph:
+    """The host's LazyCache, likewise."""
+    return patched("comfy_extras.nodes_easycache.LazyCacheNode", **SKIPPING)(graph)
 
 
 def sampled_by(node: Callable[[Graph], Tensor]) -> Wire:
