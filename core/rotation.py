@@ -1,8 +1,8 @@
 """Rotary positions that keys and queries already carry: moved by rotating once more, or made vaguer.
 
-A head's channels are divided among the axes of a position; on an axis of width d and base theta, the channels 2j and
-2j + 1 are turned by the angle p theta^(-2j / d) for a position p (RoPE, Su et al. 2021). Two turns add up: a key at p
-becomes the key at p + delta by a turn of delta, whatever p was.
+A head's channels are divided among the axes of a position; on an axis of width d and base theta, its pair j of channels
+is turned by the angle p theta^(-2j / d) for a position p (RoPE, Su et al. 2021). Two turns add up: a key at p becomes
+the key at p + delta by a turn of delta, whatever p was.
 
 Letters: b rows, h heads, n tokens, d head width, a axes, p pairs of channels, d = 2 p.
 """
@@ -23,26 +23,49 @@ RISE = 2.0
 class Rotation(NamedTuple):
     """How a model turns its queries and keys: the channels of each axis and the base of the frequencies.
 
-    The last two axes are the picture's rows and columns.
+    The last two axes are the picture's rows and columns. The pairs of one axis lie behind those of another; or the axes
+    alternate, pair by pair, and all share the frequencies of one head (interleaved MRoPE, Qwen3-VL): the pair i belongs
+    to axis i mod a while that axis has pairs left, else to the first.
     """
 
     widths: tuple[int, ...]
-    theta: float
+    theta: float | tuple[float, ...]  # one base, or one for each axis
+    halves: bool = False  # pair p is channels p and p + d / 2, instead of 2 p and 2 p + 1
+    alternating: bool = False
 
-    def frequencies(self) -> list[Tensor]:
-        """The angle of one position on each axis, for pairs of channels -> p each."""
-        return [self.theta ** -(torch.arange(0, width, 2, dtype=torch.float64) / width) for width in self.widths]
+    @property
+    def axes(self) -> Tensor:
+        """The axis of each pair -> p."""
+        if not self.alternating:
+            counts = torch.tensor([width // 2 for width in self.widths])
+            return torch.arange(len(counts)).repeat_interleave(counts)
+        axes = torch.zeros(sum(self.widths) // 2, dtype=torch.long)
+        for axis, width in enumerate(self.widths[1:], 1):
+            axes[axis : len(self.widths) * width // 2 : len(self.widths)] = axis
+        return axes
+
+    @property
+    def frequencies(self) -> Tensor:
+        """The angle of one position, for each pair -> p."""
+        bases = self.theta if isinstance(self.theta, tuple) else (self.theta,) * len(self.widths)
+        spans = [(bases[0], sum(self.widths))] if self.alternating else zip(bases, self.widths, strict=True)
+        return torch.cat([base ** -(torch.arange(0, width, 2, dtype=torch.float64) / width) for base, width in spans])
+
+    @property
+    def pattern(self) -> str:
+        """How a head's channels hold its pairs, in einops words."""
+        return "h two p" if self.halves else "h p two"
 
 
 def moved(x: Tensor, heads: int, rotation: Rotation, delta: Sequence[float]) -> Tensor:
     """Queries or keys b n (h d) at positions that differ by delta, a number for each axis: b n (h d)."""
     if not any(delta):
         return x
-    angles = torch.cat([step * own for step, own in zip(delta, rotation.frequencies(), strict=True)])
+    angles = torch.tensor(delta, dtype=torch.float64)[rotation.axes] * rotation.frequencies
     cos, sin = (turn.to(x.device, torch.float32) for turn in (angles.cos(), angles.sin()))
-    even, odd = rearrange(x.float(), "b n (h p two) -> two b n h p", h=heads, two=2)
+    even, odd = rearrange(x.float(), f"b n ({rotation.pattern}) -> two b n h p", h=heads, two=2)
     turned = torch.stack([cos * even - sin * odd, sin * even + cos * odd])
-    return rearrange(turned, "two b n h p -> b n (h p two)").to(x)
+    return rearrange(turned, f"two b n h p -> b n ({rotation.pattern})").to(x)
 
 
 def untwisted(k: Tensor, heads: int, rotation: Rotation, high: float, low: float) -> Tensor:
@@ -51,7 +74,11 @@ def untwisted(k: Tensor, heads: int, rotation: Rotation, high: float, low: float
     High frequencies tell exact places, and make a model copy; low ones tell the rough place and the content. Channels
     of other axes do not tell places of the picture, and stay.
     """
-    scales = [torch.ones(width // 2) for width in rotation.widths[:-2]]
-    scales += [high + (low - high) * torch.linspace(0.0, 1.0, width // 2) ** RISE for width in rotation.widths[-2:]]
-    per_channel = torch.cat(scales).repeat_interleave(2).repeat(heads)
+    axes, count = rotation.axes, len(rotation.widths)
+    scales = torch.ones(len(axes))
+    for axis in (count - 2, count - 1):
+        width = rotation.widths[axis]
+        scales[axes == axis] = high + (low - high) * torch.linspace(0.0, 1.0, width // 2) ** RISE
+    pairs = "two p" if rotation.halves else "p two"
+    per_channel = rearrange(scales.expand(2, -1), f"two p -> ({pairs})").repeat(heads)
     return k * per_channel.to(k)

@@ -34,6 +34,37 @@ def test_moving_turns_every_pair_by_its_angle(delta):
     torch.testing.assert_close(moved(tokens(), HEADS, ROTATION, delta), rope(tokens(), delta), rtol=0, atol=1e-5)
 
 
+def turned_pair_by_pair(x, pairs):
+    """Every pair (first channel, second channel, angle) of each head as a complex number: b n (h d)."""
+    out, width = x.clone(), x.shape[-1] // HEADS
+    for head in range(HEADS):
+        for first, second, angle in pairs:
+            one, two = head * width + first, head * width + second
+            pair = torch.complex(x[..., one], x[..., two]) * complex(math.cos(angle), math.sin(angle))
+            out[..., one], out[..., two] = pair.real, pair.imag
+    return out
+
+
+def test_halves_pair_a_channel_with_the_one_half_a_head_further_each_axis_with_its_base():
+    """Cosmos-Predict2: time, rows, columns in the first half of a head, the same again in the second."""
+    widths, bases, delta = (4, 6, 6), (100.0, 37.0, 11.0), (2, -5, 11.5)
+    pairs, channel = [], 0
+    for width, base, step in zip(widths, bases, delta, strict=True):
+        for j in range(0, width, 2):
+            pairs.append((channel, channel + 8, step * base ** (-j / width)))
+            channel += 1
+    found = moved(tokens(), HEADS, Rotation(widths, bases, halves=True), delta)
+    torch.testing.assert_close(found, turned_pair_by_pair(tokens(), pairs), rtol=0, atol=1e-5)
+
+
+def test_alternating_axes_share_the_frequencies_of_one_head():
+    """Interleaved MRoPE: of 8 pairs 1 and 4 are of the rows, 2 and 5 of the columns, the others of the first axis."""
+    delta, axis_of = (3, -2, 7.5), (0, 1, 2, 0, 1, 2, 0, 0)
+    pairs = [(pair, pair + 8, delta[axis] * 50.0 ** (-2 * pair / 16)) for pair, axis in enumerate(axis_of)]
+    found = moved(tokens(), HEADS, Rotation((8, 4, 4), 50.0, halves=True, alternating=True), delta)
+    torch.testing.assert_close(found, turned_pair_by_pair(tokens(), pairs), rtol=0, atol=1e-5)
+
+
 def test_moves_add_up():
     there = moved(tokens(), HEADS, ROTATION, (1, 4, -2))
     torch.testing.assert_close(moved(there, HEADS, ROTATION, (-1, -4, 2)), tokens(), rtol=0, atol=1e-5)
@@ -54,6 +85,18 @@ def test_half_precision_stays_half_and_near():
 def test_untwisting_scales_high_frequencies_most_and_leaves_other_axes():
     scaled = untwisted(torch.ones(1, 1, HEADS * 16), HEADS, ROTATION, 0.5, 1.5)[0, 0].view(HEADS, 16)
     expected = [1.0] * 4 + 2 * [0.5, 0.5, 0.75, 0.75, 1.5, 1.5]
+    torch.testing.assert_close(scaled, torch.tensor([expected, expected]))
+
+
+@pytest.mark.parametrize(
+    "rotation, expected",
+    [
+        (Rotation((4, 6, 6), (9.0, 8.0, 7.0), halves=True), 2 * ([1.0] * 2 + 2 * [0.5, 0.75, 1.5])),
+        (Rotation((8, 4, 4), 9.0, halves=True, alternating=True), 2 * [1.0, 0.5, 0.5, 1.0, 1.5, 1.5, 1.0, 1.0]),
+    ],
+)
+def test_untwisting_finds_the_channels_of_the_pictures_axes_in_every_order(rotation, expected):
+    scaled = untwisted(torch.ones(1, 1, HEADS * 16), HEADS, rotation, 0.5, 1.5)[0, 0].view(HEADS, 16)
     torch.testing.assert_close(scaled, torch.tensor([expected, expected]))
 
 
