@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from ..core.attention import Kernel
-from ..core.features import AttentionFeatures
+from ..core.features import AttentionFeatures, Depth
 from ..core.layers import LayerId
 from ..core.regions import Grid, Window
 
@@ -21,7 +21,7 @@ class TokenLayout(NamedTuple):
 
     grid: Grid  # (h, w) of the picture's tokens
     picture: slice = slice(None)  # the picture's tokens among all
-    depth: float = 0.0  # of the picture on the first axis of the positions
+    depth: Depth = ()  # of the picture on the axes of the positions
 
 
 class RowPlan(NamedTuple):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import MagicStyleError
-from ..core.features import AttentionFeatures
+from ..core.features import AttentionFeatures, Depth
 from ..core.rotation import Rotation, moved, untwisted
 from .call import Call
 
@@ -57,38 +57,52 @@ class Placer:
         """Whether queries and keys carry places."""
         return self._rotation is not None
 
-    def content(self, features: AttentionFeatures, call: Call, depth: float) -> AttentionFeatures:
+    def content(self, features: AttentionFeatures, call: Call, depth: Depth) -> AttentionFeatures:
         """The content, inverted at a depth, at the depth of the running picture: b n c each."""
-        return self._moved(features, call, call.layout.depth - depth)
+        return self._moved(features, call, depth)
 
     def cut(self, features: AttentionFeatures, heads: int, shifts: Sequence[tuple[int, int]]) -> AttentionFeatures:
         """The content in chunks that the model takes for pictures of their own, each moved by (y, x): b n c each."""
         rotation = self._rotation
         if rotation is None or not any(any(shift) for shift in shifts):
             return features
-        still = (0.0,) * (len(rotation.widths) - 2)
 
         def turned(tokens: Tensor) -> Tensor:
             """Queries or keys (chunks b) n c."""
             chunks = zip(tokens.chunk(len(shifts)), shifts, strict=True)
-            return torch.cat([moved(chunk, heads, rotation, (*still, y, x)) for chunk, (y, x) in chunks])
+            return torch.cat([moved(chunk, heads, rotation, _within(rotation, shift)) for chunk, shift in chunks])
 
         return features.having(**{role: turned(x) for role, x in features.items() if role in "qk"})
 
-    def style(self, features: AttentionFeatures, call: Call, depth: float) -> AttentionFeatures:
+    def style(self, features: AttentionFeatures, call: Call, depth: Depth) -> AttentionFeatures:
         """A style likewise, and where the user wants it: b m c each."""
         aside = float(call.layout.grid[1]) if self._positions.mode == "shift" else 0.0
-        placed = self._moved(features, call, call.layout.depth - depth, aside)
+        placed = self._moved(features, call, depth, aside)
         if self._positions.mode != "untwist" or self._rotation is None or "k" not in placed:
             return placed
         high, low = self._positions.high_frequencies, self._positions.low_frequencies
         return placed.having(k=untwisted(placed.k, call.kernel.heads, self._rotation, high, low))
 
-    def _moved(self, features: AttentionFeatures, call: Call, deeper: float, aside: float = 0.0) -> AttentionFeatures:
+    def _moved(self, features: AttentionFeatures, call: Call, depth: Depth, aside: float = 0.0) -> AttentionFeatures:
         rotation = self._rotation
-        if rotation is None or not (deeper or aside):
+        if rotation is None:
             return features
-        delta = (deeper, *(0.0,) * (len(rotation.widths) - 2), aside)
-
+        now, then = (_on_axes(each, len(rotation.widths)) for each in (call.layout.depth, depth))
+        delta = [a - b for a, b in zip(now, then, strict=True)]
+        delta[rotation.picture[1]] += aside
+        if not any(delta):
+            return features
         turned = {role: moved(x, call.kernel.heads, rotation, delta) for role, x in features.items() if role in "qk"}
         return features.having(**turned)
+
+
+def _on_axes(depth: Depth, axes: int) -> Depth:
+    return (*depth, *(0.0,) * axes)[:axes]
+
+
+def _within(rotation: Rotation, shift: tuple[int, int]) -> list[float]:
+    """A shift (y, x) of the picture as one of all axes."""
+    delta = [0.0] * len(rotation.widths)
+    for axis, steps in zip(rotation.picture, shift, strict=True):
+        delta[axis] = float(steps)
+    return delta

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .features import FeatureHeader, ModelId
+from .features import Depth, FeatureHeader, ModelId
 from .inventory import MOST_WIDTH, WIDE, BadHeaderError, Inventory, TensorKind, require, require_kind
 from .layers import LayerId
 from .level_groups import MOST_EVERY
@@ -25,7 +25,7 @@ from .trajectory import CONSTANTS
 VERSION = 1
 # far beyond any real bank, so that a hostile header cannot ask for the impossible
 MOST_STEPS, MOST_LAYERS, MOST_STYLES = 10_000, 1_000, 1_000
-MOST_BATCH, MOST_CHANNELS, MOST_SIDE = 4_096, 4_096, 65_536
+MOST_BATCH, MOST_CHANNELS, MOST_SIDE, MOST_AXES = 4_096, 4_096, 65_536, 4
 LARGEST = 1e9  # a noise level
 MASKS = ("region", "style_mask")
 ENDS = ("noise", "companion")
@@ -98,7 +98,7 @@ def describe(picture: PictureFacts) -> dict[str, Any]:
         "grids": {str(layer): list(grid) for layer, grid in header.grids.items()},
         "heads": {str(layer): header.heads[layer] for layer in header.grids if layer in header.heads},
         "inputs": dict(header.constants),
-        "depth": header.depth,
+        "depth": list(header.depth),
         "every": header.every,
     }
 
@@ -121,10 +121,16 @@ def _picture(facts: Any) -> PictureFacts:
     heads = {layer: _integer(count, 1, MOST_WIDTH, "heads") for layer, count in heads.items()}
     method = _text(facts.get("method"), _METHOD, "method")
     # files of before transformers lack both
-    constants, depth = _constants(facts.get("inputs", {})), _number(facts.get("depth", 0.0), 0.0, MOST_SIDE, "depth")
+    constants, depth = _constants(facts.get("inputs", {})), _depth(facts.get("depth", []))
     every = _integer(facts.get("every", 1), 1, MOST_EVERY, "every")  # files of before it lack it
     header = FeatureHeader(model, method, tuple(sigmas), shape, grids, heads, depth, constants, every)
     return PictureFacts(representation, header)
+
+
+def _depth(value: Any) -> Depth:
+    """On each axis; older files have the number of the first alone."""
+    values = _list(value, 0, MOST_AXES, "depth") if type(value) is list else [value]
+    return tuple(_number(each, 0.0, MOST_SIDE, "depth") for each in values)
 
 
 def _latent_shape(value: Any) -> tuple[int, ...]:

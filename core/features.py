@@ -92,6 +92,10 @@ class ModelId(NamedTuple):
         return cls(name, hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
+# where a picture's first token is on the axes of the positions; axes that are left out are at 0
+Depth = tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class FeatureHeader:
     """Facts about one inverted picture that lookups, checks and files need."""
@@ -102,7 +106,7 @@ class FeatureHeader:
     latent_shape: tuple[int, ...]  # b c h w, or b c 1 h w of a model of films
     grids: Mapping[LayerId, Grid]  # (h, w) of tokens per layer
     heads: Mapping[LayerId, int] = field(default_factory=dict)  # attention heads per layer
-    depth: float = 0.0  # of the picture among the rotary positions, where a model puts it behind its caption
+    depth: Depth = ()  # of the picture among the rotary positions, where a model puts it behind its caption
     constants: Mapping[str, Any] = field(default_factory=dict)  # the model's inputs that are no tensors, for a replay
     every: int = 1  # how many levels share what is kept
     # how the model samples that was inverted with, which a run compares with its own; None: unknown, as of a file

@@ -23,15 +23,20 @@ RISE = 2.0
 class Rotation(NamedTuple):
     """How a model turns its queries and keys: the channels of each axis and the base of the frequencies.
 
-    The last two axes are the picture's rows and columns. The pairs of one axis lie behind those of another; or the axes
-    alternate, pair by pair, and all share the frequencies of one head (interleaved MRoPE, Qwen3-VL): the pair i belongs
-    to axis i mod a while that axis has pairs left, else to the first.
+    Of two axes both are the picture's, rows and columns; of more the second and the third. The pairs of one axis lie
+    behind those of another; or the axes alternate, pair by pair, and all share the frequencies of one head (interleaved
+    MRoPE, Qwen3-VL): the pair i belongs to axis i mod a while that axis has pairs left, else to the first.
     """
 
     widths: tuple[int, ...]
     theta: float | tuple[float, ...]  # one base, or one for each axis
     halves: bool = False  # pair p is channels p and p + d / 2, instead of 2 p and 2 p + 1
     alternating: bool = False
+
+    @property
+    def picture(self) -> tuple[int, int]:
+        """The axes of rows and columns."""
+        return (0, 1) if len(self.widths) == 2 else (1, 2)
 
     @property
     def axes(self) -> Tensor:
@@ -74,9 +79,9 @@ def untwisted(k: Tensor, heads: int, rotation: Rotation, high: float, low: float
     High frequencies tell exact places, and make a model copy; low ones tell the rough place and the content. Channels
     of other axes do not tell places of the picture, and stay.
     """
-    axes, count = rotation.axes, len(rotation.widths)
+    axes = rotation.axes
     scales = torch.ones(len(axes))
-    for axis in (count - 2, count - 1):
+    for axis in rotation.picture:
         width = rotation.widths[axis]
         scales[axes == axis] = high + (low - high) * torch.linspace(0.0, 1.0, width // 2) ** RISE
     pairs = "two p" if rotation.halves else "p two"

@@ -56,7 +56,7 @@ def carried_beside_text(conditioning: list[Any]) -> list[str]:
     return [name for key, name in UNREPEATABLE.items() if key in carried]
 
 
-def settle_budget(order: InversionOrder, need: Need, free: Free, *, flow: bool, repeatable: bool = True) -> Budget:
+def settle_budget(order: InversionOrder, need: Need, free: Free, *, large: bool, repeatable: bool = True) -> Budget:
     """What the order says; for `auto` the finest that fits the part of what is free, where features will lie.
 
     Of transformers it is latents: a large one's features of a single level are several GB. Latents alone are no choice
@@ -69,7 +69,7 @@ def settle_budget(order: InversionOrder, need: Need, free: Free, *, flow: bool, 
             "choose storage features, or invert with a plain prompt."
         )
     storage, every, why, repeatable = order.storage, order.every, "", repeatable and not carried
-    if order.storage == "auto" and flow and repeatable:
+    if order.storage == "auto" and large and repeatable:
         storage, why = "latents", ", as for all transformers"
     elif order.storage == "auto":
         storage, every = _finest(order, need, free, repeatable=repeatable)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..attention_patches.architectures import Architecture, find
 from ..attention_patches.architectures.base import Parametrization
+from ..attention_patches.architectures.transformer import sizes_of
 from ..attention_patches.capture import RECORDERS, AnyRecorder, Wanted
 from ..attention_patches.checks import named
 from ..attention_patches.host import ModelSource, check_model, install_capture, install_start, manner_of, plain_model
@@ -108,11 +109,11 @@ def plan_inversion(order: InversionOrder, *, repeatable: bool = True) -> Plan:
     resnet = _resnet(architecture, grids, order.layers) if RESNET in order.roles else {}
     level = feature_bytes(grids, architecture.widths, 1, samples.shape[0], order.roles, order.dtype, resnet)
     need = Need(len(levels), level, samples.numel() * latent_precision(order.dtype).itemsize)
-    flow = architecture.parametrization is Parametrization.FLOW
-    budget = settle_budget(order, need, _free(order), flow=flow, repeatable=repeatable)
+    budget = settle_budget(order, need, _free(order), large=architecture.large, repeatable=repeatable)
     plain, removed = plain_model(model)
     prompt, left = at_guidance_one(model, order.conditioning)
-    depth = architecture.depth(prompt[0][0].shape[1])
+    text, carried = prompt[0]
+    depth = architecture.depth(text.shape[1], sizes_of(carried.get("reference_latents")))
     heads = {layer: facts.heads for layer, facts in architecture.layers.items() if layer in grids}
     shape, every, manner = tuple(samples.shape), budget.every, manner_of(plain, levels)
     header = FeatureHeader(

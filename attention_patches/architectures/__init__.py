@@ -7,16 +7,28 @@ from typing import Any
 from ...core.errors import MagicStyleError
 from ..protocols import Model
 from .base import Architecture, HostArchitecture
+from .cosmos import Anima, Cosmos
 from .flux import Chroma, Flux
+from .hidream import HiDream
+from .hunyuan import HunyuanImage
+from .ideogram import Ideogram4
 from .joint import AuraFlow, QwenImage, StableDiffusion3
+from .krea import Krea2
 from .lumina import NextDiT
+from .omnigen import Boogu, OmniGen2
 from .unet import Unet
 from .wan import Wan
 
 __all__ = ["KINDS", "Architecture", "find", "kind_of"]
 
-KINDS: tuple[type[HostArchitecture], ...] = (Unet, Flux, Chroma, StableDiffusion3, QwenImage, AuraFlow, Wan, NextDiT)
-SUPPORTED = "SD1.5, SD2.1, SDXL, Flux, Chroma, SD3, Qwen-Image, Z-Image, Lumina 2, AuraFlow or Wan"
+KINDS: tuple[type[HostArchitecture], ...] = (
+    *(Unet, Flux, Chroma, StableDiffusion3, QwenImage, AuraFlow, Wan, NextDiT),
+    *(Krea2, Cosmos, Anima, HunyuanImage, HiDream, Ideogram4, OmniGen2, Boogu),
+)
+SUPPORTED = (
+    "SD1.5, SD2.1, SDXL, Flux, Chroma, SD3, Qwen-Image, Z-Image, Lumina 2, AuraFlow, Wan, Krea 2, Anima, "
+    "Cosmos-Predict2, Hunyuan-Image 2.1, LongCat-Image, HiDream-I1, Ideogram 4, OmniGen2 or Boogu"
+)
 
 
 def kind_of(network: Any) -> type[HostArchitecture] | None:

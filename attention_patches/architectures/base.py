@@ -6,7 +6,7 @@ Letters: b rows of a batch, h heads, n tokens, d head width, c = h d channels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 from functools import cached_property
@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from torch import Tensor
 
 from ...core.attention import Kernel
-from ...core.features import ModelId
+from ...core.features import Depth, ModelId
 from ...core.layers import LayerId
 from ...core.regions import Grid
 from ...core.rotation import Rotation
@@ -137,6 +137,7 @@ class Architecture(ABC, Generic[Raw]):
     """One kind of model, bound to a network of that kind; a raw attention call is whatever its host hands over."""
 
     parametrization: Parametrization
+    large: bool = False  # the features of a single level take gigabytes
 
     def __init__(self, name: str, network: Any) -> None:
         self.name = name
@@ -204,9 +205,12 @@ class Architecture(ABC, Generic[Raw]):
         """Whether the model was distilled to take its guidance as an input."""
         return False
 
-    def depth(self, text: int) -> float:
-        """Where the picture is on the first axis of the positions, beside a text of so many tokens."""
-        return 0.0
+    def depth(self, text: int, references: Sequence[Grid] = ()) -> Depth:
+        """Where the picture begins on the axes of the positions, beside a text of so many tokens.
+
+        `references` are the (h, w) of the latents of reference pictures that stand before it.
+        """
+        return ()
 
     @property
     def resnet(self) -> ResNetFacts | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ...core.features import Depth
 from ...core.layers import LayerId
+from ...core.regions import Grid
 from ..model_call import ModelCall
 from .base import LayerFacts, RawCall
 from .transformer import BlockMark, Stack, Tokens, Transformer, count, mark_of
@@ -53,6 +55,6 @@ class NextDiT(Transformer):
         start = count(raw, raw.q) - self._padded(h * w)
         return Tokens(slice(start, start + h * w)) if start >= mark.text else None
 
-    def depth(self, text: int) -> float:
+    def depth(self, text: int, references: Sequence[Grid] = ()) -> Depth:
         """Behind the caption and its padding."""
-        return self._padded(text) + 1.0
+        return (self._padded(text) + 1.0,)

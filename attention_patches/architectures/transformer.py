@@ -9,7 +9,7 @@ Letters: b rows, n tokens of a call, m of them beside the picture, h heads, d he
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple, cast
@@ -39,12 +39,14 @@ class Stack(NamedTuple):
 class BlockMark(Mark):
     """Which block of a model call is running, and what the call's tokens are; one for each model call."""
 
-    def __init__(self, latent: Grid, grid: Grid, text: int) -> None:
+    def __init__(self, latent: Grid, grid: Grid, text: int, references: Sequence[Grid] = ()) -> None:
         super().__init__()
         self.latent = latent  # (h, w) of what the model was called with
         self.grid = grid
         self.text = text  # tokens before the picture's
+        self.references = references  # (h, w) of the latents of reference pictures
         self.block: tuple[str, int] | None = None
+        self.running_layers: list[LayerId] = []  # told by hooks, the innermost last
 
     @contextmanager
     def running(self, stack: str, number: int) -> Iterator[None]:
@@ -78,6 +80,7 @@ class Transformer(HostArchitecture):
     """A transformer whose blocks form stacks; `double.5.0` is the first attention of block 5 of the double blocks."""
 
     parametrization = Parametrization.FLOW
+    large = True
     network: str  # the host's class, module and name
     stacks: tuple[Stack, ...]
 
@@ -179,7 +182,7 @@ class Transformer(HostArchitecture):
         return length
 
     def _layout(self, mark: BlockMark, tokens: Tokens) -> TokenLayout:
-        return TokenLayout(mark.grid, tokens.picture, self.depth(mark.text))
+        return TokenLayout(mark.grid, tokens.picture, self.depth(mark.text, mark.references))
 
     def _grid(self, size: Grid) -> Grid:
         patch = self._patch
@@ -191,7 +194,8 @@ class Transformer(HostArchitecture):
 
     def _mark(self, call: ModelCall) -> BlockMark:
         size, text = (call.x.shape[-2], call.x.shape[-1]), call.inputs.get("c_crossattn")
-        return BlockMark(size, self._grid(size), 0 if text is None else self._text_tokens(text.shape[1]))
+        references = sizes_of(call.inputs.get("ref_latents"))
+        return BlockMark(size, self._grid(size), 0 if text is None else self._text_tokens(text.shape[1]), references)
 
     def _passing(self, mark: BlockMark, stack: str, number: int, previous: Any) -> Callable[..., Any]:
         """A dit patch that runs its block, or another node's patch of it."""
@@ -224,6 +228,11 @@ class Transformer(HostArchitecture):
 
 
 _UNEVEN = object()
+
+
+def sizes_of(latents: Sequence[Tensor] | None) -> list[Grid]:
+    """The (h, w) of each."""
+    return [(latent.shape[-2], latent.shape[-1]) for latent in latents or ()]
 
 
 def mark_of(raw: RawCall) -> BlockMark:

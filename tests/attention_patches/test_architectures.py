@@ -1,14 +1,22 @@
 """What is read off a network of each kind, on stand-ins with the attributes of the host's classes."""
 
+import threading
 from types import SimpleNamespace as Obj
 
 import pytest
 import torch
+from einops import rearrange
 from magicstyle.attention_patches.architectures import find, kind_of
-from magicstyle.attention_patches.architectures.base import LayerFacts, ResNetFacts
+from magicstyle.attention_patches.architectures.base import LayerFacts, RawCall, ResNetFacts
+from magicstyle.attention_patches.architectures.cosmos import Anima, Cosmos
 from magicstyle.attention_patches.architectures.flux import Chroma, Flux
+from magicstyle.attention_patches.architectures.hidream import HiDream
+from magicstyle.attention_patches.architectures.hunyuan import HunyuanImage
+from magicstyle.attention_patches.architectures.ideogram import Ideogram4
 from magicstyle.attention_patches.architectures.joint import AuraFlow, QwenImage, StableDiffusion3
+from magicstyle.attention_patches.architectures.krea import Krea2
 from magicstyle.attention_patches.architectures.lumina import NextDiT
+from magicstyle.attention_patches.architectures.omnigen import Boogu, OmniGen2
 from magicstyle.attention_patches.architectures.unet import RESNET, Unet
 from magicstyle.attention_patches.architectures.wan import Wan
 from magicstyle.attention_patches.call import Handlers
@@ -16,6 +24,7 @@ from magicstyle.attention_patches.model_call import ModelCall
 from magicstyle.attention_patches.seam import OVERRIDE, hooked
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.layers import LayerId
+from magicstyle.core.rotation import Rotation
 from magicstyle.tests.core.oracle import randn
 
 
@@ -117,7 +126,8 @@ def network_named(kind, base=object):
 
 
 def test_a_transformer_is_known_by_its_class_alone():
-    for kind in (Flux, Chroma, StableDiffusion3, QwenImage, AuraFlow, Wan, NextDiT):
+    older = (Flux, Chroma, StableDiffusion3, QwenImage, AuraFlow, Wan, NextDiT)
+    for kind in (*older, Krea2, Cosmos, Anima, HiDream, Ideogram4, OmniGen2, Boogu):
         network = network_named(kind)
         assert kind_of(network()) is kind
         derived = type("Other", (network,), {"__module__": network.__module__})
@@ -167,7 +177,7 @@ def test_a_grid_has_a_token_for_every_patch_that_was_begun():
     assert mark_of(QwenImage, Obj(transformer_blocks=[], patch_size=1), text=0) == ((5, 8), 0)
 
 
-@pytest.mark.parametrize("multiple, text, depth", [(None, 9, 10.0), (32, 32, 33.0)])
+@pytest.mark.parametrize("multiple, text, depth", [(None, 9, (10.0,)), (32, 32, (33.0,))])
 def test_lumina_pads_its_caption_and_places_the_picture_behind_it(multiple, text, depth):
     network = Obj(layers=[], patch_size=2, pad_tokens_multiple=multiple)
     assert mark_of(NextDiT, network) == ((3, 4), text)
@@ -175,7 +185,7 @@ def test_lumina_pads_its_caption_and_places_the_picture_behind_it(multiple, text
 
 
 def test_other_kinds_place_the_picture_at_the_beginning_whatever_the_text():
-    assert Flux("X", Obj()).depth(77) == unet().depth(77) == 0.0
+    assert Flux("X", Obj()).depth(77) == unet().depth(77) == ()
     assert unet().rotation is None and not unet().guided
 
 
@@ -188,5 +198,155 @@ def test_flux_is_guided_where_it_embeds_a_guidance(embed):
 def test_rotation_is_read_off_the_networks_embedder():
     embedder = Obj(axes_dim=[16, 56, 56], theta=10_000)
     for name in ("pe_embedder", "rope_embedder"):
-        assert Flux("X", Obj(**{name: embedder})).rotation == ((16, 56, 56), 10_000.0)
+        assert Flux("X", Obj(**{name: embedder})).rotation == Rotation((16, 56, 56), 10_000.0)
     assert Flux("X", Obj()).rotation is None
+
+
+def test_longcat_is_a_flux_whose_picture_stands_behind_its_caption_in_rows_and_columns():
+    assert Flux("LongCatImage", Obj()).depth(12) == (0.0, 12.0, 12.0)
+
+
+def test_a_reference_pushes_omnigens_picture_by_its_longer_side():
+    assert OmniGen2("X", Obj(patch_size=2)).depth(7) == (7.0,)
+    assert OmniGen2("X", Obj(patch_size=2)).depth(7, [(5, 4), (6, 10)]) == (7.0 + 3 + 5,)
+
+
+def krea(blocks):
+    return Krea2("Krea2", Obj(blocks=[Obj(attn=Obj(heads=3, headdim=5)) for _ in range(blocks)], patch=2))
+
+
+@pytest.mark.parametrize("blocks, auto", [(28, "single.7-27"), (4, "all")])
+def test_krea_2_draws_style_in_its_later_blocks_where_it_has_as_many_as_the_published_one(blocks, auto):
+    assert krea(blocks).kept_layers == krea(blocks).fused_layers == auto
+    assert len(krea(blocks).layers) == blocks
+
+
+def hunyuan(patch_size):
+    network = network_named(HunyuanImage)()
+    network.patch_size, network.double_blocks, network.single_blocks = patch_size, [], []
+    return network
+
+
+def test_hunyuans_models_of_films_are_not_its_model_of_pictures():
+    assert kind_of(hunyuan([1, 1])) is HunyuanImage
+    assert kind_of(hunyuan([1, 2, 2])) is kind_of(hunyuan([1, 1, 1])) is None
+
+
+def test_hunyuan_refuses_a_mask_of_padding_for_two_rows_where_the_host_fails():
+    given = torch.zeros(2, 4, 4, 6), torch.ones(2), None, torch.zeros(2, 5, 7), None, {}
+    call = ModelCall.read(given, {"attention_mask": torch.ones(2, 5)})
+    with (
+        pytest.raises(MagicStyleError, match="a mask of its padding, which ComfyUI's Hunyuan-Image takes for one row"),
+        HunyuanImage("X", hunyuan([1, 1])).marks(call),
+    ):
+        pass
+    with HunyuanImage("X", hunyuan([1, 1])).marks(ModelCall.read(given, {})) as mark:
+        assert mark.grid == (4, 6)
+
+
+class Attending(torch.nn.Module):
+    """An attention module of two heads that the host's function answers: b n c, or nothing but a call within a call."""
+
+    def __init__(self, options):
+        super().__init__()
+        self.attention_options, self.hidden_size, self.num_heads, self.inside = options, 8, 2, None
+
+    def forward(self, x):
+        if self.inside is not None:
+            self.inside()
+        return self.attention_options[OVERRIDE](lambda q, *_, **__: torch.zeros_like(q), x, x, x, 2)
+
+
+def ideogram(count=2):
+    """(architecture, options, its attention modules)."""
+    options = {}
+    modules = [Attending(options) for _ in range(count)]
+    network = Obj(layers=[Obj(attention=module) for module in modules])
+    return Ideogram4("Ideogram4", network), options, modules
+
+
+def ideogram_call(options):
+    return ModelCall.read((torch.zeros(1, 128, 2, 3), torch.ones(1), None, torch.zeros(1, 4, 7), None, options), {})
+
+
+def seeing(seen):
+    def handler(call):
+        seen.append((str(call.layer), call.layout.picture))
+
+    return Handlers(handler)
+
+
+def test_hooks_name_the_layer_that_runs_and_are_gone_behind_the_call():
+    architecture, options, modules = ideogram()
+    seen, x = [], randn(1, 1, 10, 8)
+    with hooked(ideogram_call(options), architecture, seeing(seen)):
+        for module in modules:
+            module(x)
+        options[OVERRIDE](lambda q, *_, **__: q, x, x, x, 2)  # between the layers
+    assert seen == [("single.0.0", slice(4, 10)), ("single.1.0", slice(4, 10))]
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in modules)
+    assert options == {}
+
+
+def test_hooks_are_gone_behind_a_call_that_failed():
+    architecture, options, modules = ideogram()
+    modules[0].inside = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError), hooked(ideogram_call(options), architecture, seeing([])):
+        modules[0](randn(1, 1, 10, 8))
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in modules)
+
+
+def test_a_call_within_an_attention_does_not_take_its_layer_away():
+    architecture, options, modules = ideogram()
+    seen, x = [], randn(1, 1, 10, 8)
+    modules[0].inside = lambda: modules[1](x)
+    with hooked(ideogram_call(options), architecture, seeing(seen)):
+        modules[0](x)
+    assert [layer for layer, _ in seen] == ["single.1.0", "single.0.0"]
+
+
+def test_a_call_in_another_thread_does_not_reach_this_ones_mark():
+    architecture, options, modules = ideogram(1)
+    seen, x = [], randn(1, 1, 10, 8)
+
+    def elsewhere():
+        thread = threading.Thread(target=modules[0], args=(x,))
+        thread.start()
+        thread.join()
+
+    with hooked(ideogram_call(options), architecture, seeing(seen)):
+        elsewhere()
+        assert seen == []
+        modules[0](x)
+    assert [layer for layer, _ in seen] == ["single.0.0"]
+
+
+def test_grouped_keys_and_values_serve_as_many_heads_as_queries():
+    attention = Obj(heads=4, dim_head=2)
+    architecture = OmniGen2("X", Obj(layers=[], patch_size=2))
+    assert architecture._facts(Obj(attn=attention)) == LayerFacts(8, 4)
+    q, k, v = randn(1, 1, 4, 10, 2), randn(2, 1, 2, 10, 2), randn(3, 1, 2, 10, 2)
+    given = torch.zeros(1, 4, 4, 6), torch.ones(1), None, torch.zeros(1, 4, 7), None, {}
+    seen = {}
+
+    def asked(q, k, v, heads, **kwargs):
+        seen.update(shapes={tuple(x.shape) for x in (k, v)}, kwargs=kwargs)
+        return torch.zeros(q.shape[0], q.shape[2], 8)
+
+    with architecture.marks(ModelCall.read(given, {})) as mark:
+        mark.running_layers.append(LayerId("double", 0, 0))
+        raw = RawCall(asked, q, k, v, (4,), {"skip_reshape": True, "enable_gqa": True}, {}, mark, None)
+        call = architecture.read(raw)
+        keys = rearrange(call.live.k, "b n (h d) -> b h n d", h=4)
+        assert torch.equal(keys, k[:, [0, 0, 1, 1], 4:])
+        assert call.layout.picture == slice(4, 10) and call.layout.depth == (4.0,)
+        architecture.write(raw, torch.zeros(1, 6, 8))
+    assert seen == {"shapes": {(1, 4, 10, 2)}, "kwargs": {"skip_reshape": True, "mask": None}}
+
+
+def test_hidreams_editing_model_is_refused():
+    given = torch.zeros(1, 4, 4, 6), torch.ones(1), None, torch.zeros(1, 4, 7), None, {}
+    architecture = HiDream("HiDream", Obj(double_stream_blocks=[], single_stream_blocks=[], patch_size=2))
+    call = ModelCall.read(given, {"image_cond": torch.zeros(1, 4, 4, 6)})
+    with pytest.raises(MagicStyleError, match="a picture to edit, which HiDream-E1 puts"), architecture.marks(call):
+        pass

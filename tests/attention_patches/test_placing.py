@@ -14,7 +14,7 @@ ROTATION, HEADS, GRID = Rotation((4, 6, 6), 100.0), 2, (3, 5)
 FEATURES = AttentionFeatures(*(randn(seed, 1, 15, 32) for seed in (1, 2, 3)))
 
 
-def call(depth=0.0):
+def call(*depth):
     return Call(LayerId("double", 0, 0), TokenLayout(GRID, depth=depth), RowPlan(), FEATURES, kernel(HEADS, True))
 
 
@@ -32,34 +32,49 @@ def turned(role, *delta):
 
 
 def test_features_that_stand_where_they_should_are_given_back_as_they_are():
-    for placed in (placer().content(FEATURES, call(), 0.0), placer().style(FEATURES, call(7.0), 7.0)):
+    for placed in (placer().content(FEATURES, call(), ()), placer().style(FEATURES, call(7.0), (7.0,))):
         assert placed is FEATURES
 
 
 def test_another_length_of_caption_moves_queries_and_keys_in_depth_alone():
     expected = {role: turned(role, 4.0, 0.0, 0.0) for role in "qk"}
-    same(placer().content(FEATURES, call(10.0), 6.0), **expected)
-    same(placer().style(FEATURES, call(10.0), 6.0), **expected)
+    same(placer().content(FEATURES, call(10.0), (6.0,)), **expected)
+    same(placer().style(FEATURES, call(10.0), (6.0,)), **expected)
+
+
+def test_a_caption_may_push_the_picture_along_any_of_the_axes():
+    expected = {role: turned(role, -6.0, 3.0, 7.5) for role in "qk"}
+    same(placer().content(FEATURES, call(0.0, 5.0, 8.0), (6.0, 2.0, 0.5)), **expected)
+    beside = {role: turned(role, -6.0, 3.0, 12.5) for role in "qk"}
+    same(placer(mode="shift").style(FEATURES, call(0.0, 5.0, 8.0), (6.0, 2.0, 0.5)), **beside)
 
 
 def test_a_shifted_style_stands_one_pictures_width_aside_and_the_content_does_not():
-    same(placer(mode="shift").style(FEATURES, call(), 0.0), **{role: turned(role, 0.0, 0.0, 5.0) for role in "qk"})
-    same(placer(mode="shift").content(FEATURES, call(), 0.0))
+    same(placer(mode="shift").style(FEATURES, call(), ()), **{role: turned(role, 0.0, 0.0, 5.0) for role in "qk"})
+    same(placer(mode="shift").content(FEATURES, call(), ()))
+
+
+def test_the_columns_of_four_axes_are_the_third():
+    """Flux.2: the last axis is the text's."""
+    four = Rotation((4, 4, 4, 4), 100.0)
+    placed = Placer("Flux2", four, Positions("shift")).style(FEATURES, call(), ())
+    torch.testing.assert_close(placed.k, moved(FEATURES.k, HEADS, four, (0.0, 0.0, 5.0, 0.0)))
 
 
 def test_an_untwisted_styles_keys_are_scaled_by_frequency_behind_the_move():
     chosen = placer(mode="untwist", high_frequencies=0.25, low_frequencies=1.5)
     keys = untwisted(turned("k", 2.0, 0.0, 0.0), HEADS, ROTATION, 0.25, 1.5)
-    same(chosen.style(FEATURES, call(2.0), 0.0), q=turned("q", 2.0, 0.0, 0.0), k=keys)
-    same(chosen.content(FEATURES, call(), 0.0))
+    same(chosen.style(FEATURES, call(2.0), ()), q=turned("q", 2.0, 0.0, 0.0), k=keys)
+    same(chosen.content(FEATURES, call(), ()))
     queries = FEATURES.only("q")
-    assert chosen.style(queries, call(), 0.0) is queries
+    assert chosen.style(queries, call(), (0.0, 0.0)) is queries
 
 
 def test_models_without_rotary_positions_have_nothing_to_place():
     plain = Placer("SD15", None, Positions())
     assert not plain.rotary and placer().rotary
-    assert plain.content(FEATURES, call(3.0), 1.0) is FEATURES and plain.style(FEATURES, call(3.0), 1.0) is FEATURES
+    for place in (plain.content, plain.style):
+        assert place(FEATURES, call(3.0), (1.0,)) is FEATURES
     for mode in ("shift", "untwist"):
         with pytest.raises(MagicStyleError, match=f"positions '{mode}' moves rotary positions, which a SD15 does not"):
             Placer("SD15", None, Positions(mode))

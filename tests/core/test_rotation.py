@@ -93,6 +93,11 @@ def test_untwisting_scales_high_frequencies_most_and_leaves_other_axes():
     [
         (Rotation((4, 6, 6), (9.0, 8.0, 7.0), halves=True), 2 * ([1.0] * 2 + 2 * [0.5, 0.75, 1.5])),
         (Rotation((8, 4, 4), 9.0, halves=True, alternating=True), 2 * [1.0, 0.5, 0.5, 1.0, 1.5, 1.5, 1.0, 1.0]),
+        (
+            Rotation((4, 4, 4, 4), 9.0),
+            [1.0] * 4 + 2 * [0.5, 0.5, 1.5, 1.5] + [1.0] * 4,
+        ),  # Flux.2: the last is the text's
+        (Rotation((8, 8), 9.0), 2 * [0.5, 0.5, *2 * [0.5 + 1 / 9], *2 * [0.5 + 4 / 9], 1.5, 1.5]),
     ],
 )
 def test_untwisting_finds_the_channels_of_the_pictures_axes_in_every_order(rotation, expected):

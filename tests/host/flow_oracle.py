@@ -6,11 +6,12 @@ list written down by hand, which call of a forward pass it answers.
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from operator import attrgetter
 from typing import Any, NamedTuple
+from unittest import mock
 
 import torch
 from magicstyle.tests.host.families import FAMILIES, Family, family_base
@@ -21,8 +22,9 @@ from torch import Tensor
 class Answers:
     """Answers the attention calls of a forward pass by their number, and keeps or fuses those of the layers."""
 
-    def __init__(self, family: Family, text: int, picture: int, raised: float) -> None:
+    def __init__(self, family: Family, text: int, picture: int, raised: float, refined: int = 0) -> None:
         self.family, self.text, self.picture, self.raised = family, text, picture, raised
+        self.calls = (None,) * refined + family.calls
         self.count = 0
         self.kept: dict[str, Features] = {}
         self.fused: Callable[[str, Features, Features], Tensor | None] | None = None
@@ -30,11 +32,14 @@ class Answers:
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Any = None, **options: Any) -> Tensor:
         """The signature of the host's attention functions."""
         assert mask is None
-        name = self.family.calls[self.count]
+        name = self.calls[self.count]
         self.count += 1
         if not options.get("skip_reshape"):
             # SD3's values come as b n h d already
             q, k, v = (t.reshape(*t.shape[:2], heads, -1).transpose(1, 2) for t in (q, k, v))
+        if options.get("enable_gqa"):
+            # a key and a value serve several heads of queries
+            k, v = (t.repeat_interleave(heads // t.shape[1], 1) for t in (k, v))
         out = softmax_attention(q, k, v) + self.raised
         if name is not None:
             out = self._of_layer(name, q, k, v, out)
@@ -42,7 +47,7 @@ class Answers:
 
     def _of_layer(self, name: str, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> Tensor:
         alone = q.shape[2] == self.picture and name.endswith(".1")  # SD3.5's second call has the picture alone
-        start = 0 if alone else self.text
+        start = 0 if alone else q.shape[2] - self.picture if self.family.last else self.text
         place = slice(start, start + self.picture)
         own = tuple(t[:, :, place] for t in (q, k, v))
         rest = tuple(torch.cat([t[:, :, :start], t[:, :, place.stop :]], 2) for t in (q, k, v))
@@ -56,16 +61,12 @@ class Answers:
 
 @contextmanager
 def answered(family: Family, answers: Answers) -> Iterator[None]:
-    """The family's attention function, replaced for one forward pass."""
-    path, name = family.site.rsplit(".", 1)
-    module = importlib.import_module(path)
-    before = getattr(module, name)
-    setattr(module, name, answers)
-    try:
+    """The family's attention functions, replaced for one forward pass."""
+    with ExitStack() as stack:
+        for site in family.sites:
+            stack.enter_context(mock.patch(site, answers))
         yield
-    finally:
-        setattr(module, name, before)
-    assert answers.count == len(family.calls)
+    assert answers.count == len(answers.calls)
 
 
 class Patcher(NamedTuple):
@@ -111,7 +112,8 @@ class FlowOracle:
         control: Any = None,
     ) -> tuple[Tensor, dict]:
         """(v, features by layer): v of x = (1 - sigma) x0 + sigma n."""
-        answers = Answers(self.family, self._text(prompt), math.prod(self._grid(x)), beside.raised)
+        refined = self.family.refined if prompt[0][1].get("reference_latents") else 0
+        answers = Answers(self.family, self._text(prompt), math.prod(self._grid(x)), beside.raised, refined)
         answers.fused = fused
         inputs = self._inputs(x, prompt)
         options = {"patches_replace": {"dit": beside.blocks}} if beside.blocks else {}
@@ -126,6 +128,11 @@ class FlowOracle:
 
     def _text(self, prompt: list[Any]) -> int:
         return self.family.text_tokens(self._length(prompt[0][0]))
+
+    def _depth(self, prompt: list[Any]) -> int:
+        """The text's tokens, and the longer side of each reference that stands before the picture."""
+        references = prompt[0][1].get("reference_latents", ()) if self.family.last else ()
+        return self._text(prompt) + sum(max(self._grid(latent)) for latent in references)
 
     def _length(self, text: Tensor) -> int:
         return max(512, text.shape[1]) if self.family.host == "Flux2" else text.shape[1]
@@ -172,7 +179,8 @@ class FlowOracle:
         """
         x, of_content = self._stored(content, sigmas, empty, prompt)
         if noise is not None:
-            x = (1 - sigmas[0]) * self.model.process_latent_in(content) + sigmas[0] * noise
+            kept = 1 - sigmas[0] if self.family.flow else 1.0
+            x = kept * self.model.process_latent_in(content) + sigmas[0] * noise
         of_styles = {
             id(style): self._stored(style.latent, sigmas, empty, prompt)[1]
             for patcher in patchers
@@ -194,7 +202,7 @@ class FlowOracle:
     def _stored(self, latent: Tensor, sigmas: Tensor, empty: list[Any], prompt: list[Any]) -> tuple[Tensor, list[dict]]:
         """A picture's noise, and its features where they stand beside the running text."""
         x, kept = self.invert(latent, sigmas, empty)
-        deeper = self._text(prompt) - self._text(empty)
+        deeper = self._depth(prompt) - self._depth(empty)
         return x, [self._deeper(step, deeper) for step in kept] if self.family.deep and deeper else kept
 
     def _fusion(
@@ -242,11 +250,11 @@ class FlowOracle:
         return mask.reshape(rows, height // rows, columns, width // columns).mean((1, 3)).flatten()
 
     def _deeper(self, kept: dict[str, Features], steps: int) -> dict[str, Features]:
-        """Queries and keys turned along the first axis of the positions, by the host's own embedder."""
+        """Queries and keys turned along the axes that a caption pushes, by the host's own embedder."""
         from comfy.ldm.flux.math import apply_rope1
 
-        embedder = self.model.diffusion_model.rope_embedder
-        turn = embedder(torch.tensor([[[float(steps), 0.0, 0.0]]])).movedim(1, 2)
+        embedder = attrgetter(self.family.embedder)(self.model.diffusion_model)
+        turn = embedder(torch.tensor([[[steps * float(axis in self.family.deep) for axis in range(3)]]])).movedim(1, 2)
         turn = turn.reshape(1, 1, 1, *turn.shape[-3:])
         return {
             name: (*(apply_rope1(x, turn.expand(1, 1, x.shape[2], *turn.shape[-3:])) for x in (q, k)), v)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from einops import rearrange
 from magicstyle.attention_patches.architectures import find
 from magicstyle.attention_patches.placing import Positions
 from magicstyle.core.bank import FeatureBank, StyleEntry
@@ -15,6 +16,7 @@ from magicstyle.nodes.samplers import host_sampler
 from magicstyle.tests.host.families import FAMILIES, family_latent, family_model, family_prompt, family_sigmas
 from magicstyle.tests.host.family_scene import (
     SMALL,
+    STYLE,
     content_latent,
     difference,
     every,
@@ -26,6 +28,7 @@ from magicstyle.tests.host.family_scene import (
     starting,
     style_latent,
 )
+from magicstyle.tests.host.flow_oracle import FlowOracle
 from magicstyle.tests.host.flow_rules import KNOBS
 from magicstyle.tests.host.tiny import run_sampler
 
@@ -127,9 +130,7 @@ def test_a_schedule_below_one_gives_the_hosts_own_leftover_latent():
 # --- positions -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", DEEP or [pytest.param("", marks=pytest.mark.skip(reason="Lumina 2 and Z-Image need ComfyUI 0.5.0"))]
-)
+@every(*DEEP)
 def test_stored_keys_follow_the_captions_length(name):
     """The first block's keys of a picture depend on the caption by their place alone."""
     # noising walks through the same latents, whatever the caption
@@ -138,11 +139,34 @@ def test_stored_keys_follow_the_captions_length(name):
     layer = short.features.header.layers[0]
     keys = [there.features.at(layer, 0, "k").k for there in (short, long)]
     architecture = find(family_model(name))
-    deeper = long.features.header.depth - short.features.header.depth
-    there = moved(keys[0], architecture.layers[layer].heads, architecture.rotation, (deeper, 0.0, 0.0))
-    assert deeper > 0
+    depths = short.features.header.depth, long.features.header.depth
+    deeper = [after - before for before, after in zip(*depths, strict=True)]
+    assert [axis for axis, steps in enumerate(deeper) if steps > 0] == list(FAMILIES[name].deep)
+    deeper += [0.0] * (3 - len(deeper))
+    there = moved(keys[0], architecture.layers[layer].heads, architecture.rotation, deeper)
     assert difference(keys[0], keys[1]) > 0.1
     assert difference(there, keys[1]) <= 1e-5
+
+
+@every(*ROTARY)
+def test_a_place_turns_a_key_as_the_host_turns_it(name):
+    """In a picture of one colour the first block's keys differ by their places alone."""
+    architecture, layer = find(family_model(name)), FAMILIES[name].layers[0]
+    latent = style_latent(name)
+    plain = latent.mean((-2, -1), keepdim=True).expand(latent.shape)
+    features = FlowOracle(name).velocity(plain, torch.tensor(0.5), family_prompt(name))[1][layer]
+    keys = rearrange(features[1], "b h n d -> b n (h d)")
+    (h, w), heads = next(iter(architecture.grids(STYLE).values())), features[1].shape[1]
+    rows, columns = architecture.rotation.picture
+    for y, x in ((0, 1), (1, 0), (h - 1, w - 1)):
+        delta = [0.0] * len(architecture.rotation.widths)
+        delta[rows], delta[columns] = y, x
+        there = moved(keys[:, :1], heads, architecture.rotation, delta)
+        found = keys[:, y * w + x : y * w + x + 1]
+        assert difference(there, found) <= (
+            1e-3 if name == "ideogram" else 1e-5
+        )  # which counts from 65536, in single precision
+        assert difference(keys[:, :1], found) > 1e-2
 
 
 @pytest.mark.parametrize("mode", ["shift", "untwist"])
@@ -235,12 +259,12 @@ def test_words_are_found_by_a_unets_cross_attention_alone(name):
 
 
 def test_an_unknown_transformer_is_refused_with_what_is_supported():
-    class HiDream(torch.nn.Module):
+    class PixArt(torch.nn.Module):
         pass
 
     model = family_model("flux")
-    model.add_object_patch("diffusion_model", HiDream())
-    with pytest.raises(MagicStyleError, match="model is a HiDream, whose attention is not known here: .*Flux.*Wan"):
+    model.add_object_patch("diffusion_model", PixArt())
+    with pytest.raises(MagicStyleError, match="model is a PixArt, whose attention is not known here: .*Flux.*Wan"):
         inverted("flux", content_latent("flux"), model=model)
 
 
@@ -258,8 +282,9 @@ def test_a_saved_bank_gives_the_same_picture(name, storage, tmp_path):
 def test_noising_lies_on_the_line_between_picture_and_noise(name):
     there = inverted(name, content_latent(name), method="noising", layers="all", sigmas=family_sigmas(name, 4)[1:])
     model, sigma = family_model(name).model, float(there.sigmas[0])
-    x = (1.0 - sigma) * model.process_latent_in(there.noise["samples"])
+    kept = 1.0 - sigma if FAMILIES[name].flow else 1.0
+    x = kept * model.process_latent_in(there.noise["samples"])
     clean = model.process_latent_in(content_latent(name))
-    noise = (x - (1.0 - sigma) * clean) / sigma
+    noise = (x - kept * clean) / sigma
     assert abs(float(noise.mean())) < 0.2
     assert abs(float(noise.std()) - 1.0) < 0.1

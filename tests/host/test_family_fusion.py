@@ -95,6 +95,15 @@ def test_reference_latents_keep_their_own_attention(name):
 
 
 @pytest.mark.parametrize("storage", ["features", "latents"])
+@every(*[name for name in FAMILIES if FAMILIES[name].last])
+def test_a_reference_that_the_inversion_had_not_pushes_the_picture_further(name, storage):
+    content, bank = scene(name, 1, storage)
+    prompt = family_prompt(name, seed=6, reference_latents=[family_latent(name, (6, 4), seed=12)])
+    ours = sample(patched(name, bank, **KNOBS["ffa"]), content, 1.0, prompt)
+    assert difference(ours, painted_by_hand(name, "ffa", content, positive=prompt)) <= CLOSE
+
+
+@pytest.mark.parametrize("storage", ["features", "latents"])
 @every()
 def test_a_caption_of_another_length_changes_nothing_of_what_is_stored(name, storage):
     content, bank = scene(name, 1, storage)
