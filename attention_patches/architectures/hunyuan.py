@@ -8,8 +8,9 @@ from typing import Any
 
 from ...core.errors import MagicStyleError
 from ..model_call import ModelCall
+from .base import RawCall
 from .flux import Flux
-from .transformer import BlockMark
+from .transformer import BlockMark, Tokens, mark_of
 
 
 class HunyuanImage(Flux):
@@ -32,6 +33,14 @@ class HunyuanImage(Flux):
             )
         with super().marks(call) as mark:
             yield mark
+
+    def _tokens(self, raw: RawCall) -> Tokens | None:
+        """Older hosts have the picture before the text."""
+        tokens = super()._tokens(raw)
+        if tokens is None or not getattr(self._network.double_blocks[0], "flipped_img_txt", False):
+            return tokens
+        h, w = mark_of(raw).grid
+        return Tokens(slice(0, h * w))
 
     @property
     def _patch(self) -> int:

@@ -231,7 +231,7 @@ _UNEVEN = object()
 
 
 def sizes_of(latents: Sequence[Tensor] | None) -> list[Grid]:
-    """The (h, w) of each."""
+    """The (h, w) of each latent b c h w, or b c 1 h w."""
     return [(latent.shape[-2], latent.shape[-1]) for latent in latents or ()]
 
 

@@ -350,3 +350,19 @@ def test_hidreams_editing_model_is_refused():
     call = ModelCall.read(given, {"image_cond": torch.zeros(1, 4, 4, 6)})
     with pytest.raises(MagicStyleError, match="a picture to edit, which HiDream-E1 puts"), architecture.marks(call):
         pass
+
+
+@pytest.mark.parametrize("flipped, picture", [(False, slice(4, 10)), (True, slice(0, 6))])
+def test_older_hosts_have_hunyuans_picture_before_the_text(flipped, picture):
+    network = hunyuan([1, 1])
+    network.double_blocks, network.hidden_size, network.num_heads = [Obj(flipped_img_txt=flipped)], 8, 2
+    seen, x, options = [], randn(1, 1, 10, 8), {}
+    call = ModelCall.read((torch.zeros(1, 64, 2, 3), torch.ones(1), None, torch.zeros(1, 4, 7), None, options), {})
+
+    def block(args):
+        return options[OVERRIDE](lambda q, *_, **__: torch.zeros_like(q), x, x, x, 2)
+
+    with hooked(call, HunyuanImage("HunyuanImage21", network), seeing(seen)):
+        patch = options["patches_replace"]["dit"]["double_block", 0]
+        patch({"img": None, "txt": torch.zeros(1, 4, 7)}, {"original_block": block})
+    assert seen == [("double.0.0", picture)]

@@ -352,7 +352,11 @@ FAMILIES = {
         dit=False,
         flow=False,
     ),
-    "hunyuan": Family("HunyuanImage21", HUNYUAN, 64, (None,) * 2 + stacks(3, 4), HUNYUAN_SITE, patch=1),
+    "hunyuan": Family(
+        *("HunyuanImage21", HUNYUAN, 64, (None,) * 2 + stacks(3, 4), HUNYUAN_SITE),
+        patch=1,
+        text=NEW_HOST,  # the older host has the picture first
+    ),
     "hidream": Family("HiDream", HIDREAM, 16, stacks(2, 2), HIDREAM_SITE, text=False, dit=False, carried=llama),
     "omnigen2": Family(
         *("Omnigen2", OMNIGEN | {"text_feat_dim": TEXT}, 16, REFINERS + stacks(4), OMNIGEN_SITE),

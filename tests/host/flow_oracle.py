@@ -177,33 +177,32 @@ class FlowOracle:
 
         `noise`: sampling starts from the content with that noise, as of a denoise below 1, not from inverted noise.
         """
-        x, of_content = self._stored(content, sigmas, empty, prompt)
+        x, of_content = self.invert(content, sigmas, empty)
         if noise is not None:
             kept = 1 - sigmas[0] if self.family.flow else 1.0
             x = kept * self.model.process_latent_in(content) + sigmas[0] * noise
         of_styles = {
-            id(style): self._stored(style.latent, sigmas, empty, prompt)[1]
-            for patcher in patchers
-            for style in patcher.styles
+            id(style): self.invert(style.latent, sigmas, empty)[1] for patcher in patchers for style in patcher.styles
         }
         with altered(self.model, self.beside.weights or {}):
             for step in range(len(sigmas) - 1):
                 when = step / (len(sigmas) - 1), float(sigmas[step])
                 served = self.serving[step] if self.serving else step
-                kept = of_content[served], {key: stored[served] for key, stored in of_styles.items()}
-                asks = [self._fusion(patchers, content, *kept, *when, positive=positive) for positive in (True, False)]
-                v = self.velocity(x, sigmas[step], prompt, asks[0], self.beside, self.beside.control)[0]
+
+                def fusion(words: list[Any], *, positive: bool, served: int = served, when: Any = when) -> Any:
+                    """What the patchers answer beside these words, where the pictures stand beside them."""
+                    steps = self._depth(words) - self._depth(empty)
+                    styles = {key: self._deeper(stored[served], steps) for key, stored in of_styles.items()}
+                    kept = self._deeper(of_content[served], steps)
+                    return self._fusion(patchers, content, kept, styles, *when, positive=positive)
+
+                given = fusion(prompt, positive=True), self.beside, self.beside.control
+                v = self.velocity(x, sigmas[step], prompt, *given)[0]
                 if cfg != 1.0:
-                    away = self.velocity(x, sigmas[step], negative, asks[1], self.beside)[0]
+                    away = self.velocity(x, sigmas[step], negative, fusion(negative, positive=False), self.beside)[0]
                     v = away + cfg * (v - away)
                 x = x + (sigmas[step + 1] - sigmas[step]) * v
         return self.model.process_latent_out(x)
-
-    def _stored(self, latent: Tensor, sigmas: Tensor, empty: list[Any], prompt: list[Any]) -> tuple[Tensor, list[dict]]:
-        """A picture's noise, and its features where they stand beside the running text."""
-        x, kept = self.invert(latent, sigmas, empty)
-        deeper = self._depth(prompt) - self._depth(empty)
-        return x, [self._deeper(step, deeper) for step in kept] if self.family.deep and deeper else kept
 
     def _fusion(
         self,
@@ -251,6 +250,8 @@ class FlowOracle:
 
     def _deeper(self, kept: dict[str, Features], steps: int) -> dict[str, Features]:
         """Queries and keys turned along the axes that a caption pushes, by the host's own embedder."""
+        if not self.family.deep or not steps:
+            return kept
         from comfy.ldm.flux.math import apply_rope1
 
         embedder = attrgetter(self.family.embedder)(self.model.diffusion_model)
