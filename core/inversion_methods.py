@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .errors import MagicStyleError
+from .gamma import sample_gamma_inversion
 from .inversion import (
     Denoiser,
     Mix,
@@ -62,6 +63,7 @@ class InversionMethod:
     calls: Callable[[int, int], int]  # (steps, corrections) -> model calls, at most
     options: tuple[str, ...] = ()  # the settings that `sample` takes
     inverts: bool = True  # whether the sampler returns the picture
+    mixes: bool = False  # whether `sample` adds noise of its own, and must know how
     levels: Callable[[Tensor], Tensor] = sampling_grid  # schedule -> the levels that are recorded
     sampling_calls: Callable[[int], int] = lambda steps: steps  # of the sampler
     steps_per_call: Callable[[int, int], int] = lambda batch, levels: 1  # how many of the levels share a model call
@@ -90,6 +92,7 @@ INVERSIONS = {
         "ddim",
         lambda steps, _: steps,
         inverts=False,
+        mixes=True,
         steps_per_call=steps_together,
     ),
     "midpoint": InversionMethod(
@@ -99,6 +102,14 @@ INVERSIONS = {
         lambda steps, _: steps + 1,
         sampling_calls=lambda steps: steps + 1,
         levels=lambda sigmas: middles(with_zero(sigmas)),
+    ),
+    "gamma": InversionMethod(
+        "Gamma inversion",
+        sample_gamma_inversion,
+        "ddim",
+        lambda steps, _: steps + 1,
+        inverts=False,
+        mixes=True,
     ),
 }
 
@@ -139,7 +150,7 @@ def invert_latent(
         return model(*args, **kwargs)
 
     options = {name: getattr(settings, name) for name in settings.way.options}
-    options |= {} if settings.way.inverts else {"mix": mix}
+    options |= {"mix": mix} if settings.way.mixes else {}
     end = settings.way.sample(counted, x, sigmas, extra_args, callback, record=record, **options)
     return Inverted(end if isinstance(end, NoisePair) else NoisePair(end), calls)
 

@@ -83,7 +83,8 @@ OPTIONS = (
         choices=list(INVERSIONS),
         default=_INVERSION.method,
         help="ddim: plain; fixed_point: samples back closer; exact: samples back to the same picture; noising: none, "
-        "fast; midpoint: samples back much closer for the calls of ddim (default: %(default)s)",
+        "fast; midpoint: samples back much closer for the calls of ddim; gamma: half an inversion, half a line to "
+        "white noise (default: %(default)s)",
     ),
     _row(
         "--corrections",

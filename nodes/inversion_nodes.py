@@ -102,7 +102,8 @@ def _inputs(picture: str) -> list[Any]:
             tooltip="ddim: plain.\nfixed_point: samples back much closer, for more model calls.\n"
             "exact: samples back to the same picture with Exact Sampler (reversible).\n"
             "noising: no inversion, for models of 4 to 8 steps.\n"
-            "midpoint: samples back much closer with Midpoint Sampler, for no more model calls than ddim.",
+            "midpoint: samples back much closer with Midpoint Sampler, for no more model calls than ddim.\n"
+            "gamma: half an inversion, half a straight line to white noise; returns part of the picture.",
         ),
         io.Int.Input(
             "corrections",

@@ -292,7 +292,7 @@ def test_every_method_records_each_level_on_a_latent_of_that_level_and_counts_it
     assert sorted(visits.last) == list(range(20))
     for step, (rows, level) in visits.last.items():
         assert level == float(settings.way.levels(sigmas)[step])
-        if method == "noising":
+        if method in ("noising", "gamma"):
             assert float(rows.var()) == pytest.approx(float(x.var()) + level**2, rel=0.35)
         else:
             assert relative(rows, x * math.sqrt(1 + (level / SPREAD) ** 2)) < 0.15, step
@@ -329,6 +329,7 @@ def test_samplers_call_back_once_a_level_downwards(sampler):
         ("exact", {0: 21, 5: 21}, 20),
         ("noising", {0: 20, 5: 20}, 20),
         ("midpoint", {0: 21, 5: 21}, 21),
+        ("gamma", {0: 21, 5: 21}, 20),
     ],
 )
 def test_the_calls_of_a_method_are_known_before_it_runs(method, most, sampling):
