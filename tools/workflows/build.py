@@ -20,6 +20,7 @@ from . import (
     few_step,
     folder,
     keep_the_face,
+    krea_and_anima,
     neighbours,
     portrait_stylization,
     published,
@@ -66,6 +67,9 @@ WORKFLOWS: tuple[Workflow, ...] = (
     transformers.QWEN_PORTRAIT,
     transformers.Z_PORTRAIT,
     demo_transformer.WORKFLOW,
+    krea_and_anima.KREA_PORTRAIT,
+    krea_and_anima.KREA_TURBO,
+    krea_and_anima.ANIMA_PORTRAIT,
 )
 
 

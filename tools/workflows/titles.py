@@ -33,6 +33,9 @@ TITLES = {
     "qwen_image_portrait": "19 Qwen-Image portrait",
     "z_image_portrait": "20 Z-Image portrait",
     "demo_transformer": "21 Demo of a transformer",
+    "krea2_portrait": "22 Krea 2 portrait",
+    "krea2_turbo_noising": "23 Krea 2 Turbo, noised",
+    "anima_portrait": "24 Anima portrait",
 }
 # what needs classes that the oldest host lacks
 NEWER: set[str] = set()
