@@ -22,7 +22,7 @@ class OmniGen2(Hooked):
     """The picture is last, and stands behind the text and the references on the first axis of the positions."""
 
     network = "comfy.ldm.omnigen.omnigen2.OmniGen2Transformer2DModel"
-    stacks = (Stack("double", "layers"),)
+    stacks: tuple[Stack, ...] = (Stack("double", "layers"),)
 
     @property
     def rotation(self) -> Rotation:
