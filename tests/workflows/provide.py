@@ -18,10 +18,12 @@ VARIANTS = {"sd_xl_base_1.0.safetensors": "sdxl_complete", "sd-v1-5-inpainting.s
 
 
 # workflows that name a file which has no small size: a text encoder, or the model itself
-NEW_MODELS = {"krea2_portrait", "krea2_turbo_noising", "anima_portrait"}
-TOO_LARGE = {"flux_portrait", "qwen_image_portrait", "z_image_portrait", *NEW_MODELS}
+TOO_LARGE = {
+    *("flux_portrait", "qwen_image_portrait", "z_image_portrait"),
+    *("krea2_portrait", "krea2_turbo_noising", "anima_portrait"),
+}
 # workflows that an older ComfyUI opens and does not run
-SINCE = {"demo_transformer": (0, 5, 0), **dict.fromkeys(NEW_MODELS, (0, 33, 0))}
+SINCE = {"demo_transformer": (0, 5, 0)}
 # the first ComfyUI known to read the width of Flux.1 off its file
 WIDTHS_READ = (0, 33, 0)
 # the folders of a transformer's parts, by loader and input
@@ -88,6 +90,13 @@ def provide(server: Server, graph: Graph, size: tuple[int, int], *, saved_style:
 def runs(server: Server, name: str) -> bool:
     """Whether this ComfyUI is new enough for a workflow's model."""
     return server.version >= SINCE.get(name, ())
+
+
+def unknown_encoders(server: Server, graph: Graph) -> set[str]:
+    """The kinds of text encoders that a workflow names and an older ComfyUI does not offer."""
+    kinds, *options = server.object_info()["CLIPLoader"]["input"]["required"]["type"]
+    known = kinds if isinstance(kinds, list) else options[0]["options"]
+    return {*graphs.literals(graph, "CLIPLoader", "type")} - {*known}
 
 
 def loads(server: Server, name: str) -> bool:

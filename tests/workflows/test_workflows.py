@@ -5,10 +5,10 @@ import json
 import re
 
 import pytest
-from magicstyle.tests.host.server import PromptFailed
+from magicstyle.tests.host.server import PromptFailed, PromptRejected
 from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.convert import INPUTS, NOTES, subgraphs, ui_to_api
-from magicstyle.tests.workflows.provide import SINCE, loads, provide, runs
+from magicstyle.tests.workflows.provide import SINCE, loads, provide, runs, unknown_encoders
 from magicstyle.tools.workflows.stock import PICTURES
 
 OUTPUTS = -20  # where links inside a subgraph end that go on outside
@@ -232,9 +232,18 @@ def test_an_older_host_says_in_one_sentence_which_comfyui_a_model_needs(server, 
 
 
 def test_a_workflow_that_cannot_run_here_is_accepted_and_gets_as_far_as_its_loaders(server, name):
-    if loads(server, name):
-        pytest.skip("this workflow runs")
     graph = graphs.with_pictures(name)
+    if loads(server, name) or unknown_encoders(server, graph):
+        pytest.skip("this workflow runs, or is refused before it does")
     provide(server, graph, (128, 128))
     with pytest.raises(PromptFailed, match="(UNET|CLIP|VAE)Loader: "):
+        server.run(graph)
+
+
+def test_a_workflow_for_an_encoder_that_this_host_lacks_is_refused_before_it_runs(server, name):
+    graph = graphs.with_pictures(name)
+    if not (unknown := unknown_encoders(server, graph)):
+        pytest.skip("this host knows the encoder")
+    provide(server, graph, (128, 128))
+    with pytest.raises(PromptRejected, match=f"CLIPLoader: Value not in list: type: '{unknown.pop()}' not in"):
         server.run(graph)

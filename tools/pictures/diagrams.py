@@ -32,6 +32,9 @@ DIAGRAMS = {
     "sd35_portrait": Diagram("SD3.5", "one checkpoint", "invert, fuse, sample at 1024"),
     "qwen_image_portrait": Diagram("Qwen-Image", "three files, offered", "invert, fuse, sample at 1024"),
     "z_image_portrait": Diagram("Z-Image", "three files, offered", "invert, fuse, sample at 1024"),
+    "krea2_portrait": Diagram("Krea 2 Raw", "three files, offered", "invert, fuse, sample at 1024"),
+    "krea2_turbo_noising": Diagram("Krea 2 Turbo", "three files, offered", "8 steps, no inversion"),
+    "anima_portrait": Diagram("Anima", "three files, offered", "invert, fuse, sample at 1024"),
 }
 
 

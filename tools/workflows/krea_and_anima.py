@@ -34,17 +34,19 @@ from .transformers import (
     transformer_page,
 )
 
-OPENING = """## Portrait stylization with {model}
+OPENING = """# A portrait painted like another picture, with {model}
 
-1. Fetch {files}: the loaders offer the downloads. You need ComfyUI {since} or newer.
-2. Choose your **Portrait** and a **Style picture**: both begin with the same example.
+## The portrait takes on the look of the style picture. Both are first cropped to 1024x1024. We have not run this model.
+
+1. Fetch {files}: the loaders offer the downloads. They need a ComfyUI that knows them, such as {since}.
+2. Choose your **Portrait** and a **Style picture**.
 3. Press **Run**. You need no prompt.
 
 ### What to change first
 
 """
 CLOSING = """
-**We have not run this model**: settings rest on small models and on other packs. Tell us what you find.
+Layers and settings rest on small models and on other packs. Tell us what you find.
 """
 FACE = """In *FFA Model Patcher*:
 
