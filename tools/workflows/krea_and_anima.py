@@ -59,8 +59,6 @@ RAW_NOTE = (
     OPENING.format(model="Krea 2", files="**Krea 2 Raw**, its text encoder and its VAE", since="0.33")
     + FACE.format(layers="**single.7-27** of 28, the blocks in which other packs bring style in")
     + """
-In *Invert both pictures*: the working size, in multiples of 16, and the steps.
-
 *Krea 2 Turbo* paints in eight steps and cannot be inverted well: {turbo} is for it.
 """
     + CLOSING
@@ -79,10 +77,7 @@ ANIMA_NOTE = (
     OPENING.format(model="Anima", files="**Anima**, its text encoder and its VAE", since="0.33")
     + FACE.format(layers="all 28 blocks; nobody has measured which of them carry style, try **double.10-27**")
     + """
-In *Invert both pictures*: the working size, in multiples of 16, and the steps.
-
-Paint with a sampler that draws no noise, such as *euler* or the midpoint one here: *er_sde*, which Anima's own
-template takes, drowns the portrait's noise.
+*er_sde*, the sampler of Anima's own template, draws noise, which drowns the portrait's.
 """
     + CLOSING
 )
