@@ -1,4 +1,4 @@
-"""Cards of workflows for models that this pack has not run: a diagram of what goes in, and no painting.
+"""Cards of workflows for models or files that this pack has not run: a diagram of what goes in, and no painting.
 
 A painting by the small demo model under another model's name would promise what nobody has seen.
 """
@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from PIL import Image, ImageChops, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFilter, ImageFont
 
 SIDE, FINE = 480, 3  # pixels; drawn so many times larger, for smooth edges
-GROUND, PANEL, LINE, TEXT, FAINT = "#1d2027", "#2b303b", "#8a93a6", "#f2f3f5", "#aab2c2"
+GROUND, PANEL, LINE, TEXT, FAINT = "#1d2027", "#2b303b", "#8a93a6", "#f2f3f5", "#c3cad8"
+TINTS = ("#2a3350", "#4a2c3c", "#23443c", "#4b3a22", "#3b2a52", "#1f4150", "#453f1f")  # grounds, one after another
 SKIN, SHIRT, WALL = "#e6c3a1", "#5f86b3", "#cfd8e3"
 STROKES = ("#f2b632", "#2f6db5", "#e0662f", "#58a05a", "#8a5bb0")
-UNSEEN = "a diagram: we have not run this model"
+UNSEEN, NO_FILES = "a diagram: we have not run this model", "a diagram: we have run no such files"
+EDGE = 12  # from which an edge is drawn, in grey levels
+EDGES, LORA, HAIR = "edges", "LoRA", "hair"  # what goes in beside or in place of a style picture
 
 
 class Diagram(NamedTuple):
@@ -22,11 +25,14 @@ class Diagram(NamedTuple):
     model: str
     files: str  # what a user brings
     steps: str  # what happens inside
+    unlike: str = ""  # what sets it apart: EDGES, LORA, HAIR
 
 
 DIAGRAMS = {
+    "controlnet_and_lora": Diagram("ControlNet + LoRA", "SD1.5 and two files", "the ControlNet holds the edges", EDGES),
+    "lora_style_with_content_injection": Diagram("LoRA as the style", "SD1.5 and a LoRA", "no style picture", LORA),
     "sdxl_portrait": Diagram("SDXL", "an SDXL checkpoint", "invert, fuse, sample at 1024"),
-    "inpaint_region": Diagram("SD1.5 inpainting", "a checkpoint and a mask", "paint the region alone"),
+    "inpaint_region": Diagram("SD1.5 inpainting", "a checkpoint and a mask", "paint the masked region alone", HAIR),
     "few_step_noising": Diagram("LCM, Lightning", "a checkpoint and a LoRA", "4 to 8 steps, no inversion"),
     "flux_portrait": Diagram("Flux.1", "four files, offered", "invert, fuse, sample at 1024"),
     "sd35_portrait": Diagram("SD3.5", "one checkpoint", "invert, fuse, sample at 1024"),
@@ -40,24 +46,29 @@ DIAGRAMS = {
 
 def diagram(name: str) -> Image.Image:
     """The card of a workflow in DIAGRAMS, SIDE pixels wide and high."""
-    says = DIAGRAMS[name]
-    card = Image.new("RGB", (SIDE * FINE, SIDE * FINE), GROUND)
+    says, tint = DIAGRAMS[name], TINTS[tuple(DIAGRAMS).index(name) % len(TINTS)]
+    card = Image.new("RGB", (SIDE * FINE, SIDE * FINE), tint)
     draw = ImageDraw.Draw(card)
-    _write(draw, (240, 52), says.model, 40, TEXT)
-    _write(draw, (240, 88), says.files, 18, FAINT)
-    card.paste(_framed(_person()), _scaled((36, 124)))
-    card.paste(_framed(_strokes()), _scaled((36, 266)))
-    card.paste(_framed(_painted()), _scaled((328, 195)))
+    _write(draw, (240, 52), says.model, 44, TEXT)
+    _write(draw, (240, 92), says.files, 21, FAINT)
+    card.paste(_framed(_masked() if says.unlike == HAIR else _person()), _scaled((30, 122)))
+    card.paste(_framed(_file() if says.unlike == LORA else _strokes()), _scaled((30, 268)))
+    card.paste(_framed(_hair_painted() if says.unlike == HAIR else _painted(_person())), _scaled((334, 195)))
     for y in (182, 324):
-        _arrow(draw, (156, y), (190, 253))
+        _arrow(draw, (150, y), (190, 253))
+    if says.unlike == EDGES:
+        card.paste(_framed(_edges()).resize(_scaled((72, 72))), _scaled((206, 322)))
+        draw.line(_scaled((242, 318, 242, 304)), fill=LINE, width=3 * FINE)
     draw.rounded_rectangle(_scaled((194, 206, 290, 300)), 12 * FINE, fill=PANEL, outline=LINE, width=2 * FINE)
-    _write(draw, (242, 243), "Magic", 21, TEXT)
-    _write(draw, (242, 267), "Style", 21, TEXT)
-    _arrow(draw, (292, 253), (324, 253))
-    for place, words in (((94, 252), "portrait"), ((94, 394), "style picture"), ((386, 323), "result")):
-        _write(draw, place, words, 16, FAINT)
-    _write(draw, (240, 424), says.steps, 19, TEXT)
-    _write(draw, (240, 452), UNSEEN, 16, FAINT)
+    _write(draw, (242, 243), "Magic", 23, TEXT)
+    _write(draw, (242, 267), "Style", 23, TEXT)
+    _arrow(draw, (292, 253), (328, 253))
+    second = "LoRA file" if says.unlike == LORA else "style picture"
+    first = "portrait, mask" if says.unlike == HAIR else "portrait"
+    for place, words in (((88, 250), first), ((88, 396), second), ((392, 323), "result")):
+        _write(draw, place, words, 17, FAINT)
+    _write(draw, (240, 422), says.steps, 22, TEXT)
+    _write(draw, (240, 453), NO_FILES if says.unlike in (EDGES, LORA) else UNSEEN, 18, FAINT)
     return card.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
@@ -104,7 +115,49 @@ def _strokes() -> Image.Image:
     return picture
 
 
-def _painted() -> Image.Image:
-    """The head and shoulders in strokes: the person's light and dark in the style's colours."""
-    light = Image.blend(_strokes(), Image.new("RGB", _scaled((108, 108)), "white"), 0.3)
-    return ImageChops.multiply(_person(), light)
+def _painted(person: Image.Image) -> Image.Image:
+    """A picture in strokes, each in the colour of what it covers with some of the style's."""
+    picture, fine = person.copy(), 9
+    draw = ImageDraw.Draw(picture)
+    for row in range(-1, 17):
+        for column in range(-1, 13):
+            x, y = fine * column + 3 * (row % 3), 7 * row
+            middle = tuple(min(max(place, 0), 107) * FINE for place in (x + 5, y + 3))
+            colour = ImageColor.getrgb(STROKES[(2 * row + 3 * column) % len(STROKES)])
+            mixed = tuple((3 * own + new) // 4 for own, new in zip(person.getpixel(middle), colour, strict=True))
+            draw.line(_scaled((x, y + 8, x + 11, y)), fill=mixed, width=6 * FINE)
+    return picture
+
+
+def _hair() -> Image.Image:
+    """The person's hair as a mask."""
+    mask = Image.new("L", _scaled((108, 108)), 0)
+    ImageDraw.Draw(mask).pieslice(_scaled((30, 14, 78, 68)), 180, 360, fill=255)
+    return mask
+
+
+def _masked() -> Image.Image:
+    """The person, and the region to be painted as a mask editor shows it."""
+    veil = Image.composite(Image.new("RGB", _scaled((108, 108)), "white"), _person(), _hair())
+    return Image.blend(_person(), veil, 0.75)
+
+
+def _hair_painted() -> Image.Image:
+    """The person with painted hair."""
+    return Image.composite(_painted(_strokes()), _person(), _hair())
+
+
+def _edges() -> Image.Image:
+    """The person's outlines, white on black."""
+    found = _person().convert("L").filter(ImageFilter.FIND_EDGES).point(lambda grey: 255 * (grey > EDGE))
+    return found.filter(ImageFilter.MaxFilter(5)).convert("RGB")
+
+
+def _file() -> Image.Image:
+    """A sheet with a folded corner."""
+    picture = Image.new("RGB", _scaled((108, 108)), WALL)
+    draw = ImageDraw.Draw(picture)
+    draw.polygon(_scaled((26, 12, 66, 12, 84, 30, 84, 96, 26, 96)), fill="white", outline=GROUND, width=2 * FINE)
+    draw.polygon(_scaled((66, 12, 66, 30, 84, 30)), fill=LINE)
+    _write(draw, (55, 60), "LoRA", 19, GROUND)
+    return picture

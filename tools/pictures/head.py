@@ -8,53 +8,35 @@ seeds, numbered on and not chosen. assets/PROVENANCE.md names the photographs an
 
 from __future__ import annotations
 
-from .parameters import ROOT, FusionSettings  # first: makes the checkout a package
+from .parameters import ROOT, SIZE, FusionSettings  # first: makes the checkout a package
+from .scenes import DRAWINGS, shown
 
 # isort: split
 import torch
 from magicstyle.benchmarks.quality import FFA
 from magicstyle.headless.model import load_demo_model
-from magicstyle.headless.pictures import read_picture, to_images, to_tensor
+from magicstyle.headless.pictures import to_images, to_tensor
 from magicstyle.headless.recipe import Recipe
 from magicstyle.headless.sheet import contact_sheet
 from magicstyle.headless.stylize import invert, stylize
-from magicstyle.model_files.demo import ASSETS, DEMO_CONTENT, DEMO_STYLE
-from magicstyle.tools.demo_model.techniques import drawing
 from PIL import Image
 
 PICTURE = ROOT / "assets" / "demo_grid.png"
-GALLERY = ASSETS / "gallery"
-CONTENTS = (DEMO_CONTENT, GALLERY / "grace_hopper.jpg")
-PAINTINGS = {
-    "van Gogh": DEMO_STYLE,
-    "Hokusai": GALLERY / "great_wave.jpg",
-    "Arcimboldo": GALLERY / "arcimboldo_spring.jpg",
-}
-DRAWINGS = {"ink": 6_000_011, "hatching": 6_000_012, "mosaic": 6_000_013}
-SIZE = (384, 512)  # of the shipped photographs and paintings
+CONTENTS = ("collins", "hopper")
+STYLES = ("van Gogh", "Hokusai", "Arcimboldo", *tuple(DRAWINGS)[:3])
 STEPS, TILE = 50, 168
-
-
-def drawn(seed: int, technique: str) -> Image.Image:
-    """A drawing, its middle in the shape of the photographs."""
-    picture = Image.fromarray(drawing(seed, technique).image)
-    width = picture.height * SIZE[0] / SIZE[1]
-    left = (picture.width - width) / 2
-    return picture.resize(SIZE, Image.Resampling.LANCZOS, box=(left, 0, left + width, picture.height))
 
 
 def grid(settings: FusionSettings) -> Image.Image:
     """Styles above, photographs in front, what becomes of each pair between them."""
     model, recipe = load_demo_model(), Recipe(settings, STEPS)
-    contents = [read_picture(path, SIZE) for path in CONTENTS]
-    styles = [read_picture(path, SIZE) for path in PAINTINGS.values()]
-    styles += [drawn(seed, technique) for technique, seed in DRAWINGS.items()]
+    contents, styles = ([shown(name) for name in names] for names in (CONTENTS, STYLES))
     inverted = [[invert(model, model.encode(to_tensor(x)), recipe) for x in row] for row in (contents, styles)]
     rows = [[Image.new("RGB", SIZE, "white"), *styles]]
     for picture, content in zip(contents, inverted[0], strict=True):
         latents = [stylize(model, content, style, recipe) for style in inverted[1]]
         rows.append([picture, *(to_images(model.decode(latent))[0] for latent in latents)])
-    return contact_sheet(rows, ["", *PAINTINGS, *DRAWINGS], tile=TILE)
+    return contact_sheet(rows, ["", *STYLES], tile=TILE)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
     python -m tools.pictures.parameters [--steps 25]
 
-The demo model, its two pictures, the headless path; a minute or two on one core, the same picture every time.
+The demo model, its two pictures, the headless path; some minutes on one core, the same picture every time.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ from magicstyle.headless.stylize import Inversion, Recipe, fused, invert, recons
 from magicstyle.model_files.demo import DEMO_CONTENT, DEMO_STYLE  # noqa: E402
 
 PICTURE = ROOT / "assets" / "parameters.png"
-TILE, GAP, LABEL, MARGIN = 144, 8, 22, 172
+SIZE = (384, 512)  # of the demo's two pictures
+TILE, GAP, LABEL, MARGIN = (150, 200), 8, 22, 172
 WHOLE = (0.0, 1.0)
-CONTENT_WEIGHTS = (0.3, 0.1, 0.02, 0.005, 0.0)
-PRESERVATIONS = (0.0, 0.35, 0.65, 0.9)
+PRESERVATIONS = (0.0, 0.3, 0.5, 0.65, 0.9)
+CONTENT_WEIGHTS = (0.3, 0.05, 0.01, 0.003, 0.0)
 TEMPERATURES = (0.5, 1.0, 1.75, 2.5, 4.0)
 LAYERS = ("output.3-5", "output.6-8", "output.9-11", "output.6-11", "output.3-11")
 RANGES = ((0.0, 0.3), (0.0, 0.6), (0.3, 1.0), (0.6, 1.0), WHOLE)
@@ -66,19 +67,12 @@ class Row(NamedTuple):
 
 
 def rows() -> tuple[Row, ...]:
-    """What is varied: two knobs against each other, then one at a time."""
-    table = tuple(
-        Row(
-            f"query_preservation\n{kept:g}",
-            tuple(
-                Cell(f"content_weight {weight:g}", FusionSettings(content_weight=weight, query_preservation=kept))
-                for weight in CONTENT_WEIGHTS
-            ),
-        )
-        for kept in PRESERVATIONS
-    )
+    """What is varied: one setting in each row, the others at their defaults."""
+    preserved = (Cell(f"{value:g}", FusionSettings(query_preservation=value)) for value in PRESERVATIONS)
+    weighted = (Cell(f"{value:g}", FusionSettings(content_weight=value)) for value in CONTENT_WEIGHTS)
     return (
-        *table,
+        Row("query_preservation", tuple(preserved)),
+        Row("content_weight", tuple(weighted)),
         Row("temperature", tuple(Cell(f"{value:g}", FusionSettings(temperature=value)) for value in TEMPERATURES)),
         Row("layers", tuple(Cell(layers, FusionSettings(), layers) for layers in LAYERS)),
         Row(
@@ -105,8 +99,7 @@ class Studio:
     def __init__(self, steps: int) -> None:
         self.model: HeadlessModel = load_demo_model()
         self.recipe = Recipe(steps=steps, layers=KEPT)
-        side = self.model.native_size
-        self.pictures = [read_picture(path, (side, side)) for path in (DEMO_CONTENT, DEMO_STYLE)]
+        self.pictures = [read_picture(path, SIZE) for path in (DEMO_CONTENT, DEMO_STYLE)]
         self.content, self.style = (self.invert(picture) for picture in self.pictures)
         self.bank = FeatureBank(self.content.features, (StyleEntry(self.style.features),))
 
@@ -135,7 +128,7 @@ class Sheet:
     """Labelled rows of tiles on white."""
 
     def __init__(self, columns: int, lines: int) -> None:
-        size = (MARGIN + columns * (TILE + GAP), GAP + lines * (LABEL + TILE + GAP))
+        size = (MARGIN + columns * (TILE[0] + GAP), GAP + lines * (LABEL + TILE[1] + GAP))
         self.image = Image.new("RGB", size, "white")
         self.draw = ImageDraw.Draw(self.image)
         self.font = ImageFont.load_default(15)
@@ -143,19 +136,21 @@ class Sheet:
 
     def name(self, text: str) -> None:
         """Write what a row is about in front of it."""
-        self.draw.multiline_text((GAP, self.y + LABEL + TILE / 2 - 16), text, fill="black", font=self.font, spacing=6)
+        self.draw.multiline_text(
+            (GAP, self.y + LABEL + TILE[1] / 2 - 16), text, fill="black", font=self.font, spacing=6
+        )
 
     def tile(self, column: int, label: str, picture: Image.Image, *, marked: bool = False) -> None:
         """A picture under its label; the marked one in a frame."""
-        x, y = MARGIN + column * (TILE + GAP), self.y + LABEL
+        x, y = MARGIN + column * (TILE[0] + GAP), self.y + LABEL
         self.draw.text((x, self.y), label, fill="black", font=self.font)
         if marked:
-            self.draw.rectangle([x - 4, y - 4, x + TILE + 3, y + TILE + 3], fill="#d02a4a")
-        self.image.paste(picture.resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y))
+            self.draw.rectangle([x - 4, y - 4, x + TILE[0] + 3, y + TILE[1] + 3], fill="#d02a4a")
+        self.image.paste(picture.resize(TILE, Image.Resampling.LANCZOS), (x, y))
 
     def end_row(self) -> None:
         """Go to the next row."""
-        self.y += LABEL + TILE + GAP
+        self.y += LABEL + TILE[1] + GAP
 
 
 def draw(studio: Studio, progress: Callable[[str], None] = print) -> Image.Image:

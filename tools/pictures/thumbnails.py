@@ -1,16 +1,18 @@
-"""Draw workflows/TITLE.jpg, which ComfyUI's template browser shows: what comes out of the workflow, large.
+"""Draw workflows/TITLE.jpg, which ComfyUI's template browser shows: a photograph painted as the workflow paints.
 
     python -m tools.pictures.thumbnails [NAME ...]
 
-The demo model paints drawings that it never saw, or its own two pictures where the workflow does: minutes on one core,
-the same pictures every time. Run it again when the demo model changes; without names it draws all cards. Workflows for
-models that the pack has not run get a diagram (diagrams.py). The card of the transformer needs a ComfyUI of 0.5.0 or
-newer, which COMFYUI_PATH names.
+The demo model paints at the preset *fast*: minutes on one core, the same pictures every time. Run it again when the
+demo model changes; without names it draws all cards. Workflows for models that the pack has not run, or for what the
+demo model does not have, get a diagram (diagrams.py). The card of the transformer needs a ComfyUI of 0.5.0 or newer,
+which COMFYUI_PATH names.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import replace
 
 import benchmarks  # noqa: F401 (first: makes the checkout a package)
 
@@ -18,74 +20,110 @@ import benchmarks  # noqa: F401 (first: makes the checkout a package)
 from magicstyle.benchmarks.transformer import FlowPainter, FlowRecipe  # before diffusers
 
 # isort: split
+from . import cards
 from .diagrams import DIAGRAMS, diagram
-from .parameters import ROOT, Cell, Studio
+from .parameters import ROOT
+from .scenes import BACKGROUND, Look, Scene, Studio, shown
 
 # isort: split
 import torch
-from magicstyle.benchmarks.gallery import EXAMPLES, Example, Style, painted
-from magicstyle.benchmarks.quality import FFA, to_images
-from magicstyle.headless.model import load_demo_model
-from magicstyle.headless.pictures import read_picture, to_tensor
-from magicstyle.model_files.demo import DEMO_CONTENT, DEMO_STYLE
-from magicstyle.tools.demo_model.techniques import drawing
+from magicstyle.benchmarks.quality import FFA, STYLEID, to_images
+from magicstyle.headless.pictures import to_tensor
 from magicstyle.tools.workflows.build import WORKFLOWS
-from magicstyle.tools.workflows.titles import TITLES, title
+from magicstyle.tools.workflows.titles import title
 from PIL import Image
 
-SIDE, STEPS, QUALITY = 480, 50, 85
-SHIPPED = (384, 512)  # of the demo's two pictures
-CONTENTS = (6_000_001, 6_000_002)  # held-out drawings, numbered on and not chosen
-STYLES = {
-    "ink": 6_000_011,
-    "hatching": 6_000_012,
-    "stipple": 6_000_013,
-    "halftone": 6_000_014,
-    "cross_stitch": 6_000_015,
+QUALITY = 85
+BY = "painted by the demo model"
+KNOBS = ("style strength", "likeness")
+SHIPPED = Scene("collins", (Look("van Gogh"),))  # the pair that the demo begins with
+PAINTED = {
+    "demo_no_download": SHIPPED,
+    "portrait_stylization": Scene("collins", (Look("Hokusai"),)),
+    "stylize_portrait": Scene("hopper", (Look("ink"),)),
+    "portrait_keep_background": Scene("hopper", (Look("halftone", "person"),)),
+    "two_styles_by_mask": Scene("collins", (Look("ink", "person"), Look("van Gogh", BACKGROUND))),
+    "styleid": Scene("hopper", (Look("Tanguy"),), STYLEID),
 }
-BY_TRANSFORMER = "demo_transformer"
-OWN_PICTURES = {"demo_no_download", "demo_app"}  # those that the demo model ships with
-SHOWS_THE_STYLE = {"style_library_save"}
-INK = tuple(STYLES).index("ink")
-TURNS = {
-    "style_library_save": INK,
-    "style_library_apply": INK,
-}  # which of the styles; by its number where none is named
-REGIONS = {"inpaint_region": ("hair", "clothes")}  # what alone is painted
-KEPT = {"keep_the_face": ("face",)}
+APPS = {"demo_app": SHIPPED, "stylize_portrait_app": Scene("collins", (Look("halftone"),))}
+FOLDER, LIBRARY = "hatching", "Arcimboldo"
+WORDS = Scene("hopper", (Look("hall", "person"), Look("ink", BACKGROUND)))
+STRONG = Scene("hopper", (Look("hatching"),), replace(FFA, query_preservation=0.4))
 
 
-def example(name: str) -> Example:
-    """What a workflow's card shows: its example in the documentation, or a pair of the README's by its number."""
-    for shown in EXAMPLES:
-        if shown.name == name:
-            return shown
-    number = int(TITLES[name][:2])
-    technique = list(STYLES)[TURNS.get(name, number) % len(STYLES)]
-    style = Style(STYLES[technique], technique, REGIONS.get(name, ()))
-    return Example(name, CONTENTS[number % len(CONTENTS)], (style,), FFA, KEPT.get(name, ()))
+def alone(studio: Studio, scene: Scene, words: str = BY) -> Image.Image:
+    """One painting, and what it was made of."""
+    card = cards.large(studio.painted(scene), words)
+    return cards.made_of(card, shown(scene.content), [shown(look.style) for look in scene.looks])
 
 
-def by_transformer() -> Image.Image:
+def app(studio: Studio, scene: Scene) -> Image.Image:
+    """One painting beside the form that made it."""
+    pictures = shown(scene.content), shown(scene.looks[0].style), studio.painted(scene)
+    return cards.form(*pictures, KNOBS, BY)
+
+
+def folder(studio: Studio) -> Image.Image:
+    """Portraits, one of them a painting, and below them what becomes of each in one style."""
+    contents = ("collins", "hopper", "Tanguy")
+    painted = [studio.painted(Scene(name, (Look(FOLDER),))) for name in contents]
+    return cards.beside([*map(shown, contents), *painted], BY, columns=len(contents))
+
+
+def words(studio: Studio) -> Image.Image:
+    """A style for each of two words; the demo model reads no words, so that the regions are those of REGIONS."""
+    card = alone(studio, WORDS, "demo model; regions painted by hand")
+    return cards.tagged(card, (((240, 400), "person"), ((405, 60), "background")))
+
+
+def saved_style(studio: Studio) -> Image.Image:
+    """The style picture sampled back from its noise, which is the workflow's result."""
+    card = cards.large(studio.returned(LIBRARY), "sampled back by the demo model")
+    return cards.tagged(card, (((240, 400), "style.safetensors"),))
+
+
+def with_saved_style(studio: Studio) -> Image.Image:
+    """Two portraits in the style of the card before."""
+    card = cards.beside([studio.painted(Scene(name, (Look(LIBRARY),))) for name in ("collins", "hopper")], BY)
+    return cards.tagged(cards.made_of(card, None, [shown(LIBRARY)]), (((240, 400), "style.safetensors"),))
+
+
+def kept_face(studio: Studio) -> Image.Image:
+    """The same strong style without and with a mask on the face."""
+    both = [studio.painted(STRONG), studio.painted(STRONG._replace(keep="face"))]
+    return cards.tagged(cards.beside(both, BY), (((119, 405), "no mask"), ((361, 405), "face kept")))
+
+
+def by_transformer(_: Studio) -> Image.Image:
     """The demo's portrait in the style of its style picture, with the defaults, as the workflow paints it."""
-    painter = FlowPainter(FlowRecipe(STEPS))
-    content, style = (to_tensor(read_picture(path, SHIPPED)) / 2 + 0.5 for path in (DEMO_CONTENT, DEMO_STYLE))
+    painter, looks = FlowPainter(FlowRecipe()), ("collins", "van Gogh")
+    content, style = (to_tensor(shown(name)) / 2 + 0.5 for name in looks)
     both = painter.inverted(content, "content"), painter.inverted(style, "style")
-    return to_images(painter.painted(*both, FFA))[0]
+    card = cards.large(to_images(painter.painted(*both, FFA))[0], "painted by the demo transformer")
+    return cards.made_of(card, shown(looks[0]), [shown(looks[1])])
 
 
-def picture(name: str) -> Image.Image:
-    """The result alone, or a diagram where there is none."""
+OTHERS: dict[str, Callable[[Studio], Image.Image]] = {
+    "portrait_folder": folder,
+    "regions_from_words": words,
+    "style_library_save": saved_style,
+    "style_library_apply": with_saved_style,
+    "keep_the_face": kept_face,
+    "demo_transformer": by_transformer,
+}
+
+
+def picture(studio: Studio, name: str) -> Image.Image:
+    """The card of a workflow."""
     if name in DIAGRAMS:
         return diagram(name)
-    if name == BY_TRANSFORMER:
-        return by_transformer()
-    if name in OWN_PICTURES:
-        return Studio(STEPS).paint(Cell("", FFA))
-    shown = example(name)
-    if name in SHOWS_THE_STYLE:
-        return Image.fromarray(drawing(shown.styles[0].seed, shown.styles[0].technique).image)
-    return to_images(painted(load_demo_model(), shown)[0][-1])[0]
+    if name in PAINTED:
+        return alone(studio, PAINTED[name])
+    if name in APPS:
+        return app(studio, APPS[name])
+    if name not in OTHERS:
+        raise KeyError(f"{name} has no card: give it a scene in thumbnails.py, or a diagram in diagrams.py.")
+    return OTHERS[name](studio)
 
 
 def main() -> None:
@@ -93,11 +131,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="workflows as tools and tests call them; all, if none is named")
     torch.set_num_threads(1)
+    studio = Studio()
     for name in parser.parse_args().names or [workflow.name for workflow in WORKFLOWS]:
         target = ROOT / "workflows" / f"{title(name)}.jpg"
-        large = picture(name).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-        large.save(target, quality=QUALITY, optimize=True)
-        print(f"{target.relative_to(ROOT)}: {target.stat().st_size // 1000} kB")
+        picture(studio, name).save(target, quality=QUALITY, optimize=True)
+        print(f"{target.relative_to(ROOT)}: {target.stat().st_size // 1000} kB", flush=True)
 
 
 if __name__ == "__main__":
