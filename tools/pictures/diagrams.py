@@ -5,13 +5,14 @@ A painting by the small demo model under another model's name would promise what
 
 from __future__ import annotations
 
+import colorsys
 from typing import NamedTuple
 
 from PIL import Image, ImageColor, ImageDraw, ImageFilter, ImageFont
 
 SIDE, FINE = 480, 3  # pixels; drawn so many times larger, for smooth edges
 GROUND, PANEL, LINE, TEXT, FAINT = "#1d2027", "#2b303b", "#8a93a6", "#f2f3f5", "#c3cad8"
-TINTS = ("#2a3350", "#4a2c3c", "#23443c", "#4b3a22", "#3b2a52", "#1f4150", "#453f1f")  # grounds, one after another
+TURN, DEPTH = 0.382, (0.45, 0.3)  # from one ground's hue to the next, of 1; their saturation and value
 SKIN, SHIRT, WALL = "#e6c3a1", "#5f86b3", "#cfd8e3"
 STROKES = ("#f2b632", "#2f6db5", "#e0662f", "#58a05a", "#8a5bb0")
 UNSEEN, NO_FILES = "a diagram: we have not run this model", "a diagram: we have run no such files"
@@ -46,8 +47,9 @@ DIAGRAMS = {
 
 def diagram(name: str) -> Image.Image:
     """The card of a workflow in DIAGRAMS, SIDE pixels wide and high."""
-    says, tint = DIAGRAMS[name], TINTS[tuple(DIAGRAMS).index(name) % len(TINTS)]
-    card = Image.new("RGB", (SIDE * FINE, SIDE * FINE), tint)
+    says = DIAGRAMS[name]
+    tint = colorsys.hsv_to_rgb(0.62 + TURN * tuple(DIAGRAMS).index(name), *DEPTH)
+    card = Image.new("RGB", (SIDE * FINE, SIDE * FINE), tuple(round(255 * part) for part in tint))
     draw = ImageDraw.Draw(card)
     _write(draw, (240, 52), says.model, 44, TEXT)
     _write(draw, (240, 92), says.files, 21, FAINT)

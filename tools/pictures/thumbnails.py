@@ -22,12 +22,13 @@ from magicstyle.benchmarks.transformer import FlowPainter, FlowRecipe  # before 
 # isort: split
 from . import cards
 from .diagrams import DIAGRAMS, diagram
+from .examples import EXAMPLES
 from .parameters import ROOT
 from .scenes import BACKGROUND, Look, Scene, Studio, shown
 
 # isort: split
 import torch
-from magicstyle.benchmarks.quality import FFA, STYLEID, to_images
+from magicstyle.benchmarks.quality import FFA, to_images
 from magicstyle.headless.pictures import to_tensor
 from magicstyle.tools.workflows.build import WORKFLOWS
 from magicstyle.tools.workflows.titles import title
@@ -41,9 +42,7 @@ PAINTED = {
     "demo_no_download": SHIPPED,
     "portrait_stylization": Scene("collins", (Look("Hokusai"),)),
     "stylize_portrait": Scene("hopper", (Look("ink"),)),
-    "portrait_keep_background": Scene("hopper", (Look("halftone", "person"),)),
-    "two_styles_by_mask": Scene("collins", (Look("ink", "person"), Look("van Gogh", BACKGROUND))),
-    "styleid": Scene("hopper", (Look("Tanguy"),), STYLEID),
+    **EXAMPLES,
 }
 APPS = {"demo_app": SHIPPED, "stylize_portrait_app": Scene("collins", (Look("halftone"),))}
 FOLDER, LIBRARY = "hatching", "Arcimboldo"
