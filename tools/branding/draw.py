@@ -1,6 +1,9 @@
-"""Draw assets/icon.png and assets/banner.png: a flat portrait that becomes a painting.
+"""Draw assets/icon.png, a flat portrait that becomes a painting, and assets/banner.png, a photograph painted.
 
-python -m tools.branding.draw
+    python -m tools.branding.draw
+
+The demo model paints its own pair for the banner. The icon shows a drawn face: nobody whose photograph is shown here
+stands for us.
 """
 
 from __future__ import annotations
@@ -10,11 +13,15 @@ import random
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, ImageDraw, ImageFont
+from ..pictures.scenes import Look, Scene, Studio, shown
+
+# isort: split
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 ICON = 400
 BANNER = (1680, 720)  # 21:9
+FACE = (0.18, 0.16, 0.82, 0.8)  # of the drawn portrait: left, top, right, bottom
 SCALE = 3  # drawn larger, then reduced: smooth edges
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
@@ -77,6 +84,12 @@ def portrait(side: int, palette: Palette) -> Image.Image:
     ellipse(draw, side, (0.50, 0.86), (0.12, 0.06), palette.shade)
     ellipse(draw, side, (0.50, 0.50), (0.195, 0.255), palette.skin)
     draw.pieslice([0.29 * side, 0.20 * side, 0.71 * side, 0.58 * side], 180, 350, fill=palette.hair)
+    features(draw, side, palette)
+    return picture
+
+
+def features(draw: ImageDraw.ImageDraw, side: int, palette: Palette) -> None:
+    """Eyes, brows, nose and mouth."""
     for x in (0.42, 0.58):
         ellipse(draw, side, (x, 0.495), (0.042, 0.022), palette.light)
         ellipse(draw, side, (x, 0.495), (0.019, 0.021), palette.dark)
@@ -85,7 +98,6 @@ def portrait(side: int, palette: Palette) -> Image.Image:
     draw.line([(0.505 * side, 0.51 * side), (0.525 * side, 0.585 * side), (0.49 * side, 0.592 * side)],
               fill=palette.shade, width=max(1, side // 60), joint="curve")  # fmt: skip
     draw.chord([0.435 * side, 0.60 * side, 0.565 * side, 0.69 * side], 10, 170, fill=palette.lips)
-    return picture
 
 
 def flow(x: float, y: float) -> float:
@@ -133,6 +145,7 @@ def paint(picture: Image.Image, seed: int = 4) -> Image.Image:
 def halves(side: int) -> Image.Image:
     """The plain portrait at the left, its painting at the right of a slanted edge."""
     whole, painted = portrait(side, PLAIN), paint(portrait(side, PAINTED))
+    features(ImageDraw.Draw(painted), side, PAINTED)  # whole, also where the icon is small
     mask = Image.new("L", (side, side), 0)
     edge = [(0.57 * side, 0), (side, 0), (side, side), (0.43 * side, side)]
     ImageDraw.Draw(mask).polygon(edge, fill=255)
@@ -153,20 +166,10 @@ def rounded(picture: Image.Image, radius: float = 0.12) -> Image.Image:
 
 
 def icon() -> Image.Image:
-    """One square with round corners."""
-    return rounded(halves(ICON * SCALE)).resize((ICON, ICON), Image.Resampling.LANCZOS)
-
-
-def swatch(side: int) -> Image.Image:
-    """A style: a sun over hills, in the painting's colours."""
-    picture = Image.new("RGB", (side, side), PAINTED.background)
-    draw = ImageDraw.Draw(picture)
-    ellipse(draw, side, (0.66, 0.33), (0.21, 0.21), PAINTED.shade)
-    ellipse(draw, side, (0.66, 0.33), (0.15, 0.15), PAINTED.skin)
-    ellipse(draw, side, (0.10, 0.95), (0.55, 0.42), PAINTED.hair)
-    ellipse(draw, side, (0.95, 1.05), (0.60, 0.42), PAINTED.clothes)
-    ellipse(draw, side, (0.45, 1.20), (0.55, 0.36), PAINTED.shade)
-    return paint(picture, seed=9)
+    """The face of both halves in a square with round corners."""
+    side = ICON * SCALE
+    face = halves(side).crop([round(edge * side) for edge in FACE])
+    return rounded(face.resize((side, side), Image.Resampling.LANCZOS)).resize((ICON, ICON), Image.Resampling.LANCZOS)
 
 
 def sign(draw: ImageDraw.ImageDraw, centre: Point, text: str, size: int) -> None:
@@ -175,14 +178,15 @@ def sign(draw: ImageDraw.ImageDraw, centre: Point, text: str, size: int) -> None
 
 
 def banner() -> Image.Image:
-    """Portrait + style = painting, under the pack's name."""
+    """Photograph + painting = the photograph painted, under the pack's name."""
     width, height = (edge * 2 for edge in BANNER)
     page = Image.new("RGB", (width, height), INK)
     draw = ImageDraw.Draw(page)
     side, top = 720, height - 720 - 110
     gap = (width - 3 * side) // 4
     lefts = [gap + i * (side + gap) for i in range(3)]
-    pictures = (portrait(side, PLAIN), swatch(side), paint(portrait(side, PAINTED)))
+    looks = shown("collins"), shown("van Gogh"), Studio().painted(Scene("collins", (Look("van Gogh"),)))
+    pictures = [ImageOps.fit(look, (side, side), Image.Resampling.LANCZOS, centering=(0.5, 0.1)) for look in looks]
     for left, picture in zip(lefts, pictures, strict=True):
         card = rounded(picture, 0.08)
         page.paste(card, (left, top), card)
@@ -190,7 +194,7 @@ def banner() -> Image.Image:
     sign(draw, (lefts[1] - gap / 2, middle), "+", 240)
     sign(draw, (lefts[2] - gap / 2, middle), "=", 240)
     draw.text((width / 2, 170), "MagicStyle", font=ImageFont.load_default(250), fill=WHITE, anchor="mm")
-    tagline = "portrait stylization from one picture, without training"
+    tagline = "your photograph, painted like any picture you choose"
     draw.text((width / 2, 390), tagline, font=ImageFont.load_default(96), fill=GREY, anchor="mm")
     return page.resize(BANNER, Image.Resampling.LANCZOS)
 
@@ -199,7 +203,7 @@ def main() -> None:
     """Write both files."""
     ASSETS.mkdir(exist_ok=True)
     icon().save(ASSETS / "icon.png", optimize=True)
-    banner().quantize(256, method=Image.Quantize.MEDIANCUT).save(ASSETS / "banner.png", optimize=True)
+    banner().quantize(256, kmeans=1, dither=Image.Dither.NONE).save(ASSETS / "banner.png", optimize=True)
 
 
 if __name__ == "__main__":
