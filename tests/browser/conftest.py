@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 from magicstyle.tests import photographs
 from magicstyle.tests.browser.chromium import FLAGS, find_chromium, obstacle
@@ -15,6 +16,7 @@ from PIL import Image
 SCREENSHOTS = Path(__file__).with_name("screenshots")  # not in git
 FOR_README = PACK / "assets" / "screenshots"
 FOR_HELP = PACK / "web" / "docs" / "pictures"
+PAINTING = PACK / "assets" / "gallery" / "great_wave.jpg"
 SIZE = (512, 512)
 VIEWPORT = {"width": 1600, "height": 900}
 
@@ -40,8 +42,9 @@ def tab(browser, request):
         save_a_style(server)
     for name in graphs.NAMES:
         provide(server, graphs.with_pictures(name), SIZE, saved_style=False)
-    for name in ("portrait.png", "example.png"):  # without a painted mask: pictures are for looking at
-        server.upload(name, photographs.portrait(SIZE))
+    # without a painted mask: pictures are for looking at
+    server.upload("portrait.png", photographs.portrait(SIZE))
+    server.upload("example.png", np.asarray(Image.open(PAINTING).convert("RGB")))
     page = browser.new_page(viewport=VIEWPORT)
     frontend = Frontend(page, server.url)
     frontend.open()

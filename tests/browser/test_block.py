@@ -3,7 +3,7 @@
 import pytest
 import requests
 from magicstyle.tests.browser.conftest import VIEWPORT
-from magicstyle.tests.browser.frontend import PACK_FOLDER, READY, Frontend
+from magicstyle.tests.browser.frontend import BARE_CANVAS, PACK_FOLDER, READY, Frontend
 from magicstyle.tests.browser.test_frontend import DEMO, run_and_look
 from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.convert import subgraphs
@@ -94,7 +94,7 @@ def test_the_demo_as_an_app_gives_a_picture(frontend, server):
         frontend.leave_app()
 
 
-def test_three_clicks_lead_from_a_fresh_host_to_a_stylized_picture(browser, server):
+def test_three_clicks_lead_from_a_fresh_host_to_a_stylized_picture(browser, server, keep_picture):
     """A new user's page opens with the templates: the pack, the card, Run; nothing is prepared, no value is changed."""
     requests.post(f"{server.url}/settings", json={"Comfy.TutorialCompleted": False}, timeout=30).raise_for_status()
     page = browser.new_page(viewport=VIEWPORT)
@@ -108,5 +108,7 @@ def test_three_clicks_lead_from_a_fresh_host_to_a_stylized_picture(browser, serv
         frontend.forget()
         run_and_look(frontend, server, graphs.saved(DEMO))
         assert frontend.presses == 3
+        frontend.set_settings(BARE_CANVAS)
+        keep_picture(DEMO, frontend.picture_of_graph([group["bounding"] for group in graphs.saved(DEMO)["groups"]]))
     finally:
         page.close()
