@@ -144,6 +144,7 @@ CONTROLNET_AND_LORA = page(
     ),
     work(invert_block(), patch(LORA_MODEL), guided_block()),
     result(IMAGE, "magicstyle/controlnet_and_lora"),
+    width=440,  # a column more than the others have
 )
 
 # --- SDXL ---

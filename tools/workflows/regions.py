@@ -57,8 +57,8 @@ WORDS_NOTE = """## Each style where a word says
 ## Two style pictures paint what two words name; the rest stays. All pictures are first cropped to 512x512.
 
 1. Choose an **SD1.5 checkpoint**, your **Portrait** and **two style pictures**.
-2. In *Regions from Words*, name two things in the picture, separated by a comma.
-3. Press **Run**. Style 1 paints what the first word names, style 2 the second.
+2. In *Regions from Words*, name two things, separated by a comma.
+3. Press **Run**. Style 1 paints the first, style 2 the second.
 
 ### What to change first
 
@@ -205,4 +205,5 @@ WORDS = page(
     work(words_block(), patch(bank=Out("bank_2", "bank")), paint_block()),
     result(IMAGE, "magicstyle/words"),
     title="Model and portrait",
+    width=445,  # a column more than the others have
 )
