@@ -185,6 +185,7 @@ TWO_STYLES = page(
     work(two_styles_block(), patch(bank=Out("bank_2", "bank")), paint_block()),
     result(IMAGE, "magicstyle/two_styles"),
     title="Model and portrait",
+    width=520,
 )
 
 KEEP_BACKGROUND = page(
