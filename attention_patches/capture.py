@@ -10,15 +10,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ..banks.image_features import FeatureHeader
+from ..banks.level_groups import EVERY_STEP, LevelGroups
+from ..banks.placement import Allocate, in_memory, latent_precision, narrowed
+from ..banks.stored_features import FeatureWriter, StoredFeatures
+from ..banks.trajectory import Input, Source, Trajectory, constants_of, mapped_inputs
 from ..core.errors import MagicStyleError
-from ..core.features import AttentionFeatures, FeatureHeader
+from ..core.features import AttentionFeatures
 from ..core.inversion import Steps
 from ..core.layers import LayerId
-from ..core.level_groups import EVERY_STEP, LevelGroups
 from ..core.noise_pair import NoisePair
-from ..core.placement import Allocate, in_memory, latent_precision, narrowed
-from ..core.stored_features import FeatureWriter, StoredFeatures
-from ..core.trajectory import Input, Source, Trajectory, constants_of, mapped_inputs
 from .call import Call, Handlers, ResNetCall
 from .model_call import ModelCall
 

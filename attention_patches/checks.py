@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..core.bank import FeatureBank
+from ..banks.bank import FeatureBank
+from ..banks.image_features import ImageFeatures
 from ..core.errors import MagicStyleError
-from ..core.features import ImageFeatures
 from ..core.layers import LayerId, misnamed, select_layers
 from .architectures import Architecture
 

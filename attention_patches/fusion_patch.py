@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..core.bank import FeatureBank, StyleEntry
+from ..banks.bank import FeatureBank, StyleEntry, content_roles, style_roles
+from ..banks.image_features import ImageFeatures
 from ..core.errors import MagicStyleError
-from ..core.features import RESNET, ROLES, AttentionFeatures, ImageFeatures, View
-from ..core.fusion import FUSIONS, RESNET_STEPS, FusionSettings, content_roles, fuse, style_roles
+from ..core.features import RESNET, ROLES, AttentionFeatures, View
+from ..core.fusion import FUSIONS, RESNET_STEPS, FusionSettings, fuse
 from ..core.layers import LayerId
 from ..core.scene import Moment, Scene, StyleFeatures
 from .call import Call, Handler, Handlers, ResNetCall, ResNetHandler

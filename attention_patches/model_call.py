@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from ..banks.trajectory import Input, given, mapped_inputs, unkept
 from ..core.errors import MagicStyleError
-from ..core.trajectory import Input, given, mapped_inputs, unkept
 
 
 class ModelCall(NamedTuple):

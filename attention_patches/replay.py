@@ -10,11 +10,11 @@ from collections.abc import Callable, Collection, Mapping
 
 from torch import Tensor
 
+from ..banks.trajectory import Trajectory
 from ..core.errors import MagicStyleError
 from ..core.features import RESNET, ROLES, AttentionFeatures, View
 from ..core.layers import LayerId
 from ..core.regions import Grid, resample_tokens
-from ..core.trajectory import Trajectory
 from .call import Call, Handlers, ResNetCall
 
 # runs the latent that is kept of one group through the model, shown to the handlers alone

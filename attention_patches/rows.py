@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..core.features import AttentionFeatures, FeatureHeader
+from ..banks.image_features import FeatureHeader
+from ..core.features import AttentionFeatures
 from ..core.layers import LayerId
 from ..core.regions import Grid, Window, crop_tokens, mask_to_tokens, resample_tokens
 from .call import RowPlan

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ..core.bank import FeatureBank
-from ..core.features import ImageFeatures, View
-from ..core.trajectory import Trajectory
+from ..banks.bank import FeatureBank
+from ..banks.image_features import ImageFeatures
+from ..banks.trajectory import Trajectory
+from ..core.features import View
 from .fusion_patch import FusionPatch
 from .prefetch import Lane, prefetched
 from .replay import Catcher, Held, Rerun

@@ -172,9 +172,9 @@ class Lab:
         """The stored features of one model call."""
         from magicstyle.attention_patches.architectures import find
         from magicstyle.attention_patches.capture import Recorder
-        from magicstyle.attention_patches.host import install_capture
+        from magicstyle.attention_patches.comfy import install_capture
+        from magicstyle.banks.stored_features import FeatureWriter
         from magicstyle.core.layers import select_layers
-        from magicstyle.core.stored_features import FeatureWriter
 
         recorder = Recorder(FeatureWriter(select_layers(layers, find(self.model).layers), 1, roles))
         with recorder.recording((0,), latent):
@@ -185,7 +185,7 @@ class Lab:
         """The same moment as a trajectory of one step, to be replayed."""
         import torch
         from magicstyle.attention_patches.capture import TrajectoryRecorder
-        from magicstyle.attention_patches.host import ModelSource, install_capture
+        from magicstyle.attention_patches.comfy import ModelSource, install_capture
         from magicstyle.core.noise_pair import NoisePair
 
         recorder = TrajectoryRecorder(1, torch.float32)
@@ -196,7 +196,7 @@ class Lab:
 
     def group(self, latent: Any, layers: str, levels: tuple[float, ...]) -> Any:
         """A trajectory whose only latent serves all of these noise levels."""
-        from magicstyle.core.trajectory import Trajectory
+        from magicstyle.banks.trajectory import Trajectory
 
         moment = self.trajectory(latent, layers)
         header = replace(moment.header, sigmas=levels, every=len(levels))
@@ -205,7 +205,7 @@ class Lab:
     def header(self, latent: Any, layers: str) -> Any:
         """Facts about one picture at one noise level."""
         from magicstyle.attention_patches.architectures import find
-        from magicstyle.core.features import FeatureHeader
+        from magicstyle.banks.image_features import FeatureHeader
         from magicstyle.core.layers import select_layers
 
         architecture = find(self.model)
@@ -221,7 +221,7 @@ class Lab:
 
     def fused(self, bank: Any, latent: Any, start: float = 0.0, **knobs: Any) -> Callable[[], object]:
         """A model call with fusion in the network's layers."""
-        from magicstyle.attention_patches.host import install_fusion
+        from magicstyle.attention_patches.comfy import install_fusion
         from magicstyle.core.fusion import FusionSettings
 
         patched = install_fusion(self.model, bank, FusionSettings(**knobs), self.network.layers, start, 1.0)

@@ -18,12 +18,12 @@ from statistics import mean
 from typing import NamedTuple
 
 import torch
+from magicstyle.banks.stored_features import ResNetInputs, StoredFeatures
 from magicstyle.core.features import RESNET, ROLES
 from magicstyle.core.fusion import FUSIONS, FusionSettings
-from magicstyle.core.stored_features import ResNetInputs, StoredFeatures
-from magicstyle.headless.model import HeadlessModel, load_demo_model
-from magicstyle.headless.recipe import Recipe
-from magicstyle.headless.stylize import Inversion, invert, stylize
+from magicstyle.headless.engine.model import HeadlessModel, load_demo_model
+from magicstyle.headless.engine.recipe import Recipe
+from magicstyle.headless.engine.stylize import Inversion, invert, stylize
 from magicstyle.tools.demo_model.techniques import drawing
 from torch import Tensor
 

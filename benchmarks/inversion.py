@@ -28,8 +28,8 @@ from magicstyle.core.inversion import Denoiser, predicted_noise, sample_ddim, sa
 from magicstyle.core.inversion_methods import InversionSettings, RoundTrip, invert_latent, sample_back
 from magicstyle.core.reversible import Gamma, damped, sample_exact, sample_exact_inversion
 from magicstyle.core.schedule import LEVELS, ddim_uniform, noise_levels
-from magicstyle.headless.model import HeadlessModel, load_demo_model
-from magicstyle.headless.stylize import Recipe
+from magicstyle.headless.engine.model import HeadlessModel, load_demo_model
+from magicstyle.headless.engine.stylize import Recipe
 
 PAGE, PLOT = (Path(__file__).resolve().parents[1] / "docs" / f"inversion.{kind}" for kind in ("md", "png"))
 START, END = "<!-- measured: begin -->", "<!-- measured: end -->"

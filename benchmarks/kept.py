@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from magicstyle.core.atomic import write_whole
+from magicstyle.banks.atomic import write_whole
 from safetensors.torch import load_file, save
 from torch import Tensor
 

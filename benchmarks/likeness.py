@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.adain import adain_map
-from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import sample_back
 from magicstyle.core.noise_pair import NoisePair
 from magicstyle.core.regions import keep_mask
-from magicstyle.headless.model import HeadlessModel, load_demo_model
-from magicstyle.headless.plan import digest
-from magicstyle.headless.sheet import contact_sheet
-from magicstyle.headless.stylize import Inversion, Recipe, fused, invert, paint
+from magicstyle.headless.engine.model import HeadlessModel, load_demo_model
+from magicstyle.headless.engine.stylize import Inversion, Recipe, fused, invert, paint
+from magicstyle.headless.pairs.plan import digest
+from magicstyle.headless.pictures.sheet import contact_sheet
 from magicstyle.model_files.demo import DEMO_MODEL
 from magicstyle.tools.demo_model.landmarks import Face
 from PIL import Image

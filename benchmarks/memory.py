@@ -22,7 +22,7 @@ def bank_bytes(lab: Lab) -> list[tuple[str, int]]:
     """Bytes per way of keeping, for two pictures."""
     import torch
     from magicstyle.attention_patches.architectures import find
-    from magicstyle.core.stored_features import feature_bytes
+    from magicstyle.banks.stored_features import feature_bytes
 
     header, widths = lab.header(lab.latents[0], lab.network.layers), find(lab.model).widths
 
@@ -47,7 +47,7 @@ def bank_bytes(lab: Lab) -> list[tuple[str, int]]:
 def model_calls(lab: Lab) -> dict[str, Callable[[], object]]:
     """One model call per representation."""
     import torch
-    from magicstyle.core.bank import FeatureBank, StyleEntry
+    from magicstyle.banks.bank import FeatureBank, StyleEntry
 
     content, style, running = lab.latents
     together = torch.cat(lab.latents)
@@ -71,8 +71,8 @@ def model_calls(lab: Lab) -> dict[str, Callable[[], object]]:
 
 def group_steps(lab: Lab, rounds: int) -> dict[str, list[float]]:
     """Seconds of a plain step, of the first step of a group, which replays, and of another one, round by round."""
-    from magicstyle.attention_patches.host import install_fusion
-    from magicstyle.core.bank import FeatureBank, StyleEntry
+    from magicstyle.attention_patches.comfy import install_fusion
+    from magicstyle.banks.bank import FeatureBank, StyleEntry
     from magicstyle.core.fusion import FusionSettings
 
     levels = (lab.SIGMA, 0.9 * lab.SIGMA)

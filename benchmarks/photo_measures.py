@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from magicstyle.core.atomic import write_whole
-from magicstyle.headless.pictures import read_picture, to_tensor
+from magicstyle.banks.atomic import write_whole
+from magicstyle.headless.pictures.reading import read_picture, to_tensor
 from torch import Tensor
 
 from .imagenet import EfficientNetLite0, Gram, gram_distance, grams

@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.adain import adain_map
-from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.features import ROLES
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import sample_back
 from magicstyle.core.presets import PRESETS
 from magicstyle.core.regions import keep_mask
 from magicstyle.core.schedule import LEVELS
-from magicstyle.headless.model import HeadlessModel
-from magicstyle.headless.pictures import read_picture, to_tensor
-from magicstyle.headless.plan import digest
-from magicstyle.headless.recipe import Recipe
-from magicstyle.headless.stylize import Inversion, fused, invert
+from magicstyle.headless.engine.model import HeadlessModel
+from magicstyle.headless.engine.recipe import Recipe
+from magicstyle.headless.engine.stylize import Inversion, fused, invert
+from magicstyle.headless.pairs.plan import digest
+from magicstyle.headless.pictures.reading import read_picture, to_tensor
 from magicstyle.model_files.demo import DEMO_MODEL
 from torch import Tensor
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import torch
 from magicstyle.core.fusion import FusionSettings
-from magicstyle.headless.model import load_demo_model
+from magicstyle.headless.engine.model import load_demo_model
 from torch import Tensor
 
 from .imagenet import EfficientNetLite0

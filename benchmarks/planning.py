@@ -24,13 +24,13 @@ if "magicstyle" not in sys.modules:
     pack.__path__ = [str(ROOT)]
     sys.modules["magicstyle"] = pack
 
-from magicstyle.headless.campaign import look  # noqa: E402
-from magicstyle.headless.commission import Commission  # noqa: E402
-from magicstyle.headless.names import StyleName, digest, output_name  # noqa: E402
+from magicstyle.headless.campaign.names import StyleName, digest, output_name  # noqa: E402
+from magicstyle.headless.campaign.options import commission  # noqa: E402
+from magicstyle.headless.campaign.run import look  # noqa: E402
+from magicstyle.headless.campaign.spec import Commission  # noqa: E402
+from magicstyle.headless.campaign.store import FolderStore, open_store  # noqa: E402
+from magicstyle.headless.campaign.units import Report, Shard, manifest  # noqa: E402
 from magicstyle.headless.options import parse  # noqa: E402
-from magicstyle.headless.store import FolderStore, open_store  # noqa: E402
-from magicstyle.headless.store_options import commission  # noqa: E402
-from magicstyle.headless.units import Report, Shard, manifest  # noqa: E402
 
 OPTIONS = ["--steps", "2", "--size", "64"]
 

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import torch
 from magicstyle.core.inversion_methods import InversionSettings
 from magicstyle.core.presets import PRESETS, Preset
-from magicstyle.headless.model import HeadlessModel, load_demo_model
-from magicstyle.headless.stylize import Recipe, invert, stylize
+from magicstyle.headless.engine.model import HeadlessModel, load_demo_model
+from magicstyle.headless.engine.stylize import Recipe, invert, stylize
 from torch import Tensor
 
 from .quality import Pairs, measure, prepare

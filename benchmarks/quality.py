@@ -24,9 +24,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from magicstyle.core.fusion import FusionSettings
-from magicstyle.headless.model import HeadlessModel, load_demo_model
-from magicstyle.headless.sheet import contact_sheet
-from magicstyle.headless.stylize import Inversion, Recipe, invert, reconstruct, stylize
+from magicstyle.headless.engine.model import HeadlessModel, load_demo_model
+from magicstyle.headless.engine.stylize import Inversion, Recipe, invert, reconstruct, stylize
+from magicstyle.headless.pictures.sheet import contact_sheet
 from magicstyle.tools.demo_model.landmarks import Face, face_of
 from magicstyle.tools.demo_model.techniques import NAMES, Drawing, drawing
 from PIL import Image

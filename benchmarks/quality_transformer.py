@@ -19,8 +19,8 @@ from typing import Any
 from .transformer import FlowPainter, FlowRecipe  # first: lets the host and diffusers live in one process
 
 # isort: split
-from magicstyle.headless.plan import digest
-from magicstyle.headless.sheet import contact_sheet
+from magicstyle.headless.pairs.plan import digest
+from magicstyle.headless.pictures.sheet import contact_sheet
 from magicstyle.model_files.demo import DEMO_TRANSFORMER
 from torch import Tensor
 

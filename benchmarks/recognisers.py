@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from magicstyle.headless.pictures import to_images
+from magicstyle.headless.pictures.reading import to_images
 from torch import Tensor
 
 SIDE = 512  # at which pictures of every size are searched for faces: the detector sees those of 80 pixels and more

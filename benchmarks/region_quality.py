@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.adain import adain_latents
-from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.noise_pair import NoisePair
-from magicstyle.headless.model import HeadlessModel, load_demo_model
-from magicstyle.headless.sheet import contact_sheet
-from magicstyle.headless.stylize import Inversion, Recipe, invert, paint, reconstruct
+from magicstyle.headless.engine.model import HeadlessModel, load_demo_model
+from magicstyle.headless.engine.stylize import Inversion, Recipe, invert, paint, reconstruct
+from magicstyle.headless.pictures.sheet import contact_sheet
 from PIL import Image
 from torch import Tensor
 

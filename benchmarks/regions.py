@@ -36,7 +36,7 @@ def regions(size: int) -> dict[str, Any]:
 def variants(size: int, method: str, network: str) -> dict[str, Callable[[], object]]:
     """The model calls to compare."""
     import torch
-    from magicstyle.core.bank import FeatureBank, StyleEntry
+    from magicstyle.banks.bank import FeatureBank, StyleEntry
 
     lab = Lab(size, 4, network)
     content, *styles = (lab.capture(latent, lab.network.layers) for latent in lab.latents[:3])

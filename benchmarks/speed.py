@@ -16,7 +16,7 @@ GOALS = {"idle": 1.02, "capture": 1.05, "styleid": 1.08, "ffa, equal weights": 1
 
 def variants(size: int, network: str) -> tuple[dict[str, Callable[[], object]], float]:
     """The model calls to compare, and the size of the bank in bytes."""
-    from magicstyle.core.bank import FeatureBank, StyleEntry
+    from magicstyle.banks.bank import FeatureBank, StyleEntry
 
     lab = Lab(size, 3, network)
     content, style = (lab.capture(latent, lab.network.layers) for latent in lab.latents[:2])

@@ -42,7 +42,7 @@ class FlowPainter:
     @torch.inference_mode()
     def inverted(self, pictures: Tensor, role: str) -> Any:
         """What an inversion node of that role, content or style, gives for pictures b 3 h w."""
-        from magicstyle.nodes.inversion_run import invert
+        from magicstyle.nodes.inversion.run import invert
 
         latent = {"samples": self.vae.encode(pictures.permute(0, 2, 3, 1))}
         chosen = {"steps": self.recipe.steps, "scheduler": SCHEDULER, "method": self.recipe.method}
@@ -55,8 +55,8 @@ class FlowPainter:
     def painted(self, content: Any, style: Any, settings: FusionSettings, adain: float = 1.0) -> Tensor:
         """As Feature Bank, Initial Latent, FFA Model Patcher and a sampler paint: b 3 h w."""
         from magicstyle.attention_patches.checks import AUTO
-        from magicstyle.attention_patches.host import install_fusion
-        from magicstyle.core.bank import FeatureBank, StyleEntry
+        from magicstyle.attention_patches.comfy import install_fusion
+        from magicstyle.banks.bank import FeatureBank, StyleEntry
         from magicstyle.nodes.initial_latent import InitialLatent
 
         bank = FeatureBank(content.features, (StyleEntry(style.features),))

@@ -25,9 +25,7 @@ import torch
 from torch import Tensor
 
 from .attention import LOG_ZERO, Kernel, Source, attend
-from .bank import FeatureBank
 from .errors import MagicStyleError
-from .features import ROLES
 from .ranges import check_range, check_temperature, check_weight
 from .scene import Scene, StyleFeatures
 from .sources import (
@@ -251,19 +249,3 @@ FUSIONS = {
         resnet=True,
     ),
 }
-
-
-def content_roles(settings: FusionSettings, bank: FeatureBank, *, keeps: bool = False) -> str:
-    """The stored roles of the content that a run reads: its keys and values fill what no style covers.
-
-    Where a mask keeps the content, the methods that draw from it attend with its queries.
-    """
-    method = FUSIONS[settings.method]
-    everywhere = [style for style in bank.styles if style.region is None and style.weight * settings.style_weight > 0.0]
-    needed = {*method.content, *(() if everywhere else method.fills), *(method.keeps if keeps else ())}
-    return "".join(role for role in ROLES if role in needed)
-
-
-def style_roles(settings: FusionSettings) -> str:
-    """The stored roles of each style that a run reads."""
-    return FUSIONS[settings.method].style

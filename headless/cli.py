@@ -5,23 +5,18 @@ Nothing slow is imported with this module, so that an interrupt finds it ready a
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
-from typing import NoReturn
+from collections.abc import Callable, Sequence
 
+from .exit import INTERRUPTED, NOTHING_LOST, OK, SOME_FAILED, UNUSABLE, ending_at_once
 from .version import version
 
-OK, SOME_FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+__all__ = ["INTERRUPTED", "OK", "SOME_FAILED", "UNUSABLE", "main"]
+
 START = (
     "magicstyle: name a command: `magicstyle stylize` paints the shipped pair, `magicstyle stylize me.jpg monet.jpg` "
     "your own pictures, `magicstyle --help` lists everything."
 )
-NOTHING_LOST = "magicstyle: interrupted; a rerun continues"
 EXTRA = 'pip install ".[headless]" in the folder of the pack brings what the command needs'
 
 
@@ -51,25 +46,6 @@ def _command(given: Sequence[str]) -> Callable[[Sequence[str]], int]:
     with ending_at_once():
         from .command import command
     return command
-
-
-@contextmanager
-def ending_at_once() -> Iterator[None]:
-    """Until something is begun an interrupt ends the process as it is: inside an import it would become an error."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
-        yield  # nobody interrupts here
-        return
-    signal.signal(signal.SIGINT, _end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    os.write(2, f"{NOTHING_LOST}\n".encode())
-    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -10,20 +10,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import torch
-
-from ..core.atomic import clear_litter
+from ..banks.atomic import clear_litter
 from ..core.errors import MagicStyleError
 from ..picture_files.kinds import HEIF, HEIF_LIBRARY, suffix_of
-from .cli import OK, SOME_FAILED, UNUSABLE, ending_at_once
 from .console import Console, one_line
+from .engine.device import chosen_device
+from .exit import OK, SOME_FAILED, UNUSABLE, ending_at_once
 from .options import Request, check_given, parse, request
-from .outcome import Failure, Outcome
-from .pictures import read_mask, read_picture
-from .places import over_stores
-from .plan import Bad, Job, Plan, plan
-from .sizes import face_notes
+from .pairs.outcome import Failure, Outcome
+from .pairs.plan import Bad, Job, Plan, plan
+from .pictures.reading import read_mask, read_picture
+from .pictures.sizes import face_notes
 from .skipped import Skipped
+from .uris import over_stores
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -49,7 +48,7 @@ def _chosen(given: argparse.Namespace) -> Callable[[argparse.Namespace, Console]
     if given.command == "stylize" and not over_stores(given):
         return lambda given, console: _stylize(request(given), console)
     with ending_at_once():
-        from .store_command import invert_styles, stylize_store
+        from .campaign.command import invert_styles, stylize_store
     return stylize_store if given.command == "stylize" else invert_styles
 
 
@@ -77,8 +76,8 @@ def _make(found: Plan, asked: Request, console: Console) -> Outcome:
     _note_small_faces(found.waiting, asked, console)
     console.progress(f"loading {asked.model.title}")
     with ending_at_once():
-        from .block_jobs import run  # diffusers takes seconds to import
-        from .model import load_model
+        from .engine.model import load_model
+        from .pairs.block_jobs import run  # diffusers takes seconds to import
 
     return run(found, load_model(asked.model.path, device), asked.order, console)
 
@@ -152,15 +151,3 @@ def check_writable(folder: Path, size: int) -> None:
         raise MagicStyleError(
             f"no picture can be written to {folder} ({error.strerror}): make room, or choose another folder with -o."
         ) from None
-
-
-def chosen_device(name: str | None) -> str:
-    """A device that computes; CUDA where nothing is said and there is one."""
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        float(torch.ones(1, device=name).sum())  # meta makes tensors, but holds no numbers
-    except (RuntimeError, AssertionError, ImportError, NotImplementedError, ValueError) as error:
-        reason = one_line(error)[:100]
-        raise MagicStyleError(f"--device '{name}' cannot be used ({reason}): try cpu.") from None
-    return name

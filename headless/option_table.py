@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from ..core.fusion import FUSIONS, FusionSettings
 from ..core.inversion_methods import INVERSIONS, InversionSettings
 from ..core.presets import PRESETS
-from .blocks import HELD
-from .recipe import Recipe
+from .engine.blocks import HELD
+from .engine.recipe import Recipe
 
 STYLIZE, INVERT = "stylize", "invert-styles"
 COMMANDS = (STYLIZE, INVERT)

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from ..core.errors import MagicStyleError
-from ..core.fusion import FusionSettings
-from ..core.inversion_methods import InversionSettings
-from ..core.layers import select_layers
-from ..core.level_groups import MOST_EVERY
 from ..core.presets import PRESETS
 from ..model_files.demo import DEMO_CONTENT, DEMO_STYLE
 from ..picture_files.kinds import is_picture
-from .blocks import MOST, parse_shape
-from .checkpoints import ModelFile, model_file
-from .masks import chosen_masks
-from .option_table import COMMANDS, INVERT, KNOBS, STYLIZE, add_options, owners
-from .pictures import pictures_in, skipped_in
-from .plan import Order
-from .recipe import Recipe
-from .sizes import Frame, LongerSide, parse_size
+from .choices import model_and_recipe
+from .engine.blocks import parse_shape
+from .engine.checkpoints import ModelFile
+from .option_table import COMMANDS, INVERT, STYLIZE, add_options, owners
+from .pairs.plan import Order
+from .pictures.masks import chosen_masks
+from .pictures.reading import pictures_in, skipped_in
 
 USAGE = """\
 magicstyle stylize                                   a photograph painted like a van Gogh: the shipped pair
@@ -184,21 +178,6 @@ def skipped_of(named: Sequence[str | None], out: Path) -> list[str]:
     return [name for place in places for name in skipped_in(place, out)]
 
 
-def model_and_recipe(given: argparse.Namespace) -> tuple[ModelFile, Recipe, Frame | LongerSide]:
-    """What pictures are made with, and at which sizes."""
-    _check_numbers(given)
-    inversion = InversionSettings(given.inversion, given.corrections)
-    size = None if given.size is None else parse_size(given.size)
-    model = model_file(None if given.checkpoint is None else Path(given.checkpoint))
-    frame = model.frame if size is None else Frame(size, fixed=True)
-    recipe = Recipe(steps=given.steps, inversion=inversion, every=given.every)
-    if given.command == STYLIZE:
-        select_layers(given.layers, dict.fromkeys(model.layers, 0))
-        settings = FusionSettings(given.method, **{name: getattr(given, name) for name in KNOBS})
-        recipe = replace(recipe, settings=settings, layers=given.layers, adain=given.adain)
-    return model, recipe, frame
-
-
 def check_given(given: argparse.Namespace) -> None:
     """Refuse empty values."""
     for name in NAMES:
@@ -232,25 +211,3 @@ def chosen_output(text: str) -> tuple[Path, bool]:
     if suffix in NOT_PNG:
         raise MagicStyleError(f"-o {out} ends with {out.suffix}, but results are PNG: give a .png name or a folder.")
     return out, suffix == ".png"
-
-
-def _check_numbers(given: argparse.Namespace) -> None:
-    if not 1 <= given.steps <= 999:
-        raise MagicStyleError(f"--steps is {given.steps}: choose a number from 1 to 999.")
-    if given.command == STYLIZE:
-        _check_numbers_of_stylize(given)
-    if not 1 <= given.every <= MOST_EVERY:
-        raise MagicStyleError(
-            f"--every is {given.every}: choose a number from 1, which keeps each noise level, to {MOST_EVERY}."
-        )
-
-
-def _check_numbers_of_stylize(given: argparse.Namespace) -> None:
-    if given.batch is not None and not 1 <= given.batch <= MOST:
-        raise MagicStyleError(f"--batch is {given.batch}: choose a number from 1 to {MOST}.")
-    if not 0.0 <= given.adain <= 1.0:
-        raise MagicStyleError(f"--adain is {given.adain}: choose a value from 0 to 1.")
-    if given.workers is not None and given.ray is None:
-        raise MagicStyleError("--workers is for runs on Ray: give --ray too, or leave it out.")
-    if given.workers is not None and given.workers < 1:
-        raise MagicStyleError(f"--workers is {given.workers}: choose 1 or more.")

@@ -9,7 +9,7 @@ from .demo_model import DemoModel
 from .exact_sampler import ExactSampler
 from .files import LoadFeatureBank, SaveFeatureBank, register_folder
 from .initial_latent import InitialLatent
-from .inversion_nodes import InvertContent, InvertStyle
+from .inversion.nodes import InvertContent, InvertStyle
 from .midpoint_sampler import MidpointSampler
 from .notices import show_warnings
 from .patcher import PatchFFA

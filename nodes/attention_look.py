@@ -12,7 +12,7 @@ from einops import repeat
 from torch import Tensor
 
 from ..attention_patches.architectures import find
-from ..attention_patches.host import check_model, install_word_reader, plain_model
+from ..attention_patches.comfy import check_model, install_word_reader, plain_model
 from ..attention_patches.words import WordReader
 from ..core.errors import MagicStyleError
 from ..core.ranges import check_range

@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..core.bank import FeatureBank, StyleEntry
-from ..core.features import ImageFeatures
+from ..banks.bank import FeatureBank, StyleEntry
+from ..banks.image_features import ImageFeatures
 from ..core.regions import acting_region, style_mask
 from .notices import show_on_node, warn
 from .report import bank_summary

@@ -11,13 +11,13 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..attention_patches.host import erases, latent_share
+from ..attention_patches.comfy import erases, latent_share
 from ..attention_patches.protocols import Denoiser
 from ..core.errors import MagicStyleError
 from ..core.inversion import sampling_grid
 from ..core.ranges import check_finite
 from ..core.reversible import sample_exact
-from .latent_pair import Latent, LatentPair, required_pair
+from .inversion.latent_pair import Latent, LatentPair, required_pair
 from .schema import search_aliases
 from .sockets import CATEGORY
 

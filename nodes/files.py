@@ -9,13 +9,13 @@ import folder_paths
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..core.atomic import clear_litter
-from ..core.bank import FeatureBank
-from ..core.bank_file import load_bank, save_bank
+from ..banks.atomic import clear_litter
+from ..banks.bank import FeatureBank
+from ..banks.bank_file import load_bank, save_bank
+from ..banks.image_features import ImageFeatures
 from ..core.errors import MagicStyleError, one_line
-from ..core.features import ImageFeatures
 from .bank import summarized
-from .latent_pair import Latent, noise_latent
+from .inversion.latent_pair import Latent, noise_latent
 from .schema import check_choices, search_aliases
 from .sockets import CATEGORY, Bank, Features
 

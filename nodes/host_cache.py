@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..core.bank import FeatureBank
-from ..core.features import ImageFeatures
+from ..banks.bank import FeatureBank
+from ..banks.image_features import ImageFeatures
 
 
 def tensors(value: ImageFeatures | FeatureBank) -> list[Tensor]:

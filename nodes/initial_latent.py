@@ -10,7 +10,7 @@ from ..core.errors import MagicStyleError
 from ..core.ranges import check_finite
 from ..core.regions import acting_region
 from ..core.regions import style_mask as checked_style_mask
-from .latent_pair import Latent, mapped
+from .inversion.latent_pair import Latent, mapped
 from .schema import check_choices, search_aliases
 from .sockets import CATEGORY
 

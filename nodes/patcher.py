@@ -7,9 +7,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..attention_patches.checks import AUTO
-from ..attention_patches.host import install_fusion
+from ..attention_patches.comfy import install_fusion
 from ..attention_patches.placing import MOST, POSITIONS, Positions
-from ..core.bank import FeatureBank
+from ..banks.bank import FeatureBank
 from ..core.fusion import FUSIONS, FusionSettings
 from ..core.regions import KEEP_STRENGTH, black_cause, clean_mask, is_black, keep_mask
 from .notices import warn

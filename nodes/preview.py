@@ -6,9 +6,9 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..attention_patches.checks import named
-from ..core.bank import FeatureBank
+from ..banks.bank import FeatureBank
+from ..banks.image_features import ImageFeatures
 from ..core.errors import MagicStyleError
-from ..core.features import ImageFeatures
 from ..core.layers import select_layers
 from ..core.preview import enlarged, heat, pca_colours, side_by_side, style_share
 from ..core.ranges import check_range

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..core.bank import FeatureBank, StyleEntry
-from ..core.budget import readable_bytes
-from ..core.features import FeatureHeader, ImageFeatures
+from ..banks.bank import FeatureBank, StyleEntry
+from ..banks.budget import readable_bytes
+from ..banks.image_features import FeatureHeader, ImageFeatures
+from ..banks.level_groups import ordinal
 from ..core.inversion_methods import INVERSIONS, Inverted, RoundTrip
 from ..core.layers import legal_range
-from ..core.level_groups import ordinal
 from .roles import role_warnings
 
 APART = 0.2

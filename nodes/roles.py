@@ -7,8 +7,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from ..core.bank import FeatureBank
-from ..core.features import ImageFeatures
+from ..banks.bank import FeatureBank
+from ..banks.image_features import ImageFeatures
 
 CONTENT, STYLE = "content", "style"
 _ROLES: WeakKeyDictionary[ImageFeatures, str] = WeakKeyDictionary()

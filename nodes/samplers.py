@@ -9,7 +9,7 @@ import comfy.samplers
 from ..core.inversion_methods import INVERSIONS
 from ..core.midpoint import sample_midpoint
 from .exact_sampler import exact_sampler
-from .latent_pair import Latent, required_pair
+from .inversion.latent_pair import Latent, required_pair
 
 # rows of core's SAMPLERS, each for the noise that it will start from
 HOST_SAMPLERS: dict[str, Callable[[Latent], comfy.samplers.KSAMPLER]] = {

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.headless.png import write_png
+from magicstyle.headless.pictures.png import write_png
 from magicstyle.headless.version import version
 from magicstyle.tools.workflows.definitions import parse_definitions
 from magicstyle.tools.workflows.export import Exporter

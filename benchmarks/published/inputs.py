@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.headless.pictures import pictures_in
+from magicstyle.headless.pictures.reading import pictures_in
 from PIL import Image, UnidentifiedImageError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file

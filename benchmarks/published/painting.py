@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FUSIONS, FusionSettings
-from magicstyle.headless.pictures import read_picture, to_tensor
-from magicstyle.headless.png import inspect, write_png
-from magicstyle.headless.stylize import Inversion
+from magicstyle.headless.engine.stylize import Inversion
+from magicstyle.headless.pictures.png import inspect, write_png
+from magicstyle.headless.pictures.reading import read_picture, to_tensor
 from tqdm import tqdm
 
 from .inputs import Checkpoint, Data, pixel_hash

@@ -8,8 +8,8 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
-from magicstyle.headless.pictures import read_picture
-from magicstyle.headless.sheet import contact_sheet
+from magicstyle.headless.pictures.reading import read_picture
+from magicstyle.headless.pictures.sheet import contact_sheet
 from magicstyle.headless.version import version
 
 from .inputs import MetricWeights

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from magicstyle.core.atomic import write_whole
+from magicstyle.banks.atomic import write_whole
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.headless.pictures import read_picture, to_tensor
+from magicstyle.headless.pictures.reading import read_picture, to_tensor
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor

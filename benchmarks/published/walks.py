@@ -15,16 +15,16 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from magicstyle.attention_patches.capture import Recorder
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank import FeatureBank, StyleEntry
+from magicstyle.banks.image_features import FeatureHeader
+from magicstyle.banks.stored_features import FeatureWriter
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import FeatureHeader
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion import Denoiser, predicted_noise
 from magicstyle.core.layers import select_layers
 from magicstyle.core.noise_pair import NoisePair
 from magicstyle.core.schedule import LEVELS, noise_levels
-from magicstyle.core.stored_features import FeatureWriter
-from magicstyle.headless.model import (
+from magicstyle.headless.engine.model import (
     SD15_AUTOENCODER,
     SD15_SCALE,
     SD15_TEXT,
@@ -35,9 +35,9 @@ from magicstyle.headless.model import (
     load_model,
     load_unet,
 )
-from magicstyle.headless.pictures import to_images
-from magicstyle.headless.recipe import Recipe
-from magicstyle.headless.stylize import Inversion, fused, invert, stylize
+from magicstyle.headless.engine.recipe import Recipe
+from magicstyle.headless.engine.stylize import Inversion, fused, invert, stylize
+from magicstyle.headless.pictures.reading import to_images
 from magicstyle.model_files.checkpoint import read_sd15_checkpoint
 from magicstyle.model_files.demo import read_demo_file
 from PIL import Image

@@ -7,12 +7,13 @@ import torch
 from magicstyle.attention_patches.call import Call, RowPlan, TokenLayout
 from magicstyle.attention_patches.capture import RECORDERS, TrajectoryRecorder, Wanted
 from magicstyle.attention_patches.model_call import ModelCall
-from magicstyle.core.features import AttentionFeatures, FeatureHeader, ModelId
+from magicstyle.banks.image_features import FeatureHeader
+from magicstyle.banks.level_groups import LevelGroups
+from magicstyle.banks.placement import in_memory
+from magicstyle.banks.representations import REPRESENTATIONS
+from magicstyle.core.features import AttentionFeatures, ModelId
 from magicstyle.core.layers import LayerId
-from magicstyle.core.level_groups import LevelGroups
 from magicstyle.core.noise_pair import NoisePair
-from magicstyle.core.placement import in_memory
-from magicstyle.core.representations import REPRESENTATIONS
 from magicstyle.tests.core.oracle import kernel, randn
 
 HEADER = FeatureHeader(ModelId("SD15", "x"), "ddim", (8.0, 2.0, 1.0), (1, 4, 3, 5), {})

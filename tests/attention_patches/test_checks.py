@@ -7,10 +7,10 @@ import pytest
 import torch
 from magicstyle.attention_patches.architectures.base import LayerFacts
 from magicstyle.attention_patches.checks import check_bank, check_roles, check_run, stored_layers
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank import FeatureBank, StyleEntry
+from magicstyle.banks.stored_features import StoredFeatures
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import ModelId
-from magicstyle.core.stored_features import StoredFeatures
 from magicstyle.tests.core.test_bank_file import trajectory
 from magicstyle.tests.core.test_features import LAYERS, features
 

@@ -8,13 +8,14 @@ from magicstyle.attention_patches.call import Call, RowPlan, TokenLayout
 from magicstyle.attention_patches.capture import Recorder, TrajectoryRecorder
 from magicstyle.attention_patches.fusion_patch import FusionPatch, SigmaWindow, coverage_warning
 from magicstyle.attention_patches.replay import Held
-from magicstyle.core.bank import FeatureBank, StyleEntry
-from magicstyle.core.features import AttentionFeatures, FeatureHeader, ModelId
+from magicstyle.banks.bank import FeatureBank, StyleEntry
+from magicstyle.banks.image_features import FeatureHeader
+from magicstyle.banks.level_groups import LevelGroups
+from magicstyle.banks.stored_features import FeatureWriter, StoredFeatures
+from magicstyle.core.features import AttentionFeatures, ModelId
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.layers import LayerId
-from magicstyle.core.level_groups import LevelGroups
 from magicstyle.core.regions import Window
-from magicstyle.core.stored_features import FeatureWriter, StoredFeatures
 from magicstyle.tests.core.oracle import dense_attention, kernel, randn
 from torch.testing import assert_close
 

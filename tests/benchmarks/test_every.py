@@ -2,9 +2,9 @@
 
 import torch
 from magicstyle.benchmarks import every
-from magicstyle.headless.model import load_demo_model
-from magicstyle.headless.recipe import Recipe
-from magicstyle.headless.stylize import invert
+from magicstyle.headless.engine.model import load_demo_model
+from magicstyle.headless.engine.recipe import Recipe
+from magicstyle.headless.engine.stylize import invert
 
 
 def test_levels_taken_from_all_are_those_that_an_inversion_keeps():

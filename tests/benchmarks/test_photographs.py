@@ -16,8 +16,8 @@ from magicstyle.benchmarks.photo_ways import Album, Way, painted
 from magicstyle.benchmarks.recognisers import Box, MobileNet, distance, face_mask, read_weights
 from magicstyle.core.fusion import FUSIONS, FusionSettings
 from magicstyle.core.presets import PRESETS
-from magicstyle.headless.model import load_demo_model
-from magicstyle.headless.stylize import invert, reconstruct, stylize
+from magicstyle.headless.engine.model import load_demo_model
+from magicstyle.headless.engine.stylize import invert, reconstruct, stylize
 from magicstyle.tools.demo_model.portraits import portrait
 
 LINES = [line for section in photographs.SECTIONS for line in section.lines]

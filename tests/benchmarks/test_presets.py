@@ -4,8 +4,8 @@ from magicstyle.benchmarks import presets
 from magicstyle.benchmarks.quality import prepare
 from magicstyle.core.inversion_methods import InversionSettings
 from magicstyle.core.presets import Preset
-from magicstyle.headless.model import load_demo_model
-from magicstyle.headless.stylize import Recipe
+from magicstyle.headless.engine.model import load_demo_model
+from magicstyle.headless.engine.stylize import Recipe
 
 
 def test_each_way_has_a_row_of_what_it_painted(monkeypatch):

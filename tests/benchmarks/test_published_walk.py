@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 from magicstyle.attention_patches.call import Handlers
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.benchmarks.published import walks
-from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.layers import select_layers
-from magicstyle.headless.pictures import read_picture, to_tensor
-from magicstyle.headless.recipe import Recipe
-from magicstyle.headless.stylize import fused
+from magicstyle.headless.engine.recipe import Recipe
+from magicstyle.headless.engine.stylize import fused
+from magicstyle.headless.pictures.reading import read_picture, to_tensor
 from magicstyle.model_files.demo import DEMO_CONTENT, DEMO_STYLE
 from magicstyle.tests.core.oracle import dense_attention
 

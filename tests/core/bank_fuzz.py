@@ -12,14 +12,14 @@ import time
 from contextlib import suppress
 
 import torch
-from magicstyle.core.bank import FeatureBank, StyleEntry
-from magicstyle.core.bank_file import load_bank, save_bank
+from magicstyle.banks.bank import FeatureBank, StyleEntry, content_roles, style_roles
+from magicstyle.banks.bank_file import load_bank, save_bank
+from magicstyle.banks.stored_features import StoredFeatures
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures
-from magicstyle.core.fusion import FUSIONS, FusionSettings, content_roles, fuse, style_roles
+from magicstyle.core.fusion import FUSIONS, FusionSettings, fuse
 from magicstyle.core.regions import mask_to_tokens
 from magicstyle.core.scene import Scene, StyleFeatures
-from magicstyle.core.stored_features import StoredFeatures
 from magicstyle.tests.core.oracle import kernel, randn
 from magicstyle.tests.core.test_bank_file import reversible, trajectory
 from magicstyle.tests.core.test_features import features

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from magicstyle.core import atomic
-from magicstyle.core.atomic import SUFFIX, clear_litter, write_whole
+from magicstyle.banks import atomic
+from magicstyle.banks.atomic import SUFFIX, clear_litter, write_whole
 
 KILLED = """
 import os, signal, sys, types
@@ -17,7 +17,7 @@ pack = types.ModuleType("magicstyle")
 pack.__path__ = [sys.argv[1]]
 sys.modules["magicstyle"] = pack
 from pathlib import Path
-from magicstyle.core.atomic import write_whole
+from magicstyle.banks.atomic import write_whole
 
 def write(file):
     file.write(b"half")

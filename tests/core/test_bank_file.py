@@ -5,14 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from magicstyle.core import bank_file
-from magicstyle.core.bank import FeatureBank, StyleEntry
-from magicstyle.core.bank_file import load_bank, save_bank
+from magicstyle.banks import bank_file
+from magicstyle.banks.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank_file import load_bank, save_bank
+from magicstyle.banks.image_features import FeatureHeader
+from magicstyle.banks.placement import OnDisk
+from magicstyle.banks.trajectory import Trajectory, constants_of, unkept
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import FeatureHeader, ModelId
+from magicstyle.core.features import ModelId
 from magicstyle.core.noise_pair import NoisePair
-from magicstyle.core.placement import OnDisk
-from magicstyle.core.trajectory import Trajectory, constants_of, unkept
 from magicstyle.tests.core.test_features import GRIDS, HEADS, LAYERS, SIGMAS, features
 from safetensors import safe_open
 from safetensors.torch import save_file

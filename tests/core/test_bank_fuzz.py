@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("resource", reason="peak memory is not told on this system")
 
-from magicstyle.core.bank_file import load_bank
+from magicstyle.banks.bank_file import load_bank
 from magicstyle.tests.core.bank_fuzz import Fuzzer, same_bank, use
 
 SEEDS = range(2000 if os.environ.get("MAGICSTYLE_SLOW") else 150)

@@ -3,9 +3,9 @@
 import copy
 
 import pytest
-from magicstyle.core import bank_header
-from magicstyle.core.bank_header import PictureFacts, check_header, describe
-from magicstyle.core.inventory import BadHeaderError, TensorKind
+from magicstyle.banks import bank_header
+from magicstyle.banks.bank_header import PictureFacts, check_header, describe
+from magicstyle.banks.inventory import BadHeaderError, TensorKind
 from magicstyle.tests.core.test_bank_file import trajectory
 
 

@@ -3,14 +3,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from magicstyle.core.bank import FeatureBank, StyleEntry
-from magicstyle.core.bank_file import load_bank, save_bank
+from magicstyle.banks.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank_file import load_bank, save_bank
+from magicstyle.banks.image_features import FeatureHeader
+from magicstyle.banks.level_groups import LevelGroups
+from magicstyle.banks.stored_features import FeatureWriter, StoredFeatures, feature_bytes
+from magicstyle.banks.trajectory import Trajectory
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.features import AttentionFeatures, FeatureHeader, ModelId
+from magicstyle.core.features import AttentionFeatures, ModelId
 from magicstyle.core.layers import LayerId
-from magicstyle.core.level_groups import LevelGroups
-from magicstyle.core.stored_features import FeatureWriter, StoredFeatures, feature_bytes
-from magicstyle.core.trajectory import Trajectory
 
 LAYERS = (LayerId("output", 6, 0), LayerId("output", 9, 0))
 GRIDS = {LAYERS[0]: (3, 5), LAYERS[1]: (6, 10)}

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from magicstyle.banks.bank import content_roles, style_roles
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures
-from magicstyle.core.fusion import FUSIONS, FusionSettings, content_roles, fuse, style_roles
+from magicstyle.core.fusion import FUSIONS, FusionSettings, fuse
 from magicstyle.core.scene import Moment, Scene, StyleFeatures, shares
 from magicstyle.tests.core import oracle
 from magicstyle.tests.core.oracle import adain, cat, dense_attention, kernel, randn

@@ -1,8 +1,8 @@
 """Which steps are kept where several levels share them, and which of them serves a step."""
 
 import pytest
+from magicstyle.banks.level_groups import LevelGroups, ordinal
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.level_groups import LevelGroups, ordinal
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from magicstyle.core import placement
+from magicstyle.banks import placement
+from magicstyle.banks.placement import OnDisk, page_locked, settle_place
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.placement import OnDisk, page_locked, settle_place
 from safetensors import safe_open
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -57,7 +57,7 @@ sys.modules["magicstyle"] = pack
 from pathlib import Path
 import torch
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.placement import OnDisk
+from magicstyle.banks.placement import OnDisk
 
 limit = int(sys.argv[3])
 if limit:

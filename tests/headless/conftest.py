@@ -18,7 +18,7 @@ def one_thread():
 @pytest.fixture(scope="session")
 def model():
     """The demo model."""
-    from magicstyle.headless.model import load_demo_model
+    from magicstyle.headless.engine.model import load_demo_model
 
     return load_demo_model()
 

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from magicstyle.headless import block_jobs, cli, easel
-from magicstyle.headless import model as model_module
-from magicstyle.headless.block_jobs import blocks_of
-from magicstyle.headless.blocks import BlockShape
-from magicstyle.headless.plan import Job, Picture
+from magicstyle.headless import cli
+from magicstyle.headless.engine import model as model_module
+from magicstyle.headless.engine import session as easel
+from magicstyle.headless.engine.blocks import BlockShape
+from magicstyle.headless.pairs import block_jobs
+from magicstyle.headless.pairs.block_jobs import blocks_of
+from magicstyle.headless.pairs.plan import Job, Picture
 from PIL import Image
 
 FAST = ["--steps", "2", "--size", "64", "--quiet"]

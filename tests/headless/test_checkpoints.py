@@ -7,9 +7,9 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.headless.checkpoints import SD15_DEPTHS, layers_of, model_file
-from magicstyle.headless.model import SD15_UNET, unet_config
-from magicstyle.headless.sizes import LongerSide
+from magicstyle.headless.engine.checkpoints import SD15_DEPTHS, layers_of, model_file
+from magicstyle.headless.engine.model import SD15_UNET, unet_config
+from magicstyle.headless.pictures.sizes import LongerSide
 from magicstyle.model_files.checkpoint import SD15_SIGNATURE
 from magicstyle.model_files.demo import DEMO_MODEL
 from safetensors.torch import save_file
@@ -122,6 +122,6 @@ def test_two_models_of_one_name_and_size_are_told_apart(tmp_path, sd15, place):
 def test_the_identity_of_a_model_does_not_depend_on_its_folder(tmp_path):
     copy = tmp_path / DEMO_MODEL.name
     copy.write_bytes(DEMO_MODEL.read_bytes())
-    from magicstyle.headless.checkpoints import _identity
+    from magicstyle.headless.engine.checkpoints import _identity
 
     assert _identity(copy) == _identity(DEMO_MODEL)

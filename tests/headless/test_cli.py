@@ -16,11 +16,13 @@ from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import INVERSIONS
 from magicstyle.core.presets import PRESETS
-from magicstyle.headless import cli, easel, jobs, memory, option_table, options
-from magicstyle.headless import model as model_module
-from magicstyle.headless.png import read_record, write_png
-from magicstyle.headless.recipe import Recipe
-from magicstyle.headless.sizes import Frame
+from magicstyle.headless import choices, cli, option_table, options
+from magicstyle.headless.engine import model as model_module
+from magicstyle.headless.engine import session as easel
+from magicstyle.headless.engine.recipe import Recipe
+from magicstyle.headless.pairs import jobs, memory
+from magicstyle.headless.pictures.png import read_record, write_png
+from magicstyle.headless.pictures.sizes import Frame
 from magicstyle.headless.version import version
 from magicstyle.picture_files import kinds
 from magicstyle.tests.host.locate import PACK
@@ -134,8 +136,8 @@ def pixels(path):
 
 
 def test_a_free_frame_keeps_the_aspect_of_each_picture(tmp_path, monkeypatch, capsys):
-    demo = options.model_file(None)
-    monkeypatch.setattr(options, "model_file", lambda path: demo._replace(frame=Frame((192, 192), fixed=False)))
+    demo = choices.model_file(None)
+    monkeypatch.setattr(choices, "model_file", lambda path: demo._replace(frame=Frame((192, 192), fixed=False)))
     Image.effect_noise((100, 200), 60).save("a.png")
     Image.effect_noise((200, 100), 60).save("x.png")
     arguments = ["stylize", "a.png", "x.png", "--steps", "2", "--quiet", "--sheet", "-o", "r.png"]
@@ -150,8 +152,8 @@ def test_a_free_frame_keeps_the_aspect_of_each_picture(tmp_path, monkeypatch, ca
 
 def test_defaults_are_those_of_the_settings():
     given, default = options.parse(["stylize"]), FusionSettings()
-    knobs = {name: getattr(given, name) for name in options.KNOBS}
-    assert knobs == {name: getattr(default, name) for name in options.KNOBS}
+    knobs = {name: getattr(given, name) for name in choices.KNOBS}
+    assert knobs == {name: getattr(default, name) for name in choices.KNOBS}
     assert given.method == default.method
 
 

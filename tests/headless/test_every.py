@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank import FeatureBank, StyleEntry
+from magicstyle.banks.level_groups import LevelGroups
+from magicstyle.banks.stored_features import StoredFeatures
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion import sampling_grid
 from magicstyle.core.inversion_methods import INVERSIONS, InversionSettings
-from magicstyle.core.level_groups import LevelGroups
-from magicstyle.core.stored_features import StoredFeatures
-from magicstyle.headless.recipe import Recipe
-from magicstyle.headless.stylize import fused, invert, paint, stylize
+from magicstyle.headless.engine.recipe import Recipe
+from magicstyle.headless.engine.stylize import fused, invert, paint, stylize
 
 STEPS, EVERY = 4, 3  # groups of the steps 0 to 2 and 3 (4 where the schedule has one more)
 RECIPE = Recipe(steps=STEPS, layers="output.9-11")

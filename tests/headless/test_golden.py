@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import InversionSettings
-from magicstyle.headless.commission import Commission
-from magicstyle.headless.plan import Order, Picture, describe
-from magicstyle.headless.recipe import VERSION_1, Recipe, different
-from magicstyle.headless.sizes import Frame
+from magicstyle.headless.campaign.spec import Commission
+from magicstyle.headless.engine.recipe import VERSION_1, Recipe, different
+from magicstyle.headless.pairs.plan import Order, Picture, describe
+from magicstyle.headless.pictures.sizes import Frame
 
 DEFAULTS = Recipe()
 EVERYTHING = Recipe(

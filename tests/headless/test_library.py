@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from magicstyle.core.bank_file import load_styles
-from magicstyle.headless import cli, worker
-from magicstyle.headless.library import from_bytes, to_bytes
-from magicstyle.headless.png import read_record
-from magicstyle.headless.recipe import Recipe
-from magicstyle.headless.stylize import invert
+from magicstyle.banks.bank_file import load_styles
+from magicstyle.headless import cli
+from magicstyle.headless.campaign import worker
+from magicstyle.headless.campaign.library import from_bytes, to_bytes
+from magicstyle.headless.engine.recipe import Recipe
+from magicstyle.headless.engine.stylize import invert
+from magicstyle.headless.pictures.png import read_record
 from PIL import Image
 
 INPUTS = ("photos/a.png", "photos/team/b.jpg", "styles/x.png", "styles/y.png")
@@ -245,12 +246,12 @@ def test_a_library_file_holds_its_noise_as_a_latent_of_comfyui(inputs, model):
 
 
 def worker_frame():
-    from magicstyle.headless.sizes import Frame
+    from magicstyle.headless.pictures.sizes import Frame
 
     return Frame((64, 64), fixed=True)
 
 
 def worker_tensor(picture):
-    from magicstyle.headless.pictures import to_tensor
+    from magicstyle.headless.pictures.reading import to_tensor
 
     return to_tensor(picture)

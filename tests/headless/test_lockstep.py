@@ -6,9 +6,9 @@ import pytest
 import torch
 from magicstyle.core.fusion import FUSIONS, FusionSettings
 from magicstyle.core.inversion_methods import INVERSIONS, InversionSettings
-from magicstyle.headless.lockstep import joined, paint_block
-from magicstyle.headless.recipe import Recipe
-from magicstyle.headless.stylize import invert, stylize
+from magicstyle.headless.engine.lockstep import joined, paint_block
+from magicstyle.headless.engine.recipe import Recipe
+from magicstyle.headless.engine.stylize import invert, stylize
 from torch.testing import assert_close
 
 STEPS = 3
@@ -85,7 +85,7 @@ def test_each_stored_latent_is_run_once_a_step(model, contents, styles, rows):
 def test_what_is_held_of_the_longer_side_is_one_column(model, monkeypatch):
     recipe, held = Recipe(steps=2), []
     contents, styles = inverted(model, recipe, [(64, 64)] * 2, 9), inverted(model, recipe, [(64, 64)] * 6, 10)
-    from magicstyle.headless import lockstep
+    from magicstyle.headless.engine import lockstep
 
     shown, tile = [], lockstep._denoised_tile
     monkeypatch.setattr(lockstep.Shown, "__init__", remembering(lockstep.Shown.__init__, shown))

@@ -7,17 +7,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from magicstyle.headless import cli, patience, ray_run, store, store_command, worker
-from magicstyle.headless.blocks import BlockShape
-from magicstyle.headless.campaign import look
-from magicstyle.headless.checkpoints import model_file
-from magicstyle.headless.commission import Commission
-from magicstyle.headless.library import Library
-from magicstyle.headless.names import StyleName, fitting, output_name
-from magicstyle.headless.recipe import Recipe
-from magicstyle.headless.sizes import Frame
-from magicstyle.headless.store import FolderStore, leaves, local_path, open_store
-from magicstyle.headless.units import Lost, Report, Shard, Unit
+from magicstyle.headless import cli
+from magicstyle.headless.campaign import command as store_command
+from magicstyle.headless.campaign import patience, store, worker
+from magicstyle.headless.campaign import ray as ray_run
+from magicstyle.headless.campaign.library import Library
+from magicstyle.headless.campaign.names import StyleName, fitting, output_name
+from magicstyle.headless.campaign.run import look
+from magicstyle.headless.campaign.spec import Commission
+from magicstyle.headless.campaign.store import FolderStore, leaves, local_path, open_store
+from magicstyle.headless.campaign.units import Lost, Report, Shard, Unit
+from magicstyle.headless.engine.blocks import BlockShape
+from magicstyle.headless.engine.checkpoints import model_file
+from magicstyle.headless.engine.recipe import Recipe
+from magicstyle.headless.pictures.sizes import Frame
 
 FAST = ["--steps", "2", "--size", "64", "--quiet"]
 
@@ -345,8 +348,8 @@ def test_the_library_is_listed_once_however_many_styles_are_added(pictures, monk
 
 
 def test_a_changed_style_takes_the_place_of_the_earlier_one_in_the_same_process(tmp_path, monkeypatch):
-    monkeypatch.setattr("magicstyle.headless.library.to_bytes", lambda features: b"bank")
-    monkeypatch.setattr("magicstyle.headless.library._scaled", lambda features, factor: features)
+    monkeypatch.setattr("magicstyle.headless.campaign.library.to_bytes", lambda features: b"bank")
+    monkeypatch.setattr("magicstyle.headless.campaign.library._scaled", lambda features, factor: features)
     library = Library(FolderStore(tmp_path), "k")
     for digest in ("0" * 12, "1" * 12, "2" * 12):
         library.put(StyleName("x.png", digest), None, 1.0)

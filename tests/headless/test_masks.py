@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.headless import cli, masks, options
-from magicstyle.headless import model as model_module
-from magicstyle.headless.masks import Masks
-from magicstyle.headless.pictures import read_mask
-from magicstyle.headless.png import read_record
+from magicstyle.headless import cli, options
+from magicstyle.headless.engine import model as model_module
+from magicstyle.headless.pictures import masks
+from magicstyle.headless.pictures.masks import Masks
+from magicstyle.headless.pictures.png import read_record
+from magicstyle.headless.pictures.reading import read_mask
 from PIL import Image
 
 FAST = ["--steps", "2", "--size", "64", "--quiet"]

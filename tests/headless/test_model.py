@@ -6,14 +6,14 @@ import os
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FUSIONS, FusionSettings
 from magicstyle.core.inversion_methods import INVERSIONS, InversionSettings, invert_latent, sample_back
 from magicstyle.core.layers import LayerId, legal_range, select_layers
 from magicstyle.core.schedule import noise_levels
-from magicstyle.headless.attention import PLAIN, Hooks, halved
-from magicstyle.headless.model import (
+from magicstyle.headless.engine.attention import PLAIN, Hooks, halved
+from magicstyle.headless.engine.model import (
     SD15_AUTOENCODER,
     SD15_SCALE,
     SD15_UNET,
@@ -24,8 +24,8 @@ from magicstyle.headless.model import (
     load_unet,
     unet_config,
 )
-from magicstyle.headless.pictures import read_picture, to_tensor
-from magicstyle.headless.stylize import Recipe, fused, invert, paint, reconstruct, stylize
+from magicstyle.headless.engine.stylize import Recipe, fused, invert, paint, reconstruct, stylize
+from magicstyle.headless.pictures.reading import read_picture, to_tensor
 from magicstyle.model_files.checkpoint import under
 from magicstyle.model_files.demo import DEMO_CONTENT, DEMO_MODEL, read_demo_file
 from magicstyle.tests.core.oracle import dense_attention

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.headless.pictures import (
+from magicstyle.headless.pictures.png import read_record, write_png
+from magicstyle.headless.pictures.reading import (
     decode_picture,
     picture_size,
     pictures_in,
@@ -13,9 +14,8 @@ from magicstyle.headless.pictures import (
     to_images,
     to_tensor,
 )
-from magicstyle.headless.png import read_record, write_png
-from magicstyle.headless.sheet import contact_sheet
-from magicstyle.headless.sizes import Frame
+from magicstyle.headless.pictures.sheet import contact_sheet
+from magicstyle.headless.pictures.sizes import Frame
 from magicstyle.headless.skipped import Skipped
 from PIL import Image
 
@@ -159,7 +159,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypa
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("magicstyle.core.atomic.os.replace", interrupted)
+    monkeypatch.setattr("magicstyle.banks.atomic.os.replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_png(path, Image.new("RGB", SIZE), "new")
     assert read_record(path) == "old"

@@ -9,10 +9,10 @@ import pytest
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import InversionSettings
-from magicstyle.headless.plan import Order, Picture, describe, file_record, plan, short_name
-from magicstyle.headless.png import inspect, write_png
-from magicstyle.headless.recipe import Recipe
-from magicstyle.headless.sizes import Frame
+from magicstyle.headless.engine.recipe import Recipe
+from magicstyle.headless.pairs.plan import Order, Picture, describe, file_record, plan, short_name
+from magicstyle.headless.pictures.png import inspect, write_png
+from magicstyle.headless.pictures.sizes import Frame
 from PIL import Image
 
 ORDER = Order(Recipe(), Frame((64, 64), fixed=True), "model 0")

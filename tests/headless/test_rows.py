@@ -14,8 +14,9 @@ from magicstyle.attention_patches.call import Call, Handlers, RowPlan, TokenLayo
 from magicstyle.core.features import AttentionFeatures
 from magicstyle.core.layers import LayerId
 from magicstyle.core.schedule import noise_levels, timesteps
-from magicstyle.headless import cli, worker
-from magicstyle.headless.attention import torch_kernel
+from magicstyle.headless import cli
+from magicstyle.headless.campaign import worker
+from magicstyle.headless.engine.attention import torch_kernel
 from PIL import Image
 
 LAYER = LayerId("output", 6, 0)

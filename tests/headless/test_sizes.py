@@ -3,8 +3,16 @@
 import numpy as np
 import pytest
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.headless.pictures import picture_size, read_picture
-from magicstyle.headless.sizes import Frame, LongerSide, check_shape, cropped, face_notes, parse_size, shape_notes
+from magicstyle.headless.pictures.reading import picture_size, read_picture
+from magicstyle.headless.pictures.sizes import (
+    Frame,
+    LongerSide,
+    check_shape,
+    cropped,
+    face_notes,
+    parse_size,
+    shape_notes,
+)
 from PIL import Image
 
 FREE = Frame((512, 512), fixed=False)

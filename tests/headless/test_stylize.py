@@ -4,9 +4,9 @@ import pytest
 import torch
 from magicstyle.core.adain import adain_latents, adain_map
 from magicstyle.core.inversion_methods import InversionSettings
-from magicstyle.headless import stylize as module
-from magicstyle.headless.recipe import Recipe
-from magicstyle.headless.stylize import invert, stylize
+from magicstyle.headless.engine import stylize as module
+from magicstyle.headless.engine.recipe import Recipe
+from magicstyle.headless.engine.stylize import invert, stylize
 from torch.testing import assert_close
 
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import InversionSettings
-from magicstyle.headless.blocks import BlockShape
-from magicstyle.headless.commission import Commission
-from magicstyle.headless.names import StyleName, digest, fitting, output_name
-from magicstyle.headless.places import is_uri
-from magicstyle.headless.recipe import Recipe
-from magicstyle.headless.sizes import Frame
-from magicstyle.headless.store import Entry, FolderStore, open_store
-from magicstyle.headless.units import Lost, Report, Shard, Unit, finished, manifest, read_manifests, units_of
+from magicstyle.headless.campaign.names import StyleName, digest, fitting, output_name
+from magicstyle.headless.campaign.spec import Commission
+from magicstyle.headless.campaign.store import Entry, FolderStore, open_store
+from magicstyle.headless.campaign.units import Lost, Report, Shard, Unit, finished, manifest, read_manifests, units_of
+from magicstyle.headless.engine.blocks import BlockShape
+from magicstyle.headless.engine.recipe import Recipe
+from magicstyle.headless.pictures.sizes import Frame
+from magicstyle.headless.uris import is_uri
 
 ASKED = Commission("photos", "library", "out", Recipe(), Frame((64, 64), fixed=True), "model 0")
 CHANGES = {

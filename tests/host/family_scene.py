@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 
 import pytest
-from magicstyle.attention_patches.host import install_fusion, install_start
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.attention_patches.comfy import install_fusion, install_start
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
-from magicstyle.nodes.inversion_run import invert
+from magicstyle.nodes.inversion.run import invert
 from magicstyle.tests.host.families import FAMILIES, family_latent, family_model, family_prompt, family_sigmas
 from magicstyle.tests.host.flow_oracle import Beside, FlowOracle, Patcher
 from magicstyle.tests.host.flow_rules import RULES, Style

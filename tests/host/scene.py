@@ -1,9 +1,9 @@
 """A picture inverted and sampled on the miniature SD1.5, in the few words that tests use."""
 
-from magicstyle.attention_patches.host import install_fusion
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.attention_patches.comfy import install_fusion
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
-from magicstyle.nodes.inversion_run import invert
+from magicstyle.nodes.inversion.run import invert
 from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning, tiny_latent
 
 SCALE = 0.18215

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import comfy.samplers
 import pytest
 import torch
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.tests.core.oracle import RULES
 from magicstyle.tests.host.fusion_oracle import DECODER, invert

@@ -3,7 +3,7 @@
 import comfy.ldm.modules.attention as attention
 import pytest
 import torch
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.tests import int8_attention as simulated
 from magicstyle.tests.host.families import FAMILIES
 from magicstyle.tests.host.family_scene import patched as family_patched

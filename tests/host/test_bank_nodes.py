@@ -6,11 +6,11 @@ import folder_paths
 import pytest
 import torch
 from comfy_api.latest import io
-from magicstyle.core.bank import FeatureBank, StyleEntry
-from magicstyle.core.bank_file import load_bank
+from magicstyle.banks.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank_file import load_bank
+from magicstyle.banks.trajectory import Trajectory
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.noise_pair import NoisePair
-from magicstyle.core.trajectory import Trajectory
 from magicstyle.nodes.files import FOLDER, NOTHING, LoadFeatureBank, SaveFeatureBank, register_folder
 from magicstyle.tests.core.test_bank_file import trajectory
 from magicstyle.tests.core.test_features import features

@@ -6,7 +6,7 @@ from unittest import mock
 import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.nodes.inversion_run import invert
+from magicstyle.nodes.inversion.run import invert
 from magicstyle.tests.host import family_scene
 from magicstyle.tests.host.families import FAMILIES
 from magicstyle.tests.host.neighbours import Tiles, stock, wrapped

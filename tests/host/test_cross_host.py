@@ -4,20 +4,20 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import SamplerCustom
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FUSIONS, FusionSettings
-from magicstyle.headless.library import Library
-from magicstyle.headless.model import load_demo_model
-from magicstyle.headless.names import StyleName
-from magicstyle.headless.store import FolderStore
-from magicstyle.headless.stylize import Recipe, invert, paint, reconstruct, stylize
+from magicstyle.headless.campaign.library import Library
+from magicstyle.headless.campaign.names import StyleName
+from magicstyle.headless.campaign.store import FolderStore
+from magicstyle.headless.engine.model import load_demo_model
+from magicstyle.headless.engine.stylize import Recipe, invert, paint, reconstruct, stylize
 from magicstyle.nodes import demo_model as node_module
 from magicstyle.nodes import files
 from magicstyle.nodes.bank import FeatureBankNode
 from magicstyle.nodes.demo_model import DemoModel
 from magicstyle.nodes.initial_latent import InitialLatent
-from magicstyle.nodes.inversion_nodes import InvertContent, InvertStyle
+from magicstyle.nodes.inversion.nodes import InvertContent, InvertStyle
 from magicstyle.nodes.patcher import PatchFFA
 
 from nodes import VAEDecode, VAEEncode  # the host's

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.nodes import NODES
 from magicstyle.nodes.files import register_folder
-from magicstyle.nodes.inversion_order import InversionOrder
+from magicstyle.nodes.inversion.order import InversionOrder
 
 INVERSION = {
     "steps": 50,

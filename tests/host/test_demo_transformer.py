@@ -3,12 +3,12 @@
 import pytest
 import torch
 from magicstyle.attention_patches.architectures.lumina import NextDiT
-from magicstyle.attention_patches.host.models import host_version
+from magicstyle.attention_patches.comfy.models import host_version
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.layers import LayerId
 from magicstyle.model_files.demo import DEMO_MODEL, DEMO_TRANSFORMER, read_demo_file, read_demo_transformer
 from magicstyle.nodes.demo_model import MODELS, DemoModel, flow_prompt, host_transformer
-from magicstyle.nodes.inversion_run import invert
+from magicstyle.nodes.inversion.run import invert
 from magicstyle.nodes.midpoint_sampler import MidpointSampler
 from magicstyle.tests.host.tiny import run_sampler
 from magicstyle.tools.demo_model.model_file import FlowModel, load_transformer, save_transformer

@@ -6,13 +6,13 @@ import time
 
 import pytest
 import torch
-from magicstyle.attention_patches.host import install_fusion
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.attention_patches.comfy import install_fusion
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FusionSettings
-from magicstyle.nodes import inversion_run
 from magicstyle.nodes.bank import FeatureBankNode
-from magicstyle.nodes.inversion_run import invert
+from magicstyle.nodes.inversion import run as inversion_run
+from magicstyle.nodes.inversion.run import invert
 from magicstyle.tests import photographs
 from magicstyle.tests.attention_patches.test_patches import GRID, STYLE_GRID, answer, live
 from magicstyle.tests.attention_patches.test_patches import picture as stored

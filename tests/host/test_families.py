@@ -5,13 +5,13 @@ import torch
 from einops import rearrange
 from magicstyle.attention_patches.architectures import find
 from magicstyle.attention_patches.placing import Positions
-from magicstyle.core.bank import FeatureBank, StyleEntry
-from magicstyle.core.bank_file import load_bank, save_bank
+from magicstyle.banks.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank_file import load_bank, save_bank
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.rotation import moved
 from magicstyle.nodes.attention_look import regions_from_words
 from magicstyle.nodes.exact_sampler import exact_sampler
-from magicstyle.nodes.latent_pair import required_pair
+from magicstyle.nodes.inversion.latent_pair import required_pair
 from magicstyle.nodes.samplers import host_sampler
 from magicstyle.tests.host.families import FAMILIES, family_latent, family_model, family_prompt, family_sigmas
 from magicstyle.tests.host.family_scene import (

@@ -3,10 +3,10 @@
 import comfy.sd
 import pytest
 import torch
-from magicstyle.attention_patches.host import install_fusion, install_start
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.attention_patches.comfy import install_fusion, install_start
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
-from magicstyle.nodes.inversion_run import invert
+from magicstyle.nodes.inversion.run import invert
 from magicstyle.tests.host.families import NEW_HOST
 from magicstyle.tests.host.tiny import run_sampler
 from magicstyle.tests.tiny_transformer import CLIP, POOLED, TEXT, save_stand_in

@@ -4,7 +4,7 @@ import comfy.model_management
 import comfy.sd
 import pytest
 import torch
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FUSIONS
 from magicstyle.tests.host.families import FAMILIES, family_latent, family_model, family_prompt
 from magicstyle.tests.host.family_neighbours import Residuals, around_block, lora_weights, residuals

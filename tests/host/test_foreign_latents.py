@@ -10,17 +10,17 @@ import comfy.utils
 import pytest
 import torch
 from comfy.patcher_extension import PatcherInjection
-from magicstyle.attention_patches.host import recorded
-from magicstyle.attention_patches.host.manner import answers_alike
-from magicstyle.core.bank import FeatureBank, StyleEntry
-from magicstyle.core.bank_file import load_bank, save_bank
-from magicstyle.core.budget import FEATURES_EVERY, PictureNeed, settle_recording
+from magicstyle.attention_patches.comfy import recorded
+from magicstyle.attention_patches.comfy.manner import answers_alike
+from magicstyle.banks.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank_file import load_bank, save_bank
+from magicstyle.banks.budget import FEATURES_EVERY, PictureNeed, settle_recording
+from magicstyle.banks.level_groups import LevelGroups
+from magicstyle.banks.stored_features import StoredFeatures, feature_bytes
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.layers import LayerId
-from magicstyle.core.level_groups import LevelGroups
-from magicstyle.core.stored_features import StoredFeatures, feature_bytes
-from magicstyle.nodes import inversion_run
 from magicstyle.nodes.host_cache import ram_usage
+from magicstyle.nodes.inversion import run as inversion_run
 from magicstyle.tests.host import family_scene
 from magicstyle.tests.host.families import NEW_HOST, TEXT, family_latent, family_model, family_prompt
 from magicstyle.tests.host.neighbours import lora_name, stock

@@ -1,4 +1,4 @@
-"""The small parts of attention_patches/host by themselves: the host's own classes, no sampling."""
+"""The small parts of attention_patches/comfy by themselves: the host's own classes, no sampling."""
 
 import logging
 import math
@@ -12,9 +12,9 @@ from comfy.patcher_extension import WrappersMP
 from magicstyle.attention_patches.architectures.base import Parametrization
 from magicstyle.attention_patches.call import Handlers
 from magicstyle.attention_patches.capture import TrajectoryRecorder
+from magicstyle.attention_patches.comfy import conds, fusion, models, recorded, recording, reruns, start, walks
+from magicstyle.attention_patches.comfy.start import Start
 from magicstyle.attention_patches.entry import Entry
-from magicstyle.attention_patches.host import conds, fusion, models, recorded, recording, reruns, start, walks
-from magicstyle.attention_patches.host.start import Start
 from magicstyle.attention_patches.seam import OVERRIDE
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.layers import LayerId

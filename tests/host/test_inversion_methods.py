@@ -6,8 +6,8 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
-from magicstyle.core.bank import FeatureBank, StyleEntry
-from magicstyle.core.bank_file import load_bank, save_bank
+from magicstyle.banks.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank_file import load_bank, save_bank
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.inversion import ROWS_AT_ONCE, fixed_noise
 from magicstyle.core.inversion_methods import INVERSIONS, SAMPLERS
@@ -16,8 +16,8 @@ from magicstyle.nodes.demo_model import DEMO_CONTENT, host_model, host_vae, read
 from magicstyle.nodes.exact_sampler import ExactSampler
 from magicstyle.nodes.files import _stored_noise
 from magicstyle.nodes.initial_latent import InitialLatent
-from magicstyle.nodes.inversion_run import invert
-from magicstyle.nodes.latent_pair import KEY
+from magicstyle.nodes.inversion.latent_pair import KEY
+from magicstyle.nodes.inversion.run import invert
 from magicstyle.nodes.midpoint_sampler import MidpointSampler
 from magicstyle.nodes.samplers import HOST_SAMPLERS, host_sampler
 from magicstyle.tests.host.scene import difference, patch, picture, sample

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import comfy.model_management
 import pytest
 import torch
+from magicstyle.banks.placement import OnDisk, page_locked
+from magicstyle.banks.stored_features import StoredFeatures
+from magicstyle.banks.trajectory import Trajectory
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.inversion import sampling_grid
-from magicstyle.core.placement import OnDisk, page_locked
-from magicstyle.core.stored_features import StoredFeatures
-from magicstyle.core.trajectory import Trajectory
-from magicstyle.nodes import inversion_run
 from magicstyle.nodes.initial_latent import InitialLatent
-from magicstyle.nodes.inversion_order import InversionOrder, check_tokens
+from magicstyle.nodes.inversion import run as inversion_run
+from magicstyle.nodes.inversion.order import InversionOrder, check_tokens
 from magicstyle.tests.host.neighbours import stock
 from magicstyle.tests.host.scene import difference, inversion, patch, picture, sample, scene
 from magicstyle.tests.host.tiny import tiny_latent, tiny_sigmas

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FUSIONS
 from magicstyle.core.sources import KEPT_WEIGHT

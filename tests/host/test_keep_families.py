@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from magicstyle.attention_patches.host import install_fusion
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.attention_patches.comfy import install_fusion
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.regions import keep_mask
 from magicstyle.core.sources import KEPT_WEIGHT
-from magicstyle.nodes.inversion_run import invert
+from magicstyle.nodes.inversion.run import invert
 from magicstyle.tests.host.families import FAMILIES, family_latent, family_model, family_prompt, family_sigmas
 from magicstyle.tests.host.flow_oracle import FlowOracle, Patcher
 from magicstyle.tests.host.flow_rules import Style

@@ -4,7 +4,7 @@ import os
 import time
 
 import pytest
-from magicstyle.core.bank_file import load_bank
+from magicstyle.banks.bank_file import load_bank
 from magicstyle.tests.host.locate import find_host
 from magicstyle.tests.host.server import Server
 from magicstyle.tests.host.test_files import banks

@@ -7,7 +7,7 @@ import comfy.hooks
 import pytest
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingContinuousEDM
-from magicstyle.core.bank import FeatureBank
+from magicstyle.banks.bank import FeatureBank
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.tests.core.oracle import RULES, rsa
 from magicstyle.tests.host.fusion_oracle import diffstyler_whole, eps, invert, stylize

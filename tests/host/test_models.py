@@ -8,12 +8,12 @@ import pytest
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete, RescaleCFG
 from magicstyle.attention_patches.architectures import find
-from magicstyle.attention_patches.host import install_fusion
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.attention_patches.comfy import install_fusion
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.layers import select_layers
-from magicstyle.nodes.inversion_run import invert
+from magicstyle.nodes.inversion.run import invert
 from magicstyle.tests.host.scene import NEUTRAL, STRONG, difference
 from magicstyle.tests.host.tiny import run_sampler, tiny_latent
 from magicstyle.tests.host.tiny_models import FAMILIES, family_model, family_prompt

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from magicstyle.attention_patches.host import install_fusion
-from magicstyle.core.bank_file import load_bank
+from magicstyle.attention_patches.comfy import install_fusion
+from magicstyle.banks.bank_file import load_bank
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.model_files.demo import DEMO_MODEL
 from magicstyle.nodes.demo_model import host_model, read_demo_file

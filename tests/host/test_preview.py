@@ -1,8 +1,8 @@
 import pytest
 import torch
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank import FeatureBank, StyleEntry
+from magicstyle.banks.trajectory import Trajectory
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.trajectory import Trajectory
 from magicstyle.nodes.captions import STRIP, captioned
 from magicstyle.nodes.preview import BY_PERCENT, FeaturePreview, preview
 from magicstyle.tests.host.test_storage import scene

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FUSIONS
 from magicstyle.nodes.bank import AddStyle, FeatureBankNode

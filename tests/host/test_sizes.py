@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.nodes.initial_latent import InitialLatent
 from magicstyle.tests.core.oracle import RULES

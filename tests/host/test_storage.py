@@ -12,13 +12,13 @@ import pytest
 import torch
 from magicstyle.attention_patches.architectures import find
 from magicstyle.attention_patches.entry import Entry
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank import FeatureBank, StyleEntry
+from magicstyle.banks.stored_features import StoredFeatures
+from magicstyle.banks.trajectory import Trajectory
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.core.stored_features import StoredFeatures
-from magicstyle.core.trajectory import Trajectory
-from magicstyle.nodes import inversion_run
 from magicstyle.nodes.host_cache import ram_usage
-from magicstyle.nodes.inversion_run import invert
+from magicstyle.nodes.inversion import run as inversion_run
+from magicstyle.nodes.inversion.run import invert
 from magicstyle.nodes.report import bank_summary
 from magicstyle.tests.host.neighbours import HalvedQueries
 from magicstyle.tests.host.scene import difference, patch, picture, sample

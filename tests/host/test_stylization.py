@@ -11,9 +11,9 @@ import comfy.model_management
 import comfy.samplers
 import pytest
 import torch
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
-from magicstyle.nodes import inversion_run
+from magicstyle.nodes.inversion import run as inversion_run
 from magicstyle.tests.core.oracle import styleid
 from magicstyle.tests.host.fusion_oracle import stylize
 from magicstyle.tests.host.scene import NEUTRAL, SCALE, difference, inversion, patch, picture, sample, scene

@@ -6,7 +6,7 @@ import pytest
 import torch
 from magicstyle.attention_patches.placing import Placer
 from magicstyle.attention_patches.tiles import found_tiles
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.tests.host import family_scene
 from magicstyle.tests.host.families import FAMILIES, family_prompt

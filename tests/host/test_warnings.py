@@ -8,12 +8,12 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_execution.utils import CurrentNodeContext
-from magicstyle.attention_patches.host.run_checks import draws_noise
-from magicstyle.core.bank import FeatureBank, StyleEntry
+from magicstyle.attention_patches.comfy.run_checks import draws_noise
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.nodes import notices
 from magicstyle.nodes.bank import AddStyle, FeatureBankNode
 from magicstyle.nodes.initial_latent import InitialLatent
-from magicstyle.nodes.inversion_nodes import InvertContent, InvertStyle
+from magicstyle.nodes.inversion.nodes import InvertContent, InvertStyle
 from magicstyle.nodes.patcher import PatchFFA
 from magicstyle.nodes.preview import FeaturePreview, preview
 from magicstyle.nodes.report import bank_summary

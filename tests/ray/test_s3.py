@@ -7,7 +7,8 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from magicstyle.headless import cli, worker
+from magicstyle.headless import cli
+from magicstyle.headless.campaign import worker
 from magicstyle.tests.headless.test_rows import OneLayerModel
 from PIL import Image
 

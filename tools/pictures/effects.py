@@ -11,7 +11,7 @@ from PIL import Image
 from .parameters import ROOT, Cell, FusionSettings, Studio
 
 # isort: split
-from magicstyle.headless.sheet import contact_sheet
+from magicstyle.headless.pictures.sheet import contact_sheet
 
 FOLDER = ROOT / "web" / "docs" / "pictures"
 STEPS, TILE, COLOURS = 25, 150, 128  # a help page loads no large files

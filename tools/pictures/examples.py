@@ -13,7 +13,7 @@ from .scenes import BACKGROUND, Look, Scene, Studio, region, shown
 # isort: split
 import torch
 from magicstyle.benchmarks.quality import STYLEID
-from magicstyle.headless.sheet import contact_sheet
+from magicstyle.headless.pictures.sheet import contact_sheet
 from PIL import Image
 
 FOLDER, TILE, COLOURS = ROOT / "assets" / "examples", 192, 256

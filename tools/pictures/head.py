@@ -14,11 +14,11 @@ from .scenes import DRAWINGS, shown
 # isort: split
 import torch
 from magicstyle.benchmarks.quality import FFA
-from magicstyle.headless.model import load_demo_model
-from magicstyle.headless.pictures import to_images, to_tensor
-from magicstyle.headless.recipe import Recipe
-from magicstyle.headless.sheet import contact_sheet
-from magicstyle.headless.stylize import invert, stylize
+from magicstyle.headless.engine.model import load_demo_model
+from magicstyle.headless.engine.recipe import Recipe
+from magicstyle.headless.engine.stylize import invert, stylize
+from magicstyle.headless.pictures.reading import to_images, to_tensor
+from magicstyle.headless.pictures.sheet import contact_sheet
 from PIL import Image
 
 PICTURE = ROOT / "assets" / "demo_grid.png"

@@ -23,14 +23,14 @@ if "magicstyle" not in sys.modules:  # the checkout as a package, also where it 
     sys.modules["magicstyle"] = types.ModuleType("magicstyle")
     sys.modules["magicstyle"].__path__ = [str(ROOT)]
 
+from magicstyle.banks.bank import FeatureBank, StyleEntry  # noqa: E402
 from magicstyle.core.adain import adain_latents  # noqa: E402
-from magicstyle.core.bank import FeatureBank, StyleEntry  # noqa: E402
 from magicstyle.core.fusion import FusionSettings  # noqa: E402
 from magicstyle.core.inversion import Denoiser, sample_ddim  # noqa: E402
 from magicstyle.core.schedule import noise_levels  # noqa: E402
-from magicstyle.headless.model import HeadlessModel, load_demo_model  # noqa: E402
-from magicstyle.headless.pictures import read_picture, to_images, to_tensor  # noqa: E402
-from magicstyle.headless.stylize import Inversion, Recipe, fused, invert, reconstruct  # noqa: E402
+from magicstyle.headless.engine.model import HeadlessModel, load_demo_model  # noqa: E402
+from magicstyle.headless.engine.stylize import Inversion, Recipe, fused, invert, reconstruct  # noqa: E402
+from magicstyle.headless.pictures.reading import read_picture, to_images, to_tensor  # noqa: E402
 from magicstyle.model_files.demo import DEMO_CONTENT, DEMO_STYLE  # noqa: E402
 
 PICTURE = ROOT / "assets" / "parameters.png"

@@ -13,13 +13,13 @@ from .parameters import SIZE, FusionSettings, Recipe  # first: makes the checkou
 
 # isort: split
 import torch
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.adain import adain_latents
-from magicstyle.core.bank import FeatureBank, StyleEntry
 from magicstyle.core.noise_pair import NoisePair
 from magicstyle.core.presets import PRESETS
-from magicstyle.headless.model import load_demo_model
-from magicstyle.headless.pictures import read_picture, to_images, to_tensor
-from magicstyle.headless.stylize import Inversion, invert, paint, reconstruct
+from magicstyle.headless.engine.model import load_demo_model
+from magicstyle.headless.engine.stylize import Inversion, invert, paint, reconstruct
+from magicstyle.headless.pictures.reading import read_picture, to_images, to_tensor
 from magicstyle.model_files.demo import ASSETS, DEMO_CONTENT, DEMO_STYLE
 from magicstyle.tools.demo_model.techniques import drawing
 from PIL import Image, ImageDraw, ImageFilter

@@ -29,7 +29,7 @@ from .scenes import BACKGROUND, Look, Scene, Studio, shown
 # isort: split
 import torch
 from magicstyle.benchmarks.quality import FFA, to_images
-from magicstyle.headless.pictures import to_tensor
+from magicstyle.headless.pictures.reading import to_tensor
 from magicstyle.tools.workflows.build import WORKFLOWS
 from magicstyle.tools.workflows.titles import title
 from PIL import Image

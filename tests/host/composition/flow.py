@@ -11,7 +11,7 @@ import comfy.sd
 import folder_paths
 import torch
 from comfy.ldm.flux.redux import ReduxImageEncoder
-from magicstyle.attention_patches.host import install_start
+from magicstyle.attention_patches.comfy import install_start
 from magicstyle.tests.host.composition.graph import (
     GRID,
     STEPS,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from magicstyle.nodes.inversion_run import Inversion, invert
+from magicstyle.nodes.inversion.run import Inversion, invert
 from magicstyle.tests.host.neighbours import ran, stock
 from magicstyle.tests.host.tiny import tiny_conditioning, tiny_latent, tiny_model, tiny_sigmas
 from torch import Tensor

@@ -1,0 +1,137 @@
+"""The bank that carries a content's and any number of styles' features through a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ..core.errors import MagicStyleError
+from ..core.features import ROLES
+from ..core.fusion import FUSIONS, FusionSettings
+from ..core.layers import LayerId, legal_range
+from ..core.ranges import check_weight
+from .image_features import ImageFeatures
+
+
+class StyleEntry(NamedTuple):
+    """One style in a bank: its features, its weight, and where it acts and may be drawn from."""
+
+    features: ImageFeatures
+    weight: float = 1.0
+    region: Tensor | None = None  # b h w in [0, 1], any resolution
+    style_mask: Tensor | None = None  # b h w in [0, 1], any resolution
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureBank:
+    """The content's features and those of any number of styles: what the patcher fuses.
+
+    A picture may serve several times. `pictures` holds each once, the content first, and `numbers` says which of them
+    each style draws from: copies of one style are known by their number.
+    """
+
+    content: ImageFeatures
+    styles: tuple[StyleEntry, ...]
+    pictures: tuple[ImageFeatures, ...] = field(init=False, repr=False)
+    numbers: tuple[int, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for number, style in enumerate(self.styles, start=1):
+            self._check_style(number, style)
+        pictures = [self.content]
+        numbers = [_number(style.features, pictures) for style in self.styles]
+        object.__setattr__(self, "pictures", tuple(pictures))
+        object.__setattr__(self, "numbers", tuple(numbers))
+
+    def _check_style(self, number: int, style: StyleEntry) -> None:
+        check_weight(f"the weight of style {number}", style.weight)
+        content, header = self.content.header, style.features.header
+        if header.model.digest != content.model.digest:
+            raise MagicStyleError(
+                f"Style {number} was inverted with another model ({header.model.name}) than the content "
+                f"({content.model.name}): connect the same MODEL to both inversions."
+            )
+        self._check_batch(number, header.batch)
+        if not set(header.layers) & set(content.layers):
+            raise MagicStyleError(
+                f"Style {number} keeps layers {legal_range(header.layers)} and the content "
+                f"{legal_range(content.layers)}: give both inversions the same layers."
+            )
+
+    def _check_batch(self, number: int, batch: int) -> None:
+        """One picture serves all rows; several are a row each, and then all that are several are as many."""
+        earlier = {"the content": self.content.header.batch}
+        earlier |= {f"style {i}": style.features.header.batch for i, style in enumerate(self.styles[: number - 1], 1)}
+        for name, other in earlier.items():
+            if 1 not in (batch, other) and batch != other:
+                raise MagicStyleError(
+                    f"Style {number} holds {batch} pictures and {name} {other}: "
+                    "give one style picture, or as many as there are content pictures."
+                )
+
+    def __iter__(self) -> Iterator[ImageFeatures]:
+        yield self.content
+        yield from (style.features for style in self.styles)
+
+    def __copy__(self) -> FeatureBank:
+        return self
+
+    def __deepcopy__(self, memo: object) -> FeatureBank:
+        return self
+
+    @property
+    def layers(self) -> tuple[LayerId, ...]:
+        """The layers that every picture keeps, in the model's order."""
+        shared = set(self.content.header.layers).intersection(*(style.features.header.layers for style in self.styles))
+        return tuple(layer for layer in self.content.header.layers if layer in shared)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, a picture that serves twice counted once."""
+        return sum(picture.nbytes for picture in self.pictures)
+
+    @property
+    def resident(self) -> list[Tensor]:
+        """The tensors of any shape that take main memory, which a cache could win back."""
+        return [tensor for picture in self.pictures for tensor in picture.resident]
+
+    def name(self, number: int) -> str:
+        """What users call a picture: the content, or the first style that draws from it."""
+        return f"style {self.numbers.index(number) + 1}" if number else "content"
+
+    def with_pictures(self, pictures: Sequence[ImageFeatures]) -> FeatureBank:
+        """The same bank of other pictures, one for each, in their order."""
+        entries = zip(self.styles, self.numbers, strict=True)
+        return FeatureBank(pictures[0], tuple(entry._replace(features=pictures[number]) for entry, number in entries))
+
+    def with_style(self, style: StyleEntry) -> FeatureBank:
+        """A new bank with one style more."""
+        return FeatureBank(self.content, (*self.styles, style))
+
+
+def _number(features: ImageFeatures, pictures: list[ImageFeatures]) -> int:
+    """The place of a picture among those that are known, to which it is added where it is new."""
+    for number, known in enumerate(pictures):
+        if known is features:
+            return number
+    pictures.append(features)
+    return len(pictures) - 1
+
+
+def content_roles(settings: FusionSettings, bank: FeatureBank, *, keeps: bool = False) -> str:
+    """The stored roles of the content that a run reads: its keys and values fill what no style covers.
+
+    Where a mask keeps the content, the methods that draw from it attend with its queries.
+    """
+    method = FUSIONS[settings.method]
+    everywhere = [style for style in bank.styles if style.region is None and style.weight * settings.style_weight > 0.0]
+    needed = {*method.content, *(() if everywhere else method.fills), *(method.keeps if keeps else ())}
+    return "".join(role for role in ROLES if role in needed)
+
+
+def style_roles(settings: FusionSettings) -> str:
+    """The stored roles of each style that a run reads."""
+    return FUSIONS[settings.method].style

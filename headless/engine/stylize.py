@@ -1,0 +1,157 @@
+"""The method in three calls: invert each picture, put their features into a bank, sample with fusion.
+
+Capture, fusion and replay are those of attention_patches; what is diffusers' own is in attention.py beside this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...attention_patches.call import Handlers
+from ...attention_patches.capture import RECORDERS, TrajectoryRecorder, Wanted
+from ...attention_patches.checks import check_roles, check_run, stored_layers
+from ...attention_patches.fusion_patch import FusionPatch, SigmaWindow
+from ...attention_patches.prefetch import lane_to
+from ...attention_patches.replay import Held, Rerun
+from ...attention_patches.views import step_views
+from ...banks.bank import FeatureBank, StyleEntry
+from ...banks.image_features import FeatureHeader, ImageFeatures
+from ...banks.level_groups import LevelGroups
+from ...banks.trajectory import Trajectory
+from ...core.adain import adain_map
+from ...core.features import RESNET
+from ...core.inversion import Denoiser
+from ...core.inversion_methods import invert_latent, sample_back
+from ...core.layers import LayerId, select_layers
+from ...core.noise_pair import NoisePair
+from ...core.regions import Grid
+from ...core.scene import Moment
+from ...core.schedule import LEVELS
+from .model import HeadlessModel
+from .recipe import Recipe
+
+EVERYWHERE = SigmaWindow(float("inf"), 0.0)
+Callback = Callable[[dict[str, Any]], None]
+
+
+class Inversion(NamedTuple):
+    """An inverted picture (or batch of pictures): where it ended, in the model's scale, and the features on the way."""
+
+    ends: NoisePair
+    features: ImageFeatures
+
+    @property
+    def noise(self) -> Tensor:
+        """The noise latent: b c h w."""
+        return self.ends.noise
+
+
+@torch.inference_mode()
+def invert(
+    model: HeadlessModel,
+    latent: Tensor,
+    recipe: Recipe,
+    *,
+    roles: str | None = None,
+    dtype: torch.dtype = torch.float16,
+    storage: str = "features",
+    callback: Callback | None = None,
+) -> Inversion:
+    """Walk a latent b c h w up to its noise; keep the features of the recipe's layers, or the latents that replay them.
+
+    `roles` are letters of ROLES + RESNET; by default all that the recipe can read of a content.
+    """
+    roles = recipe.content_roles if roles is None else roles
+    sigmas = recipe.sigmas.to(latent.device)
+    levels, grids = recipe.inversion.way.levels(sigmas).tolist(), _kept_grids(model, latent, recipe, roles)
+    groups = LevelGroups(len(levels), recipe.every)
+    recorder = RECORDERS[storage](Wanted(tuple(grids), groups, roles, dtype))
+    if isinstance(recorder, TrajectoryRecorder):
+        recorder.inputs = {"c_crossattn": model.prompt.expand(latent.shape[0], -1, -1).cpu()}
+    with model.hooks.answered_by(recorder.handlers):
+        found = invert_latent(
+            model.denoised, latent, sigmas, recipe.inversion, callback=callback, record=recorder.recording
+        )
+    heads = {layer: facts.heads for layer, facts in model.architecture.layers.items() if layer in grids}
+    header = FeatureHeader(
+        model.id, recipe.inversion.method, tuple(levels), tuple(latent.shape), grids, heads, every=groups.every
+    )
+    return Inversion(found.ends, recorder.close(header, found.ends))
+
+
+@torch.inference_mode()
+def stylize(
+    model: HeadlessModel,
+    content: Inversion,
+    style: Inversion,
+    recipe: Recipe,
+    callback: Callback | None = None,
+    keep: Tensor | None = None,
+) -> Tensor:
+    """The content latent painted with the style's features: b c h w; `keep`, b h w, says how far it stays as it is."""
+    bank = FeatureBank(content.features, (StyleEntry(style.features),))
+    moved = adain_map(content.noise, style.noise, recipe.adain)
+    return paint(model, bank, content.ends.mapped(moved), recipe, callback, keep)
+
+
+@torch.inference_mode()
+def paint(
+    model: HeadlessModel,
+    bank: FeatureBank,
+    start: NoisePair,
+    recipe: Recipe,
+    callback: Callback | None = None,
+    keep: Tensor | None = None,
+) -> Tensor:
+    """An initial latent sampled with a bank's features -> b c h w: any number of styles, with regions and masks."""
+    sigmas = recipe.sigmas.to(start.noise.device)
+    return sample_back(fused(model, bank, recipe, keep), start, sigmas, recipe.inversion.method, callback)
+
+
+@torch.inference_mode()
+def reconstruct(model: HeadlessModel, content: Inversion, recipe: Recipe, callback: Callback | None = None) -> Tensor:
+    """The content latent sampled back from its noise without any fusion: b c h w."""
+    sigmas = recipe.sigmas.to(content.noise.device)
+    return sample_back(model.denoised, content.ends, sigmas, recipe.inversion.method, callback)
+
+
+def fused(model: HeadlessModel, bank: FeatureBank, recipe: Recipe, keep: Tensor | None = None) -> Denoiser:
+    """The model's denoiser with the bank's features in the recipe's layers; `keep` is a mask b h w."""
+    layers = stored_layers(model.architecture, bank, recipe.layers)
+    patch = FusionPatch(bank, recipe.settings, layers, EVERYWHERE, keep=keep)
+    check_roles(bank, patch.roles, recipe.settings.method)
+    lane, held = lane_to(model.device), Held()
+
+    def denoised(x: Tensor, sigma: Tensor) -> Tensor:
+        """b c h w, sigma b -> b c h w."""
+        check_run(bank, latent=x)
+        level, noise = float(sigma[0]), float(model.timesteps(sigma[:1])) / LEVELS
+        views = step_views(patch, bank, level, rerun_like(model, x), lane, held)
+        with model.hooks.answered_by(patch.handlers(views, Moment(patch.progress(level), noise))):
+            return model.denoised(x, sigma)
+
+    return denoised
+
+
+def rerun_like(model: HeadlessModel, like: Tensor) -> Rerun:
+    """Runs stored latents through the model, on the device and in the precision of `like`, b c h w."""
+
+    def rerun(trajectory: Trajectory, group: int, handlers: Handlers) -> None:
+        x = trajectory.latents[group].to(like)
+        with model.hooks.answered_by(handlers):
+            model.denoised(x, x.new_full((x.shape[0],), trajectory.header.kept_sigmas[group]))
+
+    return rerun
+
+
+def _kept_grids(model: HeadlessModel, latent: Tensor, recipe: Recipe, roles: str) -> dict[LayerId, Grid]:
+    """The token grids of the recipe's layers for a latent b c h w, and of the block whose ResNet is copied if asked."""
+    every = model.architecture.grids((latent.shape[2], latent.shape[3]))
+    chosen, resnet = set(select_layers(recipe.layers, every)), model.architecture.resnet
+    if RESNET in roles and resnet is not None:
+        chosen.add(resnet.layer)
+    return {layer: grid for layer, grid in every.items() if layer in chosen}

@@ -1,0 +1,1 @@
+"""Picture files: reading, working sizes, masks, PNGs with a record, sheets."""

@@ -1,0 +1,238 @@
+"""An inversion inside the host: its loading, sampling, previews, progress and interrupts, our walk.
+
+An order becomes a plan before anything runs; the walk follows the plan and ends in noise; closing makes the outputs.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any, NamedTuple
+
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+import torch
+from torch import Tensor
+
+from ...attention_patches.architectures import Architecture, find
+from ...attention_patches.architectures.base import Parametrization
+from ...attention_patches.architectures.transformer import sizes_of
+from ...attention_patches.capture import RECORDERS, AnyRecorder, Wanted
+from ...attention_patches.checks import named
+from ...attention_patches.comfy import ModelSource, check_model, install_capture, install_start, manner_of, plain_model
+from ...attention_patches.comfy.memory import allocator, free_memory, free_on_device, free_on_disk
+from ...attention_patches.model_call import UnrepeatableInputError
+from ...attention_patches.protocols import Model
+from ...banks.image_features import FeatureHeader, ImageFeatures
+from ...banks.placement import latent_precision, narrowed
+from ...banks.stored_features import feature_bytes
+from ...core.errors import MagicStyleError
+from ...core.features import RESNET
+from ...core.inversion import sampling_grid, with_zero
+from ...core.inversion_methods import Inverted, RoundTrip
+from ...core.layers import LayerId, select_layers
+from ...core.noise_pair import NoisePair
+from ...core.regions import Grid
+from ..report import Walk, inversion_report
+from ..samplers import host_sampler
+from .budget import Budget, Free, Need, settle_budget
+from .latent_pair import Latent, noise_latent
+from .order import InversionOrder, at_guidance_one, check_conditioning, check_tokens, checked_latent
+from .sampler import InversionSampler, InvertedNoise
+
+
+class Inversion(NamedTuple):
+    """The outputs of an inversion node, in their order."""
+
+    noise: Latent
+    features: ImageFeatures
+    sigmas: Tensor
+    report: str
+    start: InvertedNoise
+
+
+class Plan(NamedTuple):
+    """An order whose inputs were checked, and all that is settled before the walk."""
+
+    order: InversionOrder
+    samples: Tensor  # b c h w, in the host's LATENT convention
+    prompt: list[Any]
+    sigmas: Tensor  # the schedule
+    header: FeatureHeader
+    budget: Budget
+    model: Model  # plain
+    removed: list[str]  # what makes it plain
+
+
+class Walked(NamedTuple):
+    """The end of a walk: in the host's LATENT convention, and in the model's scale."""
+
+    ends: NoisePair
+    inverted: Inverted
+    clean: Tensor  # b c h w, in the model's scale
+    seconds: float
+    start: InvertedNoise
+
+
+def invert(*inputs: Any, **chosen: Any) -> Inversion:
+    """Invert a LATENT; keep the self-attention features that pass by, or the trajectory that can replay them.
+
+    The arguments are those of `InversionOrder`.
+    """
+    order = InversionOrder(*inputs, **chosen)
+    try:
+        return _carried_out(plan_inversion(order))
+    except UnrepeatableInputError:
+        if order.storage != "auto":
+            raise
+        # the model's first call says what its inputs are, and no latents can do without them
+        return _carried_out(plan_inversion(order, repeatable=False))
+
+
+def _carried_out(plan: Plan) -> Inversion:
+    recorder = _recorder(plan)
+    return _close(plan, recorder, _walk_up(plan, recorder))
+
+
+def plan_inversion(order: InversionOrder, *, repeatable: bool = True) -> Plan:
+    """Check every input, the cheapest first, and decide what will be kept, with a replay in mind or without."""
+    settings, model = order.settings, order.model
+    check_model(model)
+    samples = checked_latent(model, order.latent)
+    check_conditioning(order.conditioning)
+    sigmas = order.schedule
+    levels = tuple(settings.way.levels(sigmas).tolist())
+    check_tokens(model, samples)
+    grids = _grids(model, order.layers, samples)
+    architecture = find(model)
+    resnet = _resnet(architecture, grids, order.layers) if RESNET in order.roles else {}
+    level = feature_bytes(grids, architecture.widths, 1, samples.shape[0], order.roles, order.dtype, resnet)
+    need = Need(len(levels), level, samples.numel() * latent_precision(order.dtype).itemsize)
+    budget = settle_budget(order, need, _free(order), large=architecture.large, repeatable=repeatable)
+    plain, removed = plain_model(model)
+    prompt, left = at_guidance_one(model, order.conditioning)
+    text, carried = prompt[0]
+    depth = architecture.depth(text.shape[1], sizes_of(carried.get("reference_latents")))
+    heads = {layer: facts.heads for layer, facts in architecture.layers.items() if layer in grids}
+    shape, every, manner = tuple(samples.shape), budget.every, manner_of(plain, levels)
+    header = FeatureHeader(
+        architecture.id, settings.method, levels, shape, grids, heads, depth, every=every, manner=manner
+    )
+    return Plan(order, samples, prompt, sigmas, header, budget, plain, [*removed, *left])
+
+
+def _recorder(plan: Plan) -> AnyRecorder:
+    order, header = plan.order, plan.header
+    room = partial(allocator, order.place, order.model, plan.budget.estimate)
+    return RECORDERS[plan.budget.storage](Wanted(header.layers, header.groups, order.roles, order.dtype, room))
+
+
+def _walk_up(plan: Plan, recorder: AnyRecorder) -> Walked:
+    settings = plan.order.settings
+    sampler = InversionSampler(settings, recorder.recording)
+    together = settings.way.steps_per_call(plan.header.batch, len(plan.header.sigmas))
+    captured = install_capture(plan.model, recorder, together=together)
+    started = time.perf_counter()
+    noise = _walk(captured, sampler, plan.samples, plan.prompt, plan.sigmas)
+    seconds = time.perf_counter() - started
+    ended = sampler.ended
+    ends = NoisePair(noise, None if ended.companion is None else ended.companion.to(noise.device))
+    for end in ends.tensors.values():
+        _check_finite(end)
+    return Walked(ends, ended.inverted, ended.clean, seconds, ended.start)
+
+
+def _close(plan: Plan, recorder: AnyRecorder, walked: Walked) -> Inversion:
+    order, header = plan.order, plan.header
+    schedule = tuple(sampling_grid(plan.sigmas).tolist())
+    result = noise_latent(walked.ends, schedule)
+    kept = _kept_ends(walked.ends, latent_precision(order.dtype))
+    features = recorder.close(header, kept, source=ModelSource(plan.model))
+    trip = _round_trip(plan, result) if order.measure and order.settings.way.inverts else None
+    flow = find(plan.model).parametrization is Parametrization.FLOW
+    walk = Walk(order.method, walked.inverted, walked.clean, schedule, walked.seconds, trip, flow)
+    report = inversion_report(
+        order.role,
+        features,
+        walk,
+        [*order.count_note, plan.budget.reason, *_left_out(plan.removed), *_unreplayed(plan)],
+    )
+    return Inversion(result, features, plan.sigmas, report, walked.start)
+
+
+def _kept_ends(ends: NoisePair, dtype: torch.dtype) -> NoisePair:
+    """What a bank keeps, b c h w each: a reversible pair is worth no more than its digits."""
+    return NoisePair(narrowed(ends.noise, dtype)) if ends.companion is None else ends.mapped(Tensor.float)
+
+
+def _round_trip(plan: Plan, noise: Latent) -> RoundTrip:
+    """Sample the noise back with what belongs to the method, nothing fused."""
+    sampler = host_sampler(plan.order.method, noise)
+    back = _walk(install_start(plan.model), sampler, noise["samples"], plan.prompt, with_zero(plan.sigmas))
+    return RoundTrip.between(back, plan.samples)
+
+
+def _check_finite(noise: Tensor) -> None:
+    if not bool(torch.isfinite(noise).all()):
+        raise MagicStyleError(
+            "model gave NaN or infinite values during the inversion: its weights overflow in half precision; "
+            "start ComfyUI with --force-fp32, or load another checkpoint."
+        )
+
+
+def _resnet(architecture: Architecture, grids: dict[LayerId, Grid], layers: str) -> dict[LayerId, int]:
+    """The layer whose block begins with the ResNet that is kept, and the channels that enter it."""
+    if architecture.resnet is None:
+        raise MagicStyleError("keep asks for a ResNet, and this model has none that a method copies: set keep to all.")
+    (block, number, _), channels = architecture.resnet
+    if architecture.resnet.layer not in grids:
+        raise MagicStyleError(
+            f"keep asks for the ResNet of {block} block {number}, which layers '{layers}' leaves out: "
+            f"add {block}.{number} to layers."
+        )
+    return {architecture.resnet.layer: channels}
+
+
+def _free(order: InversionOrder) -> Free:
+    """What is free where the order places features; `auto` places them in main memory unless they are small."""
+    if order.place == "gpu":
+        return Free(free_on_device(order.model), "GPU memory", 4)  # sampling wants the other half
+    return Free(free_on_disk(), "disk space") if order.place == "disk" else Free(free_memory())
+
+
+def _unreplayed(plan: Plan) -> list[str]:
+    """What of the inversion's model no replay of its latents has."""
+    wrapped = plan.budget.storage == "latents" and "model_function_wrapper" in plan.model.model_options
+    note = "another node has wrapped the model: its function wrapper acts in the inversion and not in replays"
+    return [f"{note}; choose storage features if that matters"] if wrapped else []
+
+
+def _left_out(removed: list[str]) -> list[str]:
+    return [f"left out of the inversion: {', '.join(removed)}"] if removed else []
+
+
+def _grids(model: Model, layers: str, samples: Tensor) -> dict[LayerId, Grid]:
+    architecture = find(model)
+    every = architecture.grids((samples.shape[-2], samples.shape[-1]))
+    return {layer: every[layer] for layer in select_layers(named(layers, architecture.kept_layers), every)}
+
+
+def _walk(
+    model: Model, sampler: comfy.samplers.Sampler, samples: Tensor, conditioning: list[Any], sigmas: Tensor
+) -> Tensor:
+    callback = latent_preview.prepare_callback(model, len(sigmas) - 1)
+    return comfy.sample.sample_custom(
+        model,
+        torch.zeros_like(samples),
+        1.0,
+        sampler,
+        sigmas,
+        conditioning,
+        conditioning,
+        samples,
+        callback=callback,
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=0,
+    )
