@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 WARM_UP = 12
 STEPS, STORAGE = (4, 5, 6), ("features", "latents")
+SIDE = 256  # pixels of the longer side
 RESULT = Path(__file__).with_name("soak.md")
 MIB = 2**20
 
@@ -77,20 +78,26 @@ def variant(run: int) -> dict[str, Any]:
     return {**values, "style_weight": round(1 + run / 1000, 3), "noise_seed": run}
 
 
+def demo(run: int) -> dict[str, Any]:
+    """The demo workflow with the values of a run."""
+    from magicstyle.tests.workflows import graphs
+
+    return graphs.substituted(graphs.api("demo_no_download"), largest_size=SIDE, **variant(run))
+
+
 def computed_again(graph: dict[str, Any], entry: dict[str, Any]) -> bool:
     """Whether the host took nothing but the model, the pictures and their latents from its cache."""
     cached = dict(entry["status"]["messages"])["execution_cached"]["nodes"]
-    prepared = ("MagicStyleDemoModel", "PreviewImage", "VAEEncode", "KSamplerSelect", "ImageScaleToMaxDimension")
+    prepared = ("MagicStyleDemoModel", "MagicStyleMidpointSampler", "KSamplerSelect", "LoadImage", "VAEEncode")
+    prepared += ("ImageScaleToMaxDimension", "PreviewImage")
     return all(graph[node]["class_type"] in prepared for node in cached)
 
 
 def run_often(server: Server, runs: int) -> Iterator[Sample]:
     """Run the demo workflow; a sample after each run."""
-    from magicstyle.tests.workflows import graphs
-
     process = psutil.Process(server.process.pid)
     for run in range(runs):
-        graph, start = graphs.substituted(graphs.api("demo_no_download"), **variant(run)), time.monotonic()
+        graph, start = demo(run), time.monotonic()
         entry = server.wait(server.queue(graph))
         if not computed_again(graph, entry):
             raise RuntimeError(f"Run {run} was answered from the host's cache: change what differs between runs.")
