@@ -61,7 +61,7 @@ class FusionSettings:
     style_weight: float = 1.0
     content_weight: float = 0.0
     query_preservation: float = 0.65
-    temperature: float = 1.75
+    temperature: float = 1.5
 
     def __post_init__(self) -> None:
         if self.method not in FUSIONS:

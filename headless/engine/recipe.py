@@ -23,7 +23,7 @@ VERSION_1: Mapping[str, Any] = MappingProxyType(
             "style_weight": 1.0,
             "content_weight": 0.0,
             "query_preservation": 0.65,
-            "temperature": 1.75,
+            "temperature": 1.5,
         },
         "steps": 50,
         "layers": "output.6-11",

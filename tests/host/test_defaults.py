@@ -25,7 +25,7 @@ FUSION = {
     "style_weight": 1.0,
     "content_weight": 0.0,
     "query_preservation": 0.65,
-    "temperature": 1.75,
+    "temperature": 1.5,
 }
 DEFAULTS = {
     "MagicStyleInvertContent": INVERSION,
