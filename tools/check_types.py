@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("core", "attention_patches", "model_files", "picture_files", "nodes", "headless")
+PACKAGES = ("core", "banks", "attention_patches", "model_files", "picture_files", "nodes", "headless")
 
 
 def main(arguments: list[str]) -> int:
