@@ -35,11 +35,14 @@ INPUT_RANKS = {
     "ref_contexts": (3,),
     "siglip_feats": (4,),  # b h w c
     "context_latents": (5,),
+    "encoder_hidden_states_llama3": (4,),  # HiDream: b layers n c
+    "t5xxl_ids": (2,),  # Anima, where its text was not embedded beforehand
+    "t5xxl_weights": (3,),
 }
 LISTS = ("ref_latents", "ref_contexts", "siglip_feats", "context_latents")  # of several tensors each
 CHANNELS_SECOND = ("c_concat", "reference_latent", "time_dim_concat", "ref_latents", "context_latents")
 CONSTANTS: Mapping[str, tuple[type, ...]] = {"num_tokens": (int, float), "ref_latents_method": (str,)}
-WHOLE = ("I64", "I32", "BOOL")  # of masks
+WHOLE, COUNTED = ("I64", "I32", "BOOL"), ("attention_mask", "t5xxl_ids")  # which inputs may hold whole numbers
 _LISTED = re.compile(rf"({'|'.join(LISTS)})\.(?:0|[1-9]\d?)")
 # a tensor, several of them, or a number or word
 Input = Tensor | list[Tensor] | bool | int | float | str
@@ -179,13 +182,13 @@ class Trajectory(ImageFeatures):
         for name, kind in inputs.items():
             listed = _LISTED.fullmatch(name)
             base = listed[1] if listed else name
-            dtypes = (*WIDE, *WHOLE) if base == "attention_mask" else WIDE
+            dtypes = (*WIDE, *WHOLE) if base in COUNTED else WIDE
             require(base in INPUT_RANKS and kind.dtype in dtypes, f"input {name[:60]!r}")
             require(len(kind.shape) in INPUT_RANKS[base] and min(kind.shape) > 0, f"input {name}")
             require(kind.shape[0] == header.batch, f"input {name}")
             require(base != "c_concat" or kind.shape[2:] == header.latent_shape[2:], f"input {name}")
             # the width of what the model is asked with is the model's own
-            if base not in ("guidance", "attention_mask"):
+            if base not in ("guidance", *COUNTED):
                 widths[f"width of {base}"] = kind.shape[1 if base in CHANNELS_SECOND else -1]
         return widths
 

@@ -38,7 +38,7 @@ def test_blocks_paint_what_pairs_paint_and_a_rerun_finds_it(tmp_path, pictures, 
     assert stylize("photos", "styles", "-o", "blocks", "--sheet", "--block", "2x50", "--batch", "2") == cli.OK
     assert made(tmp_path / "pairs") == made(tmp_path / "blocks") and len(made(tmp_path / "pairs")) == 12
     for path in (tmp_path / "pairs").iterdir():  # half precision: of trajectories here, of features there
-        assert np.abs(pixels(path) - pixels(tmp_path / "blocks" / path.name)).max() <= 2
+        assert np.abs(pixels(path) - pixels(tmp_path / "blocks" / path.name)).max() <= 3
     monkeypatch.setattr(model_module, "load_model", None)
     assert stylize("photos", "styles", "-o", "blocks", "--sheet", "--block", "3x3") == cli.OK
 

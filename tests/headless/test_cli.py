@@ -188,8 +188,8 @@ def test_changed_settings_get_a_name_of_their_own(tmp_path, pictures, inversions
     for settings in ([], ["--temperature", "1.25"]):  # both are finished
         assert quiet("a.png", "x.png", "-o", "out", *settings) == cli.OK
     assert len(made(tmp_path / "out")) == 2 and len(inversions) == 4
-    assert quiet("a.png", "x.png", "-o", "out", "--temperature", "1.5", "--overwrite") == cli.OK
-    assert len(made(tmp_path / "out")) == 2 and '"temperature": 1.5' in read_record(tmp_path / "out" / "a--x.png")
+    assert quiet("a.png", "x.png", "-o", "out", "--temperature", "1.75", "--overwrite") == cli.OK
+    assert len(made(tmp_path / "out")) == 2 and '"temperature": 1.75' in read_record(tmp_path / "out" / "a--x.png")
 
 
 def test_two_pictures_of_one_name_from_two_folders_keep_their_results(tmp_path, pictures):

@@ -46,7 +46,7 @@ def headless():
 def pictures(request, demo):
     """Content and style as IMAGE, their middle cut to a size."""
     height, width = request.param
-    return [image[:, 64:][:, :height, 64:][:, :, :width] for image in demo[3:]]
+    return [image[:, 64:][:, :height, 64:][:, :, :width] for image in demo[3:5]]
 
 
 @pytest.fixture(scope="module")

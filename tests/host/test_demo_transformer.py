@@ -73,7 +73,7 @@ def test_both_shipped_models_share_the_autoencoder_and_fit_into_the_pack():
 @pytest.fixture(scope="module")
 def walk():
     """Through our nodes: 10 steps of midpoint from the shipped portrait to its noise."""
-    model, vae, prompt, content, _ = DemoModel.execute("transformer").args
+    model, vae, prompt, content, *_ = DemoModel.execute("transformer").args
     with torch.inference_mode():
         latent = vae.encode(content)
 
