@@ -14,7 +14,10 @@ from magicstyle.tests.host.scene import difference, patch, sample, scene
 
 KNOBS = {"content_weight": 0.02, "query_preservation": 0.5, "temperature": 1.5}
 SOFT = torch.linspace(0.0, 1.0, 96).expand(1, 64, 96)
-SITES = {"comfy.ldm.modules.attention.optimized_attention", *(family.site for family in FAMILIES.values())}
+SITES = {
+    "comfy.ldm.modules.attention.optimized_attention",
+    *(site for family in FAMILIES.values() for site in family.sites),
+}
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,9 @@
 """The small parts of attention_patches/comfy by themselves: the host's own classes, no sampling."""
 
+import copy
 import logging
 import math
+import uuid
 from types import SimpleNamespace as Obj
 
 import comfy.model_sampling
@@ -11,8 +13,9 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from magicstyle.attention_patches.architectures.base import Parametrization
 from magicstyle.attention_patches.call import Handlers
-from magicstyle.attention_patches.capture import TrajectoryRecorder
+from magicstyle.attention_patches.capture import TrajectoryRecorder, Watch
 from magicstyle.attention_patches.comfy import conds, fusion, models, recorded, recording, reruns, start, walks
+from magicstyle.attention_patches.comfy.runs import Run
 from magicstyle.attention_patches.comfy.start import Start
 from magicstyle.attention_patches.entry import Entry
 from magicstyle.attention_patches.seam import OVERRIDE
@@ -31,7 +34,7 @@ class Model:
     def __init__(self, sampling=None, **options):
         self.sampling = sampling or comfy.model_sampling.ModelSamplingDiscrete()
         self.model_options = {"transformer_options": options}
-        self.injections, self.object_patches = {}, {}
+        self.injections, self.object_patches, self.wrappers = {}, {}, {}
         self.model, self.patches_uuid = Obj(process_latent_in=lambda latent: 3.0 * latent), "plain"
 
     def get_model_object(self, name):
@@ -52,11 +55,37 @@ def test_a_replay_has_the_patches_of_the_model_that_made_the_trajectory_and_noth
     found = reruns.replay_options(Obj(source=walks.ModelSource(theirs)), running, level)
     assert found["patches"] is theirs.model_options["transformer_options"]["patches"]
     assert not {"patches_replace", OVERRIDE, "rope_options", "own"} & set(found)
-    assert found["more"] == 3 and found["cond_or_uncond"] == [0] and found["uuids"] == [None]
+    assert found["more"] == 3 and found["cond_or_uncond"] == [0]
     assert found["sigmas"] is level and Entry.of(found).replaying and not Entry.of(running).replaying
     assert running == before
     unknown = reruns.replay_options(Obj(source=None), running, level)
     assert all(unknown[key] is running[key] for key in reruns.ANSWERING)
+
+
+def test_a_replay_has_one_uuid_for_its_trajectory_that_no_cond_of_the_run_has():
+    running, one, other = {"uuids": [uuid.uuid4(), uuid.uuid4()]}, Obj(source=None), Obj(source=None)
+    (first,), (again,), (second,) = (
+        reruns.replay_options(each, running, torch.ones(1))["uuids"] for each in (one, one, other)
+    )
+    assert first == again != second and not {first, second} & set(running["uuids"])
+
+
+def test_around_the_network_a_replay_has_the_wrappers_of_its_trajectorys_model_or_for_a_file_the_runs_less_caches():
+    around, calls = WrappersMP.DIFFUSION_MODEL, {"easycache": ["call"], "lazycache": ["call"], "theirs": ["call"]}
+    running = {"wrappers": {around: {"easycache": [1], "lazycache": [2], "theirs": [3]}, WrappersMP.APPLY_MODEL: calls}}
+    before, theirs = (
+        copy.deepcopy(running),
+        Model(wrappers={around: {"told": [4]}, WrappersMP.APPLY_MODEL: {"no": [5]}}),
+    )
+    theirs.wrappers = {around: {"added": [6]}, WrappersMP.APPLY_MODEL: {"no": [7]}}
+
+    def wrappers(source, options=running):
+        return reruns.replay_options(Obj(source=source), options, torch.ones(1))["wrappers"]
+
+    assert wrappers(walks.ModelSource(theirs)) == {around: {"told": [4], "added": [6]}, WrappersMP.APPLY_MODEL: calls}
+    assert wrappers(walks.ModelSource(Model())) == {around: {}, WrappersMP.APPLY_MODEL: calls}
+    assert wrappers(None) == {around: {"theirs": [3]}, WrappersMP.APPLY_MODEL: calls}
+    assert wrappers(None, {}) == {around: {}} and running == before
 
 
 def test_how_far_a_level_is_from_clean_is_the_models_timestep_a_place_in_log_space_or_the_level_of_a_flow():
@@ -77,24 +106,30 @@ def test_the_host_is_asked_for_as_many_rows_more_as_hold_what_fusion_adds(extra,
 
 
 def test_a_run_warns_once_of_each_deed_and_of_nothing(caplog):
-    run, layers = fusion._Run(None), [LayerId("output", 9, 0), LayerId("output", 6, 0)]
+    run, layers = Run(None), [LayerId("output", 9, 0), LayerId("output", 6, 0)]
     with caplog.at_level(logging.WARNING, logger="magicstyle"):
-        run.warn("replaces", [])
+        run.called([], layers)
         for _ in range(2):
-            run.warn("replaces", layers)
-        run.warn("tiles", layers[:1])
+            run.called(layers, layers)
+        run.account.merged.add(LayerId("output", 3, 0))  # which is not chosen
+        run.called([], layers)
+        assert run.yielded == set(layers)
+        run.account.merged.add(layers[0])
+        for _ in range(2):
+            run.called([], layers)
     said = [record.getMessage() for record in caplog.records]
     assert [text.split(";")[0] for text in said] == [
         "FFA Model Patcher: another node replaces the self-attention of output.6.0, output.9.0",
-        "FFA Model Patcher: another node tiles the self-attention of output.9.0",
+        "FFA Model Patcher: another node merges, tiles or adds tokens in the self-attention of output.9.0",
     ]
 
 
 def test_a_run_holds_what_was_replayed_for_each_precision_while_weights_are_steady():
-    steady, changing, x = fusion._Run(None), fusion._Run(None, steady=False), torch.zeros(1)
+    steady, changing, x = Run(None), Run(None, steady=False), torch.zeros(1)
     assert steady.held(x) is steady.held(x) and steady.held(x) is not steady.held(x.half())
     assert changing.held(x) is not changing.held(x)
     assert steady.lane(torch.device("cpu")) is None
+    assert copy.deepcopy({"run": steady})["run"] is steady  # as the host copies its options
 
 
 @pytest.mark.parametrize(
@@ -136,10 +171,14 @@ PROMPTS = {"positive": [{"uuid": "p"}], "negative": [{"uuid": "n"}], "middle_neg
 
 
 def test_prompts_are_negative_by_the_guiders_name_for_them():
-    named = conds.with_prompts_named({"transformer_options": {"a": 1}, "b": 2}, Obj(conds=PROMPTS))
+    given, x = {"transformer_options": {"a": 1}, "b": 2}, torch.zeros(1, 4, 10, 16)
+    named = conds.with_prediction_named(given, x, Obj(conds=PROMPTS))
     expected = {(False, frozenset("p")), (True, frozenset("n")), (True, frozenset("m")), (False, frozenset())}
     assert set(Entry.of(named["transformer_options"]).prompts) == expected
     assert named["b"] == 2 and named["transformer_options"]["a"] == 1
+    alone = Entry.of(conds.with_prediction_named(given, x, None)["transformer_options"])
+    assert Entry.of(named["transformer_options"]).latent is alone.latent is x and alone.prompts == ()
+    assert given == {"transformer_options": {"a": 1}, "b": 2}
 
 
 @pytest.mark.parametrize(
@@ -164,10 +203,13 @@ def test_an_area_is_cut_at_the_edges_as_the_host_does(area, window):
 
 
 def test_each_cond_with_an_area_has_its_window_and_each_list_its_sign():
-    options = conds.with_prompts_named({"transformer_options": {}}, Obj(conds=PROMPTS))
+    x = torch.zeros(1, 4, 10, 16)
+    options = conds.with_prediction_named({"transformer_options": {}}, x, Obj(conds=PROMPTS))
     listed = [[{"uuid": "p", "area": (4, 6, 1, 2)}, {"uuid": "q"}], None, [{"uuid": "n"}]]
-    entry = Entry.of(conds.with_conds_named(options, listed, torch.zeros(1, 4, 10, 16))["transformer_options"])
+    entry = Entry.of(conds.with_conds_named(options, listed, x)["transformer_options"])
     assert dict(entry.areas) == {"p": Window(1, 2, 4, 6)} and entry.negative == frozenset({2})
+    part = Entry.of(conds.with_conds_named(options, listed, x[..., :8])["transformer_options"])
+    assert not part.areas and part.negative == frozenset({2})  # an area in a context window counts from its edge
 
 
 def test_weights_are_told_apart_by_model_and_by_patches():
@@ -213,7 +255,8 @@ def test_a_capture_asks_for_the_rows_of_the_steps_that_share_a_call_and_leaves_t
 
 def test_recorders_and_readers_hear_of_the_model_calls_of_their_clone(tiny_model):
     heard = []
-    recorder, reader = Obj(see_inputs=heard.append, handlers=None), Obj(handlers=Handlers(lambda call: None))
+    recorder = Obj(see_inputs=heard.append, handlers=None, watch=Watch())
+    reader = Obj(handlers=Handlers(lambda call: None))
     captured, reading = (
         recording.install_capture(tiny_model, recorder),
         recording.install_word_reader(tiny_model, reader),
@@ -227,3 +270,16 @@ def test_recorders_and_readers_hear_of_the_model_calls_of_their_clone(tiny_model
         (wrapper,) = clone.wrappers[WrappersMP.APPLY_MODEL][key]
         assert wrapper(executor, *given, y=3) == (hooked, {"y": 3})
     assert len(heard) == 1 and heard[0].inputs["y"] == 3 and given[5] == {"cond_or_uncond": [0]}
+    assert recorder.watch.hosted and WrappersMP.DIFFUSION_MODEL not in captured.wrappers  # nobody stands in between
+
+
+def test_a_capture_inside_anothers_wrapper_refuses_a_call_that_is_answered_from_its_memory(tiny_model):
+    model, x = tiny_model.clone(), torch.zeros(1, 4, 6, 10)
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "their_cache", len)
+    captured = recording.install_capture(model, TrajectoryRecorder(2, torch.float32))
+    (shown,) = captured.wrappers[WrappersMP.APPLY_MODEL]["magicstyle.capture"]
+    (inside,) = captured.wrappers[WrappersMP.DIFFUSION_MODEL]["magicstyle.capture"]
+    given = x, torch.ones(1), None, torch.zeros(1, 7, 8), None, {"cond_or_uncond": [0]}
+    assert shown(lambda *args, **kw: inside(lambda x: x + 1, args[0]), *given).equal(x + 1)
+    with pytest.raises(MagicStyleError, match=r"another node \(their_cache\) answered 1 of 2 calls of the inversion's"):
+        shown(lambda *args, **kw: args[0], *given)
