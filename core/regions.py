@@ -118,7 +118,10 @@ def is_black(mask: Tensor) -> bool:
 def black_cause(mask: Tensor, cure: str) -> str:
     """Why a mask b h w may be black, where its size tells, and what to do."""
     if tuple(mask.shape[1:]) != NO_ALPHA:
-        return cure
+        return (
+            f"{cure}; a mask from Load Image is black until you paint one in its Mask Editor or load a picture that "
+            "has one"
+        )
     return (
         "Load Image gives such a mask for a picture without transparency, as every JPEG is; draw one in its Mask "
         f"Editor or load one with Load Image (as Mask), {cure}"

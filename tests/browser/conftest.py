@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from magicstyle.tests import photographs
 from magicstyle.tests.browser.chromium import FLAGS, find_chromium, obstacle
 from magicstyle.tests.browser.frontend import Frontend
 from magicstyle.tests.host.locate import PACK
@@ -42,8 +41,6 @@ def tab(browser, request):
         save_a_style(server)
     for name in graphs.NAMES:
         provide(server, graphs.with_pictures(name), SIZE, saved_style=False)
-    # without a painted mask: pictures are for looking at
-    server.upload("portrait.png", photographs.portrait(SIZE))
     server.upload("example.png", np.asarray(Image.open(PAINTING).convert("RGB")))
     page = browser.new_page(viewport=VIEWPORT)
     frontend = Frontend(page, server.url)

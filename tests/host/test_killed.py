@@ -10,22 +10,13 @@ from magicstyle.tests.host.server import Server
 from magicstyle.tests.host.test_files import banks
 from magicstyle.tests.workflows import graphs
 
-NEEDED = (
-    "MagicStyleDemoModel",
-    "VAEEncode",
-    "MagicStyleInvertContent",
-    "MagicStyleInvertStyle",
-    "MagicStyleFeatureBank",
-)
-
 
 def saving(prefix):
     """The demo's bank of features, some thirty megabytes, saved."""
     graph = graphs.substituted(graphs.api("demo_no_download"), steps=20, storage="features")
     (bank,) = (key for key, node in graph.items() if node["class_type"] == "MagicStyleFeatureBank")
     save = {"bank": [bank, 0], "filename_prefix": f"magicstyle/{prefix}", "keep": "everything"}
-    needed = {key: node for key, node in graph.items() if node["class_type"] in NEEDED}
-    return {**needed, "save": {"class_type": "MagicStyleSaveFeatureBank", "inputs": save}}
+    return {**graphs.needed(graph, bank), "save": {"class_type": "MagicStyleSaveFeatureBank", "inputs": save}}
 
 
 def names(folder, suffix):

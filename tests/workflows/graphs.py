@@ -21,6 +21,7 @@ CHOSEN = {
     "Style picture 1": "style.png",
     "Style picture 2": "style_2.png",
 }
+PAINTED = "painted_"  # begins the name of a picture that has a mask, as the mask editor saves it
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -54,12 +55,22 @@ def api(name: str) -> Graph:
     return {key: {field: node[field] for field in ("class_type", "inputs")} for key, node in graph.items()}
 
 
+def chosen(title: str, *, masked: bool) -> str:
+    """The file that tests choose in a picture node, with a mask where the workflow uses the node's MASK."""
+    return PAINTED * masked + CHOSEN[title]
+
+
+def draws_mask(graph: Graph, loader: str) -> bool:
+    """Whether a graph uses the MASK of one of its Load Image nodes: what the user has painted on a picture."""
+    return any(value == [loader, 1] for node in graph.values() for value in node["inputs"].values())
+
+
 def with_pictures(name: str) -> Graph:
     """A workflow's graph after the user has chosen pictures: each has a name of its own, such as style_2.png."""
     graph, titled = api(name), read(API_FOLDER / f"{name}.json")
     for key, node in graph.items():
         if node["class_type"] == "LoadImage":
-            node["inputs"]["image"] = CHOSEN[titled[key]["_meta"]["title"]]
+            node["inputs"]["image"] = chosen(titled[key]["_meta"]["title"], masked=draws_mask(graph, key))
     return graph
 
 
@@ -71,6 +82,13 @@ def substituted(graph: Graph, **values: Any) -> Graph:
             if not isinstance(node["inputs"][name], list):
                 node["inputs"][name] = values[name]
     return graph
+
+
+def needed(graph: Graph, key: str) -> Graph:
+    """A node and all that its inputs come from."""
+    links = [value[0] for value in graph[key]["inputs"].values() if isinstance(value, list)]
+    before = {name: node for link in links for name, node in needed(graph, link).items()}
+    return {**before, key: graph[key]}
 
 
 def literals(graph: Graph, class_type: str, name: str) -> set[str]:

@@ -10,6 +10,7 @@ from magicstyle.tests.host.server import Server
 from magicstyle.tests.tiny_transformer import FILES
 from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.graphs import Graph
+from magicstyle.tools.workflows.stock import PICTURES
 from PIL import Image
 
 STYLE_LIBRARY = "style_library_save"
@@ -34,13 +35,6 @@ PARTS = {
     ("DualCLIPLoader", "clip_name2"): "text_encoders",
     ("VAELoader", "vae_name"): "vae",
 }
-
-
-def draws_mask(graph: Graph, picture: str) -> bool:
-    """Whether a workflow uses what the user has painted on a picture."""
-    loaders = {key for key, node in graph.items() if node["inputs"].get("image") == picture}
-    links = [value for node in graph.values() for value in node["inputs"].values() if isinstance(value, list)]
-    return any(link[0] in loaders and link[1] == 1 for link in links)
 
 
 def painted(image: np.ndarray) -> np.ndarray:
@@ -74,9 +68,9 @@ def provide(server: Server, graph: Graph, size: tuple[int, int], *, saved_style:
     for (loader, name), folder in PARTS.items():
         for part in graphs.literals(graph, loader, name):
             server.add_stand_in(folder, part)
-    for picture in graphs.literals(graph, "LoadImage", "image"):
+    for picture in graphs.literals(graph, "LoadImage", "image") - {*PICTURES.values()}:  # which the pack brings
         image = (photographs.style if "style" in picture else photographs.portrait)(size)
-        server.upload(picture, painted(image) if draws_mask(graph, picture) else image)
+        server.upload(picture, painted(image) if picture.startswith(graphs.PAINTED) else image)
     for folder in graphs.literals(graph, "MagicStyleLoadPortraits", "folder"):
         fill(server.folder / "input" / folder, size)
     for lora in graphs.literals(graph, "LoraLoaderModelOnly", "lora_name"):
