@@ -11,7 +11,7 @@ from ..attention_patches.comfy import install_fusion
 from ..attention_patches.placing import MOST, POSITIONS, Positions
 from ..banks.bank import FeatureBank
 from ..core.fusion import FUSIONS, FusionSettings
-from ..core.regions import KEEP_STRENGTH, black_cause, clean_mask, is_black, keep_mask
+from ..core.regions import KEEP_STRENGTH, NO_ALPHA, black_cause, clean_mask, is_black, keep_mask
 from .notices import warn
 from .schema import check_choices, check_layers, folded, search_aliases
 from .sockets import CATEGORY, Bank
@@ -183,7 +183,8 @@ class PatchFFA(io.ComfyNode):
         """Clone, patch, return."""
         placed, settings = Positions(positions, high_frequencies, low_frequencies), FusionSettings(**knobs)
         kept = None if keep is None else keep_mask(keep, keep_strength, bank.content.header.batch)
-        if keep is not None and is_black(mask := clean_mask(keep, "keep")):
+        # the mask of a picture without one is no mistake: the block's face mask comes from the portrait's Load Image
+        if keep is not None and is_black(mask := clean_mask(keep, "keep")) and tuple(mask.shape[1:]) != NO_ALPHA:
             cure = "paint what shall stay white, or disconnect keep"
             warn("FFA Model Patcher", [f"keep is black everywhere and keeps nothing: {black_cause(mask, cure)}."])
         return io.NodeOutput(install_fusion(model, bank, settings, layers, start_percent, end_percent, placed, kept))
