@@ -37,7 +37,7 @@ MILD = replace(FFA, content_weight=0.1, query_preservation=0.5, temperature=1.5)
 ALL = 10**6  # pieces
 SHOWN = 256  # pixels, of the ends
 EVERY_SIXTH = slice(1, None, 6)  # the photographs that settings are compared on
-TURNS = (3, 6, 12)  # so many pieces of every row before more of any
+TURNS = (3, 6, 12, ALL)  # so many pieces of every row before more of any
 
 
 class Line(NamedTuple):
@@ -79,7 +79,7 @@ MAIN = Section(
 
 def _setting(**knobs: float) -> Line:
     shown = ", ".join(f"`{name}` {value:g}" for name, value in knobs.items())
-    return Line(shown or "defaults (`query_preservation` 0.65, `temperature` 1.75)", Way(replace(FFA, **knobs)))
+    return Line(shown or "defaults (`query_preservation` 0.65, `temperature` 1.5)", Way(replace(FFA, **knobs)))
 
 
 def _likeness(g: float, kept: float = 0.0) -> Line:
@@ -97,7 +97,7 @@ SWEEP = Section(
         _setting(query_preservation=0.5),
         _setting(query_preservation=0.8),
         _setting(temperature=1.25),
-        _setting(temperature=1.5),
+        _setting(temperature=1.75),
         _setting(temperature=2.25),
         _setting(content_weight=0.01),
     ),
@@ -161,11 +161,16 @@ def _next(styles: Sequence[Path], style: Path) -> Path:
     return styles[(styles.index(style) + 1) % len(styles)]
 
 
-def painted(studio: Studio, section: Section, until: float) -> dict[Line, list[Piece]]:
-    """What is painted of a section's rows by `until`, a `time.monotonic`: on the pairs that all rows have."""
+def paint(sections: Sequence[tuple[Section, Studio]], until: float) -> None:
+    """Paint turn by turn until `until`, a `time.monotonic`: a few pieces of every row of all sections before more."""
     for pieces in TURNS:
-        for line in section.lines:
-            studio.paint(line.way, pieces, until)
+        for section, studio in sections:
+            for line in section.lines:
+                studio.paint(line.way, pieces, until)
+
+
+def painted(studio: Studio, section: Section) -> dict[Line, list[Piece]]:
+    """What is painted of a section's rows: on the pairs that all rows have."""
     found = {line: studio.paint(line.way, ALL, 0.0) for line in section.lines}
     return {line: pieces if line.whole else pieces[: shared(found)] for line, pieces in found.items() if pieces}
 
@@ -200,10 +205,12 @@ def main() -> None:
     recognisers, network, model = Recognisers(given.human), EfficientNetLite0.of_package(), load_demo_model()
     parts: list[str] = []
     panels: dict[str, dict[str, Score]] = {}
-    for section in SECTIONS:
-        album = masked(albums(given.photographs, given.styles, given.sweep_styles)[section.album], recognisers)
-        judge, studio = Judge(album, recognisers, network), Studio(model, album, given.work)
-        pieces = painted(studio, section, until)
+    found = albums(given.photographs, given.styles, given.sweep_styles)
+    shown = {name: masked(album, recognisers) for name, album in found.items()}
+    sections = [(section, Studio(model, shown[section.album], given.work)) for section in SECTIONS]
+    paint(sections, until)
+    for section, studio in sections:
+        judge, pieces = Judge(studio.album, recognisers, network), painted(studio, section)
         scores = {
             named(line, section, studio, until): score([row for piece in found for row in judge.rows(piece)])
             for line, found in pieces.items()
@@ -214,7 +221,8 @@ def main() -> None:
             continue
         if section in (MAIN, SWEEP):
             whole = {line.label for line in section.lines if line.whole}
-            panels[section.title] = {label: found for label, found in scores.items() if label not in whole}
+            plotted = {label: found for label, found in scores.items() if label not in whole}
+            panels[section.title] = {label.split(" (")[0]: found for label, found in plotted.items()}
         parts.append(f"## {section.title}\n\n{table(scores)}")
         TABLE.write_text("\n".join(parts), encoding="utf-8")
     front_plot(panels).save(PLOT, optimize=True)

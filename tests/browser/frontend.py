@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 PACK_FOLDER = "comfyui-magicstyle"
 READY = "window.app?.graph?.serialize && window.app?.extensionManager && window.app?.rootGraph !== null"
 # Said by a frontend that is newer than its server, about routes and files that are not ours.
-# And, of newer frontends, about the sizes of missing model files, which the server's own policy keeps them from asking.
+# And, of newer frontends, about files and nodes that they look up elsewhere, which the server's policy forbids.
 HOST_NOISE = (
     *("Failed to load resource", "Failed to cache media", "[Jobs API]", "Error loading core workflow templates"),
     *("Connecting to 'https://huggingface.co/", "Fetch API cannot load https://huggingface.co/"),
+    *("Connecting to 'https://api.comfy.org/", "Fetch API cannot load https://api.comfy.org/"),
 )
 NODES_2, PREVIEWS = "Comfy.VueNodes.Enabled", "Comfy.Execution.PreviewMethod"
 HIDE_MENU = "[aria-label='Show Menu'] { display: none }"
