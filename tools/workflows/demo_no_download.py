@@ -91,7 +91,7 @@ def demo_page(name: str, note: str, demo: Node, *worked: Item, save_as: str) -> 
         (demo,),
         portrait_and_style(),
         work(*worked),
-        result(IMAGE, save_as, comparison("Portrait, reconstruction, style, result", (560, 250))),
+        result(IMAGE, save_as, comparison("Portrait, reconstruction, style, result", (560, 330))),
         width=560,
     )
 
