@@ -206,7 +206,8 @@ class FeatureWriter:
         if self._resnet is not None:
             stacks[self._resnet.name] = self._resnet.stack
         short = [name for name, stack in stacks.items() if stack.shape[1] != batch]
-        seen = min((len(self._written.get(name, ())) for name in stacks), default=self._steps)  # of no role, nothing
+        # where no role is kept (the style of DiffStyler) there is nothing to miss
+        seen = min((len(self._written.get(name, ())) for name in stacks), default=self._steps)
         if short or seen < self._steps:
             found = f"{seen} of {self._steps} noise levels" if not short else "a part of the pictures"
             raise MagicStyleError(
