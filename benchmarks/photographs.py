@@ -71,6 +71,7 @@ MAIN = Section(
         Line("`style_aligned`", Way(FusionSettings("style_aligned"))),
         Line("`masactrl`", Way(FusionSettings("masactrl"))),
         Line("`rsa`", Way(FusionSettings("rsa"))),
+        Line("`mast`", Way(FusionSettings("mast", 1.0, 0.11, query_preservation=0.2, temperature=1.0))),
         Line("`ffa`, defaults, `balanced`", Way(preset="balanced")),
         Line("`ffa`, defaults, `faithful`", Way(preset="faithful")),
     ),

@@ -31,6 +31,7 @@ from .measures import fractions
 from .quality import BATCH, FFA, STYLEID, draw, looks, masks, pictures, to_images
 
 SEEDS = (3_000_000, 4_000_000, 5_000_000)  # content, style of the hair, style of the background
+MAST = replace(FFA, method="mast")
 STYLED = ("hair", "background")
 SHOWN = 5
 TABLE, SHEET = (Path(__file__).with_name(name) for name in ("region_quality.md", "region_quality.png"))
@@ -54,9 +55,15 @@ ROWS = (
     Row("ffa, regions and style masks", FFA, style_masks=True),
     Row("the same at temperature 1", replace(FFA, temperature=1.0), style_masks=True),
     Row("styleid, regions and style masks", STYLEID, style_masks=True),
-)
+    Row("mast, regions and style masks", MAST, style_masks=True),
+    Row("the same at temperature 1", replace(MAST, temperature=1.0), style_masks=True),
+    Row("mast as published", replace(MAST, content_weight=1 / 9, query_preservation=0.2, temperature=1.0),
+        style_masks=True),
+    Row("mast, regions and style masks, content's initial latent", MAST, style_masks=True, adain=False),
+)  # fmt: skip
 LABELS = ("content", "hair like", "background like", "reconstruction", "everywhere", "regions", "no AdaIN",
-          "and style masks", "temperature 1", "styleid")  # fmt: skip
+          "and style masks", "temperature 1", "styleid", "mast", "temperature 1", "published",
+          "mast, no AdaIN")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,15 +84,22 @@ class Drawn:
         return torch.stack([found[name] for found in self.masks[batch]]).float()
 
 
-def sample(model: HeadlessModel, drawn: Sequence[Drawn], row: Row, recipe: Recipe) -> Tensor:
-    """The pictures of a row: b 3 h w in 0..1."""
+def sample(model: HeadlessModel, drawn: Sequence[Drawn], rows: Sequence[Row], recipe: Recipe) -> list[Tensor]:
+    """The pictures of each row: b 3 h w in 0..1. What is inverted serves all rows."""
     count = len(drawn[0].pictures)
     batches = [slice(i, min(i + BATCH, count)) for i in range(0, count, BATCH)]
-    return torch.cat([_batch(model, drawn, batch, row, recipe) for batch in batches])
+    found = []
+    for batch in batches:
+        inverted = [invert(model, model.encode(one.pictures[batch] * 2 - 1), recipe) for one in drawn]
+        found.append([_painted(model, drawn, batch, inverted, row, recipe) for row in rows])
+    return [torch.cat(parts) for parts in zip(*found, strict=True)]
 
 
-def _batch(model: HeadlessModel, drawn: Sequence[Drawn], batch: slice, row: Row, recipe: Recipe) -> Tensor:
-    content, *styles = (invert(model, model.encode(one.pictures[batch] * 2 - 1), recipe) for one in drawn)
+def _painted(
+    model: HeadlessModel, drawn: Sequence[Drawn], batch: slice, inverted: Sequence[Inversion], row: Row, recipe: Recipe
+) -> Tensor:
+    """One row's pictures of a batch: b 3 h w in 0..1."""
+    content, *styles = inverted
     if row.settings is None:
         return (model.decode(reconstruct(model, content, recipe)) + 1) / 2
     regions = [drawn[0].region(name, batch) if row.regions else None for name in STYLED]
@@ -157,7 +171,7 @@ def main() -> None:
     given = parser.parse_args()
     started, recipe, model = time.perf_counter(), Recipe(steps=given.steps), load_demo_model()
     drawn = [Drawn.seeds(first, given.pairs) for first in SEEDS]
-    results = [sample(model, drawn, row, recipe) for row in ROWS]
+    results = sample(model, drawn, ROWS, recipe)
     sheet(drawn, results).save(SHEET, optimize=True)
     found = [measure(result, results[0], drawn) for result in results]
     rows = [(row.label, left, leak if row.settings else None) for row, (left, leak) in zip(ROWS, found, strict=True)]

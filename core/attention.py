@@ -27,6 +27,8 @@ from torch import Tensor
 LOG_ZERO = -30.0
 # head widths stay a multiple of what fused kernels want
 CHANNEL_STEP = 8
+# of an answer less than this is nothing in any precision
+LEAST_MASS = 1e-6
 # a group of query tokens is worth a call of its own when it is at least this share of them
 GROUP_SHARE = 1 / 16
 
@@ -54,6 +56,15 @@ class Kernel:
     takes_key_mask: bool  # a 1 x m mask costs this function next to nothing
     beside: Source | None = None
     exact: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+
+
+class Part(NamedTuple):
+    """A source with a softmax of its own, and how much of the answer is its."""
+
+    mass: Tensor  # 1 or b, n 1, on the CPU
+    q: Tensor  # b n c
+    source: Source
+    temperature: float = 1.0
 
 
 def log_weight(weight: Tensor) -> Tensor:
@@ -86,6 +97,20 @@ def attend(kernel: Kernel, q: Tensor, sources: Sequence[Source], temperature: fl
         index = tokens.to(q.device)
         out[:, index] = _attend_together(kernel, q[:, index], asked)
     return out
+
+
+def attend_to_parts(kernel: Kernel, parts: Sequence[Part]) -> Tensor:
+    """sum_i p_i softmax(tau_i / sqrt(d) q_i k_i') v_i: b n c. A part is asked by the tokens where it has any mass."""
+    like = parts[0].q
+    out = like.new_zeros(like.shape, dtype=torch.promote_types(like.dtype, torch.float32))
+    for mass, q, source, temperature in parts:
+        acts = (mass > LEAST_MASS).any(dim=0).flatten()
+        if bool(acts.all()):
+            out += mass.to(out) * attend(kernel, q, [source], temperature)
+        elif bool(acts.any()):
+            index = acts.nonzero().flatten().to(q.device)
+            out[:, index] += mass[:, acts].to(out) * attend(kernel, q[:, index], [source], temperature)
+    return out.to(like)
 
 
 def query_groups(log_weights: Sequence[float | Tensor]) -> list[QueryGroup]:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .attention import LOG_ZERO, Kernel, Source, attend
+from .attention import LOG_ZERO, Kernel, Part, Source, attend, attend_to_parts
 from .errors import MagicStyleError
 from .ranges import check_range, check_temperature, check_weight
 from .scene import Scene, StyleFeatures
@@ -32,6 +32,7 @@ from .sources import (
     align,
     content_source,
     kept,
+    masses,
     preserve,
     preserve_query,
     source,
@@ -157,6 +158,22 @@ def content_injection(kernel: Kernel, scene: Scene, settings: FusionSettings) ->
     return attend(kernel, q, [Source(k, scene.live.v)])
 
 
+def given_masses(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
+    """MAST's attention by masses (2604.12281): sum_i p_i Attn(Q~, K_si, V_si) + p_c Attn(Q_c, K_c, V_c): b n c.
+
+    The masses are given by weights and regions, where one softmax over all would find them: at temperature 1 this is
+    the published softmax over styles and content whose logits are shifted by ln(p_i / p_c) + LSE(l_c) - LSE(l_i). The
+    temperature sharpens the styles' logits and leaves the masses and the content's own answer as they are.
+    """
+    q = preserve_query(scene, settings.query_preservation)
+    shares, rest = masses(scene, settings.style_weight, settings.content_weight)
+    found = [
+        Part(share, q, style_source(style._replace(region=None), 1.0), settings.temperature)
+        for share, style in zip(shares, scene.styles, strict=True)
+    ]
+    return attend_to_parts(kernel, [*found, Part(rest, scene.content.q, source(scene.content))])
+
+
 def _reference_bias(style: StyleFeatures) -> Tensor:
     """What RSA adds to the logits of a style's keys: b m, or 1 m."""
     mask = style.style_mask
@@ -247,5 +264,13 @@ FUSIONS = {
         (),
         "the content's structure held while noise is high, for a model with a style LoRA (DiffStyler)",
         resnet=True,
+    ),
+    "mast": Method(
+        given_masses,
+        "qkv",
+        "kv",
+        ("style_weight", "content_weight", "query_preservation", "temperature"),
+        "each style's share of a place is given, and the rest is the portrait: no style leaks out of its region (MAST: "
+        "content weight 0.11, preservation 0.2, temperature 1)",
     ),
 }

@@ -87,6 +87,22 @@ def style_source(style: StyleFeatures, weight: float, bias: Tensor | None = None
     return Source(style.features.k, style.features.v, region, bias)
 
 
+def masses(scene: Scene, style_weight: float, content_weight: float) -> tuple[list[Tensor], Tensor]:
+    """How much of each token's answer is each style's, and what is left for the content: 1 or b, n 1 each, on the CPU.
+
+    A style's share s_i (see `shares`) weighs w_s s_i, and the content w_c + 1 - s, s being what all cover. The masses
+    are these divided by their sum: at w_s = 1 the styles have 1 / (1 + w_c) of what they cover.
+    """
+    like = torch.empty(1, scene.live.q.shape[1])
+    if not scene.styles:
+        return [], torch.ones(*like.shape, 1)
+    covered = coverage(scene.styles)
+    covered = torch.ones(1, 1, 1) if covered is None else covered.unsqueeze(2)
+    whole = style_weight * covered + content_weight + 1.0 - covered
+    found = [style_weight * part / whole for part in shares(scene.styles, like)]
+    return found, ((content_weight + 1.0 - covered) / whole).expand(-1, like.shape[1], -1)
+
+
 def align(scene: Scene, role: str) -> Tensor:
     """The running features with the styles' mean and deviation per channel, shared out by weight and region: b n c."""
     x = getattr(scene.live, role)

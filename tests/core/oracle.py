@@ -94,7 +94,38 @@ def diffstyler(live, content, style, heads, done=0.0, t=1.0):
     return dense_attention(q, k, live[2], heads)
 
 
-RULES = {rule.__name__: rule for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler)}
+def logits(q, k, heads, tau=1.0):
+    """b n m of each head: b h n m."""
+    q, k = split(q, heads), split(k, heads)
+    return tau * (q @ k.transpose(-1, -2)) / q.shape[-1] ** 0.5
+
+
+def shifted_softmax(parts, heads):
+    """One softmax over (mass, logits b h n m, values b m c), .., all shifted until each part has its mass.
+
+    A mass is a number or b n; none of them is 0. As MAST has it: ln(p_i / p_c) + LSE(l_c) - LSE(l_i), the last is c.
+    """
+    masses = [torch.as_tensor(mass, dtype=torch.float32)[..., None, :, None] for mass, *_ in parts]
+    last = parts[-1][1].logsumexp(-1, keepdim=True)
+    shifted = [
+        found + (mass / masses[-1]).log() + last - found.logsumexp(-1, keepdim=True)
+        for mass, (_, found, _) in zip(masses, parts, strict=True)
+    ]
+    out = torch.cat(shifted, -1).softmax(-1) @ torch.cat([split(v, heads) for *_, v in parts], 2)
+    return out.permute(0, 2, 1, 3).flatten(2)
+
+
+def mast(live, content, style, heads, done=0.0, t=1.0, gamma=0.0, tau=1.0, w_s=1.0, w_c=0.1):
+    """The style has w_s / (w_s + w_c) of the answer, the content the rest, asked by its own queries."""
+    n = live[0].shape[1]
+    asked = logits(gamma * content[0] + (1 - gamma) * live[0], style[1], heads, tau), style[2]
+    own = logits(content[0], content[1], heads), content[2]
+    return shifted_softmax([([w_s / (w_s + w_c)] * n, *asked), ([w_c / (w_s + w_c)] * n, *own)], heads)
+
+
+RULES = {
+    rule.__name__: rule for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast)
+}
 
 
 def kernel(heads, takes_key_mask, calls=None):

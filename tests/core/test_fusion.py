@@ -1,6 +1,7 @@
 """Each method against plain torch written from its published formula."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures
 from magicstyle.core.fusion import FUSIONS, FusionSettings, fuse
 from magicstyle.core.scene import Moment, Scene, StyleFeatures, shares
+from magicstyle.core.sources import source
 from magicstyle.tests.core import oracle
 from magicstyle.tests.core.oracle import adain, cat, dense_attention, kernel, randn
 from torch.testing import assert_close
@@ -85,6 +87,53 @@ def test_rsa_adds_three_to_the_references_logits_inside_its_mask(masked, takes_k
 def test_diffstyler_blends_queries_and_keys_by_twice_the_timestep(noise):
     expected = oracle.diffstyler(*PLAIN, HEADS, t=noise)
     assert_close(run(method="diffstyler", noise=noise), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("takes_key_mask", [True, False])
+@pytest.mark.parametrize("w_s, w_c, g, tau", [(1.0, 1 / 9, 0.2, 1.0), (2.0, 0.5, 1.0, 1.0), (0.3, 3.0, 0.0, 2.0)])
+def test_mast_gives_each_picture_its_mass(w_s, w_c, g, tau, takes_key_mask):
+    expected = oracle.mast(*PLAIN, HEADS, gamma=g, tau=tau, w_s=w_s, w_c=w_c)
+    knobs = {"style_weight": w_s, "content_weight": w_c, "query_preservation": g, "temperature": tau}
+    assert_close(run(method="mast", takes_key_mask=takes_key_mask, **knobs), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("w_s", [1.0, 2.0])
+def test_mast_shares_the_mass_of_regions_among_styles_and_leaves_the_rest_to_the_content(w_s):
+    """Two soft regions that overlap: what all cover is their sum up to 1, and each has its part of it."""
+    first, second, w_c = torch.linspace(0.05, 0.9, N), torch.linspace(0.8, 0.1, N), 0.2
+    covered, weighed = (first + second).clamp(max=1.0), first + 3.0 * second
+    whole = w_s * covered + w_c + 1.0 - covered
+    shares = [w_s * covered * first / weighed, w_s * covered * 3.0 * second / weighed, w_c + 1.0 - covered]
+    asked = [oracle.logits(LIVE.q, style.k, HEADS) for style in (STYLE, OTHER)]
+    asked.append(oracle.logits(CONTENT.q, CONTENT.k, HEADS))
+    values = [features.v for features in (STYLE, OTHER, CONTENT)]
+    parts = [(share / whole, found, v) for share, found, v in zip(shares, asked, values, strict=True)]
+    styles = StyleFeatures(STYLE, 1.0, first.unsqueeze(0)), StyleFeatures(OTHER, 3.0, second.unsqueeze(0))
+    knobs = {"style_weight": w_s, "content_weight": w_c, "query_preservation": 0.0, "temperature": 1.0}
+    assert_close(run(*styles, method="mast", **knobs), oracle.shifted_softmax(parts, HEADS), **CLOSE)
+
+
+@pytest.mark.parametrize("tau", [1.0, 1.5])
+def test_mast_alone_is_styleid_to_the_bit_and_without_style_the_contents_own_answer(tau):
+    knobs = {"query_preservation": 0.4, "temperature": tau}
+    assert torch.equal(run(method="mast", **knobs), run(method="styleid", **knobs))
+    own = dense_attention(CONTENT.q, CONTENT.k, CONTENT.v, HEADS)
+    assert_close(run(method="mast", style_weight=0.0, **knobs), own, **CLOSE)
+    assert_close(run(method="mast", style_weight=1e-5, content_weight=1e5, **knobs), own, **CLOSE)
+    black = StyleFeatures(STYLE, 1.0, torch.zeros(1, N))
+    assert_close(run(black, method="mast", **knobs), own, **CLOSE)
+
+
+def test_mast_asks_a_style_only_where_it_has_a_mass_and_text_beside_every_part():
+    left, calls, text = (torch.arange(N) < 6).float().unsqueeze(0), [], features(40, 5)
+    asking = replace(kernel(HEADS, True, calls), beside=source(text))
+    styles = StyleFeatures(STYLE, 1.0, left), StyleFeatures(OTHER, 1.0, 0.5 * left)
+    settings = FusionSettings("mast", query_preservation=0.0, temperature=1.0)
+    out = fuse(asking, Scene(LIVE, CONTENT, styles), settings)
+    assert [(q[1], k[1]) for q, k, _ in calls] == [(6, 22 + 5), (6, 9 + 5), (N - 6, N + 5)]
+    parts = [dense_attention(LIVE.q, cat(s.k, text.k), cat(s.v, text.v), HEADS) for s in (STYLE, OTHER)]
+    own = dense_attention(CONTENT.q, cat(CONTENT.k, text.k), cat(CONTENT.v, text.v), HEADS)
+    assert_close(out, torch.where(left[..., None] > 0, 2 / 3 * parts[0] + 1 / 3 * parts[1], own), **CLOSE)
 
 
 READ = {

@@ -94,7 +94,15 @@ def diffstyler(kept):
     return dense_attention(mixed(r, kept), mixed(r, kept, 1), LIVE.v, HEADS)
 
 
-RULES = {rule.__name__: rule for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler)}
+def mast(kept):
+    styled = dense_attention(mixed(0.5, kept), STYLE.k, STYLE.v, HEADS, tau=TAU)
+    own = dense_attention(CONTENT.q, CONTENT.k, CONTENT.v, HEADS)
+    return (styled + 0.001 * own) / 1.001
+
+
+RULES = {
+    rule.__name__: rule for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast)
+}
 
 
 @pytest.mark.parametrize("takes_key_mask", [True, False])

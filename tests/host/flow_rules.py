@@ -138,12 +138,19 @@ def diffstyler(asked: Asked) -> Tensor:
     return asked.answer(blended(asked, 0, share), (blended(asked, 1, share), asked.live[2], 1.0))
 
 
+def mast(asked: Asked) -> Tensor:
+    """Style and content answer by themselves, each with the text, and nine parts of ten are the style's."""
+    styled = asked.answer(blended(asked, 0, 0.5), *asked.of_styles())
+    return 0.9 * styled + 0.1 * asked.answer(asked.content[0], (*asked.content[1:], 1.0))
+
+
 KNOBS = {
+    "mast": {"method": "mast", "query_preservation": 0.5, "temperature": 1.0, "content_weight": 1 / 9},
     "styleid": {"method": "styleid", "query_preservation": 0.75, "temperature": 1.5},
     "ffa": {"method": "ffa", "query_preservation": 0.5, "temperature": 1.5, "content_weight": 0.1},
 }
 RULES: dict[str, Rule] = {"styleid": styleid, "ffa": ffa}
 METHODS: dict[str, Rule] = {
-    rule.__name__: rule for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler)
+    rule.__name__: rule for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast)
 }
 OF_THE_PROMPT = {"rsa"}  # methods that leave a negative prompt's answer as it is
