@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..core.attention import Kernel
 from ..core.features import AttentionFeatures, Depth
+from ..core.grid import Grid, Window
 from ..core.layers import LayerId
-from ..core.regions import Grid, Window
 
 
 class TokenLayout(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..core.regions import Window
+from ..core.grid import Window
 from .call import RowPlan
 
 KEY = "magicstyle"

@@ -76,7 +76,7 @@ class Placer:
 
     def style(self, features: AttentionFeatures, call: Call, depth: Depth) -> AttentionFeatures:
         """A style likewise, and where the user wants it: b m c each."""
-        aside = float(call.layout.grid[1]) if self._positions.mode == "shift" else 0.0
+        aside = float(call.layout.grid.width) if self._positions.mode == "shift" else 0.0
         placed = self._moved(features, call, depth, aside)
         if self._positions.mode != "untwist" or self._rotation is None or "k" not in placed:
             return placed

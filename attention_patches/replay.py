@@ -13,8 +13,8 @@ from torch import Tensor
 from ..banks.trajectory import Trajectory
 from ..core.errors import MagicStyleError
 from ..core.features import RESNET, ROLES, AttentionFeatures, View
+from ..core.grid import Grid
 from ..core.layers import LayerId
-from ..core.regions import Grid, resample_tokens
 from .call import Call, Handlers, ResNetCall
 
 # runs the latent that is kept of one group through the model, shown to the handlers alone
@@ -72,7 +72,7 @@ class Catcher:
         if call.layer in self._layers:
             kept = self._grids[call.layer]
             live = {role: getattr(call.live, role) for role in ROLES if role in self._roles}
-            held = {role: resample_tokens(tensor, call.layout.grid, kept) for role, tensor in live.items()}
+            held = {role: call.layout.grid.resampled(tensor, kept) for role, tensor in live.items()}
             self._caught[call.layer] = AttentionFeatures(**held)
 
     def _see_resnet(self, call: ResNetCall) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..banks.image_features import FeatureHeader
 from ..core.features import AttentionFeatures
+from ..core.grid import Grid, Window
 from ..core.layers import LayerId
-from ..core.regions import Grid, Window, crop_tokens, mask_to_tokens, resample_tokens
 from .call import RowPlan
 
 
@@ -39,7 +39,7 @@ class Rows(NamedTuple):
         given = plan.windows or (None,) * plan.chunks
         windows: list[Window] = []
         for window in given:
-            shown = Window(0, 0, *grid) if window is None else window.on_grid(content.size, grid)
+            shown = Window(0, 0, *grid.frame) if window is None else window.on_grid(content.size, grid)
             if shown is None:
                 return None
             windows.append(shown)
@@ -52,7 +52,7 @@ class Rows(NamedTuple):
     @property
     def wraps(self) -> bool:
         """Whether a window goes over an edge to the opposite one."""
-        (high, wide), windows = self.grid, set(self.windows)
+        (high, wide), windows = self.grid.frame, set(self.windows)
         return any(window.top + window.height > high or window.left + window.width > wide for window in windows)
 
     def of_content(self, tokens: Tensor) -> Tensor:
@@ -84,14 +84,14 @@ class Rows(NamedTuple):
 
     def of_region(self, mask: Tensor) -> Tensor:
         """A mask on the content, b h w -> rows n, or 1 n where all rows have the same."""
-        tokens = mask_to_tokens(mask, self.grid)
+        tokens = self.grid.covered(mask)
         if tokens.shape[0] == 1 and len(set(self.windows)) == 1:
             return self._shown(tokens, self.windows[0])
         return self.of_content(tokens)
 
     def of_mask(self, mask: Tensor, grid: Grid) -> Tensor:
         """A mask on a style, b h w -> rows m on the style's grid, or 1 m where all rows have the same."""
-        tokens = mask_to_tokens(mask, grid)
+        tokens = grid.covered(mask)
         return tokens if tokens.shape[0] == 1 else self.of_style(tokens)
 
     def shifts(self, *, centred: bool) -> tuple[tuple[int, int], ...]:
@@ -99,14 +99,13 @@ class Rows(NamedTuple):
 
         `centred`: positions count from a picture's middle.
         """
-        high, wide = (
-            whole // 2 - part // 2 if centred else 0 for whole, part in zip(self.grid, self.running, strict=True)
-        )
+        sides = zip(self.grid.frame, self.running.frame, strict=True)
+        high, wide = (whole // 2 - part // 2 if centred else 0 for whole, part in sides)
         return tuple((high - window.top, wide - window.left) for window in self.windows)
 
     def _shown(self, tokens: Tensor, window: Window) -> Tensor:
         """b m .. -> b n ..: what one chunk sees of the content."""
-        return resample_tokens(crop_tokens(tokens, self.grid, window), window.size, self.running)
+        return self.grid.with_frame(window.size).resampled(self.grid.cropped(tokens, window), self.running)
 
 
 def positive_rows(region: Tensor | None, plan: RowPlan, like: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..core.regions import Window
+from ..core.grid import Window
 
 # places at which a tile's first pixel stands, above which a latent is too even to tell places by it
 MOST_PLACES = 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..core.regions import Grid
+from ..core.grid import Grid
 from ..core.word_regions import MapCollector, is_coarse
 from .call import Call, Handlers
 

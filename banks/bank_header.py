@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..core.features import Depth, ModelId
+from ..core.grid import Grid
 from ..core.layers import LayerId
 from ..core.ranges import MOST_WEIGHT
-from ..core.regions import Grid
 from .image_features import FeatureHeader
 from .inventory import MOST_WIDTH, WIDE, BadHeaderError, Inventory, TensorKind, require, require_kind
 from .level_groups import MOST_EVERY
@@ -161,7 +161,7 @@ def _grid(value: Any, latent: tuple[int, ...]) -> Grid:
     coarsest = max((h - 1) / latent[0], (w - 1) / latent[1])
     finest = min((h + 1) / latent[0], (w + 1) / latent[1])
     require(coarsest < finest, "grids")
-    return h, w
+    return Grid((h, w))
 
 
 def _by_layer(value: Any, what: str) -> dict[LayerId, Any]:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ..core.features import ROLES, AttentionFeatures, Depth, ModelId, View
+from ..core.grid import Grid
 from ..core.layers import LayerId
 from ..core.noise_pair import NoisePair
-from ..core.regions import Grid
 from .inventory import Inventory
 from .level_groups import LevelGroups
 
@@ -61,7 +61,7 @@ class FeatureHeader:
     @property
     def size(self) -> Grid:
         """The (h, w) of the latent."""
-        return self.latent_shape[-2], self.latent_shape[-1]
+        return Grid(self.latent_shape[2:])
 
 
 # shows a trajectory's features at the level kept of one of its groups, which the running model makes anew
@@ -167,5 +167,4 @@ class ImageFeatures(ABC):
 
 def layer_bytes(header: FeatureHeader, layer: LayerId, width: int, roles: str) -> int:
     """One layer's features of all pictures at one step, in single precision."""
-    h, w = header.grids[layer]
-    return h * w * width * header.batch * len(roles) * 4
+    return header.grids[layer].tokens * width * header.batch * len(roles) * 4

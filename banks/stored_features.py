@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -13,9 +12,9 @@ from torch import Tensor
 
 from ..core.errors import MagicStyleError
 from ..core.features import RESNET, ROLES, AttentionFeatures, View
+from ..core.grid import Grid
 from ..core.layers import LayerId, legal_range
 from ..core.noise_pair import NoisePair
-from ..core.regions import Grid, resample_tokens
 from .image_features import FeatureHeader, ImageFeatures, Replay, layer_bytes
 from .inventory import MOST_WIDTH, NARROW, Inventory, require, require_kind
 from .placement import Allocate, OnDisk, in_memory
@@ -109,9 +108,9 @@ class StoredFeatures(ImageFeatures):
         require({f"{layer}.{role}" for layer, role in [*stacks, *resnet]} == own.keys(), "queries, keys and values")
         widths: dict[str, int] = {}
         for layer, role in [*stacks, *resnet]:
-            (h, w), name = header.grids[layer], f"{layer}.{role}"
+            tokens, name = header.grids[layer].tokens, f"{layer}.{role}"
             width = (own[name].shape or (0,))[-1]
-            require_kind(own, name, NARROW, (header.groups.count, header.batch, h * w, width))
+            require_kind(own, name, NARROW, (header.groups.count, header.batch, tokens, width))
             require(1 <= width <= MOST_WIDTH, name)
             if role != RESNET:
                 require(widths.setdefault(str(layer), width) == width and width % header.heads[layer] == 0, name)
@@ -157,7 +156,7 @@ class FeatureWriter:
         """
         kept = self._grids.setdefault(layer, grid)
         for role in self._roles.replace(RESNET, ""):
-            tokens = resample_tokens(getattr(features, role), grid, kept)
+            tokens = grid.resampled(getattr(features, role), kept)
             name = f"{layer}.{role}"
             if (layer, role) not in self._stacks:
                 self._stacks[layer, role] = self._room(name, tokens)
@@ -232,7 +231,7 @@ def feature_bytes(
     resnet: Mapping[LayerId, int] | None = None,
 ) -> int:
     """What StoredFeatures will take: known before anything runs. `resnet` names the channels that enter one."""
-    kept = sum(h * w * widths[layer] for layer, (h, w) in grids.items()) * len(roles.replace(RESNET, ""))
+    kept = sum(grid.tokens * widths[layer] for layer, grid in grids.items()) * len(roles.replace(RESNET, ""))
     entering = resnet if RESNET in roles and resnet is not None else {}
-    kept += sum(math.prod(grids[layer]) * channels for layer, channels in entering.items())
+    kept += sum(grids[layer].tokens * channels for layer, channels in entering.items())
     return kept * steps * batch * dtype.itemsize

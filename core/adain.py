@@ -10,8 +10,8 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from .errors import MagicStyleError
+from .grid import Grid
 from .ranges import check_range
-from .regions import mask_to_tokens
 
 EPS = 1e-6
 
@@ -99,7 +99,7 @@ def adain_map(
 def _tokens(latent: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """A latent b c h w as tokens b n c, and a mask on its grid b n."""
     tokens = _wide(rearrange(latent, "b c h w -> b (h w) c"))
-    return tokens, None if mask is None else mask_to_tokens(mask, (latent.shape[2], latent.shape[3])).to(tokens)
+    return tokens, None if mask is None else Grid(latent.shape[2:]).covered(mask).to(tokens)
 
 
 def _moments(x: Tensor, axes: str) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from .regions import Grid
+from .grid import Grid
 
 QUERIES_AT_ONCE = 512
 HEIGHT = 384
@@ -31,7 +31,7 @@ def pca_colours(features: Sequence[Tensor], grids: Sequence[Grid]) -> list[Tenso
     colours = ((colours - low) / (high - low).clamp(min=1e-6)).clamp(0.0, 1.0)
     colours = F.pad(colours, (0, 3 - colours.shape[1]))
     parts = colours.split([len(feature) for feature in features])
-    return [rearrange(part, "(h w) rgb -> h w rgb", h=grid[0]) for part, grid in zip(parts, grids, strict=True)]
+    return [rearrange(part, "(h w) rgb -> h w rgb", h=grid.height) for part, grid in zip(parts, grids, strict=True)]
 
 
 def style_share(q: Tensor, style_keys: Sequence[Tensor], content_keys: Tensor, heads: int) -> Tensor:
@@ -57,7 +57,7 @@ def heat(share: Tensor, grid: Grid) -> Tensor:
     place = share.clamp(0.0, 1.0) * (len(stops) - 1)
     below = place.floor().long().clamp(max=len(stops) - 2)
     colours = torch.lerp(stops[below], stops[below + 1], (place - below).unsqueeze(1))
-    return rearrange(colours, "(h w) rgb -> h w rgb", h=grid[0])
+    return rearrange(colours, "(h w) rgb -> h w rgb", h=grid.height)
 
 
 def enlarged(picture: Tensor) -> Tensor:

@@ -1,73 +1,15 @@
-"""Masks on pictures and windows of them, brought to the token grid of an attention layer."""
+"""Masks on pictures, as users give them: checked, and made floating."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
 from .errors import MagicStyleError
 from .ranges import check_range
 
-Grid = tuple[int, int]
 KEEP_STRENGTH = 1.0  # of a mask that keeps the content
 NO_ALPHA = (64, 64)  # of the black MASK that the host's Load Image gives beside a picture without transparency
-
-
-class Window(NamedTuple):
-    """A rectangle of a picture, in latent pixels or in tokens: where it begins and how large it is.
-
-    What reaches past an edge goes on at the opposite one, as where another node rolls the latent.
-    """
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    @property
-    def size(self) -> Grid:
-        """Its (h, w)."""
-        return self.height, self.width
-
-    def on_grid(self, picture: Grid, grid: Grid) -> Window | None:
-        """This window of a latent of (h, w) `picture` in tokens of one of its grids; None for a grid of another kind.
-
-        A grid that halves the latent k times has tokens a stride of 2^k latent pixels apart. A window of n pixels from
-        pixel a on has as many tokens as the model makes of it, ceil(n / stride), and shows the nearest of the
-        picture's: from round(a / stride) on, halves up, moved back where that alone would reach past the edge.
-        """
-        rows = _side(self.top, self.height, picture[0], grid[0])
-        columns = _side(self.left, self.width, picture[1], grid[1])
-        if rows is None or columns is None:
-            return None
-        (top, height), (left, width) = rows, columns
-        return Window(top, left, height, width)
-
-
-def _side(start: int, length: int, pixels: int, tokens: int) -> tuple[int, int] | None:
-    stride = 1
-    while -(-pixels // stride) > tokens:
-        stride *= 2
-    if -(-pixels // stride) != tokens:
-        return None
-    count, first = -(-length // stride), (2 * start + stride) // (2 * stride)
-    return (first % tokens if start + length > pixels else min(first, tokens - count)), count
-
-
-def crop_tokens(tokens: Tensor, grid: Grid, window: Window) -> Tensor:
-    """What a window, in tokens, shows of a grid: b (h w) .. -> b n .."""
-    if window == (0, 0, *grid):
-        return tokens
-    cells = tokens.unflatten(1, grid)
-    for axis, (start, length) in enumerate(((window.top, window.height), (window.left, window.width)), 1):
-        here = min(length, grid[axis - 1] - start)
-        parts = [cells.narrow(axis, start, here), cells.narrow(axis, 0, length - here)]
-        cells = parts[0] if here == length else torch.cat(parts, dim=axis)
-    return cells.flatten(1, 2)
 
 
 def clean_mask(mask: Tensor, name: str) -> Tensor:
@@ -143,20 +85,3 @@ def _for_pictures(mask: Tensor, name: str, pictures: int) -> Tensor:
             "give one mask, or as many as content pictures."
         )
     return mask
-
-
-def mask_to_tokens(mask: Tensor, grid: Grid) -> Tensor:
-    """Resample a mask b h w to the token grid by area -> b n, so that a token's value is its covered share."""
-    tokens = F.adaptive_avg_pool2d(mask.unsqueeze(1), grid)
-    return rearrange(tokens, "b 1 h w -> b (h w)")
-
-
-def resample_tokens(tokens: Tensor, old: Grid, new: Grid) -> Tensor:
-    """Features b n c or masks b n of one token grid, brought to another one by linear interpolation between cells."""
-    if old == new:
-        return tokens
-    if tokens.ndim == 2:
-        return resample_tokens(tokens.unsqueeze(2), old, new).squeeze(2)
-    cells = rearrange(tokens, "b (h w) c -> b c h w", h=old[0])
-    cells = F.interpolate(cells, size=new, mode="bilinear", antialias=True)
-    return rearrange(cells, "b c h w -> b (h w) c")

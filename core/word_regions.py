@@ -20,7 +20,7 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from .errors import MagicStyleError
-from .regions import Grid
+from .grid import Grid
 
 POWERS = 4
 BLUR = 0.5
@@ -63,7 +63,7 @@ class MapCollector:
 
 def _token_map(self_maps: Sequence[Tensor], cross_maps: Sequence[Tensor], grid: Grid, size: Grid) -> Tensor:
     smoothed = spread(torch.stack(list(self_maps)).mean(dim=0), torch.stack(list(cross_maps)).mean(dim=0))
-    maps = rearrange(smoothed, "(h w) t -> 1 t h w", h=grid[0])
+    maps = rearrange(smoothed, "(h w) t -> 1 t h w", h=grid.height)
     maps = gaussian3(F.interpolate(maps, size, mode="bilinear"))[0]
     return maps / maps.mean(dim=(1, 2), keepdim=True)
 

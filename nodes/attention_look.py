@@ -15,6 +15,7 @@ from ..attention_patches.architectures import find
 from ..attention_patches.comfy import check_model, install_word_reader, plain_model
 from ..attention_patches.words import WordReader
 from ..core.errors import MagicStyleError
+from ..core.grid import Grid
 from ..core.ranges import check_range
 from ..core.word_regions import COARSE, find_phrases, phrase_masks, set_apart, split_phrases
 
@@ -61,7 +62,7 @@ class _OneLook(comfy.samplers.Sampler):
 
 def look(model: Any, samples: Tensor, conditioning: list[Any], noise_level: float, seed: int) -> WordReader:
     """The attention maps of a picture's latent with some noise on it."""
-    reader = WordReader((samples.shape[2], samples.shape[3]))
+    reader = WordReader(Grid(samples.shape[2:]))
     sigma = model.get_model_object("model_sampling").percent_to_sigma(1.0 - noise_level)
     reading = install_word_reader(plain_model(model)[0], reader)
     noise = comfy.sample.prepare_noise(samples, seed)
@@ -103,6 +104,6 @@ def regions_from_words(
     phrases = split_phrases(words)
     tokens = PromptTokens(clip, prompt.strip() or ", ".join(phrases), phrases)
     reader = look(model, samples, tokens.conditioning, noise_level, seed)
-    maps = reader.maps.token_maps(tuple(samples.shape[2:]))
+    maps = reader.maps.token_maps(Grid(samples.shape[2:]))
     masks = phrase_masks(maps, tokens.spans, tokens.others, background)
     return repeat(masks, "p h w -> p (h y) (w x)", y=PIXELS, x=PIXELS).cpu()

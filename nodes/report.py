@@ -94,11 +94,11 @@ def _steps(header: FeatureHeader) -> str:
 
 def _pictures(header: FeatureHeader) -> str:
     pictures = "1 picture" if header.batch == 1 else f"{header.batch} pictures"
-    return f"{pictures}, latent {header.size[1]}x{header.size[0]}"
+    return f"{pictures}, latent {header.size.width}x{header.size.height}"
 
 
 def _grids(header: FeatureHeader) -> str:
-    return ", ".join(f"{w}x{h}" for h, w in dict.fromkeys(header.grids.values()))
+    return ", ".join(f"{grid.width}x{grid.height}" for grid in dict.fromkeys(header.grids.values()))
 
 
 def _noise_statistics(walk: Walk) -> str:

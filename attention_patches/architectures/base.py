@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ...core.attention import Kernel
 from ...core.features import Depth, ModelId
+from ...core.grid import Grid
 from ...core.layers import LayerId
-from ...core.regions import Grid
 from ...core.rotation import Rotation
 from ..call import Call, ResNetHandler, RowPlan
 from ..entry import Entry, put
@@ -159,8 +159,8 @@ class Architecture(ABC, Generic[Raw]):
         """Every self-attention layer, in the order of execution."""
 
     @abstractmethod
-    def grids(self, size: Grid) -> dict[LayerId, Grid]:
-        """The grid of picture tokens of each layer, for a latent of (h, w)."""
+    def grids(self, size: tuple[int, ...]) -> dict[LayerId, Grid]:
+        """The grid of picture tokens of each layer, for a latent of (h, w), or of (t, h, w)."""
 
     @abstractmethod
     def read(self, raw: Raw) -> Call | Merged | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...core.features import Depth
-from ...core.regions import Grid
+from ...core.grid import Grid
 from .base import LayerFacts
 from .transformer import Stack, Transformer
 

@@ -39,8 +39,7 @@ class HunyuanImage(Flux):
         tokens = super()._tokens(raw)
         if tokens is None or not getattr(self._network.double_blocks[0], "flipped_img_txt", False):
             return tokens
-        h, w = mark_of(raw).grid
-        return Tokens(slice(0, h * w))
+        return Tokens(slice(0, mark_of(raw).grid.tokens))
 
     @property
     def _patch(self) -> int:

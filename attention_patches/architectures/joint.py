@@ -28,12 +28,10 @@ class StableDiffusion3(Transformer):
         return None if block is None else LayerId(*block, 1 if self._alone(raw) else 0)
 
     def _tokens(self, raw: RawCall) -> Tokens | None:
-        h, w = mark_of(raw).grid
-        return Tokens(slice(0, h * w)) if self._alone(raw) else super()._tokens(raw)
+        return Tokens(slice(0, mark_of(raw).grid.tokens)) if self._alone(raw) else super()._tokens(raw)
 
     def _alone(self, raw: RawCall) -> bool:
-        h, w = mark_of(raw).grid
-        return raw.q.shape[1] == h * w
+        return raw.q.shape[1] == mark_of(raw).grid.tokens
 
 
 class QwenImage(Transformer):

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...core.features import Depth
+from ...core.grid import Grid
 from ...core.layers import LayerId
-from ...core.regions import Grid
 from ..model_call import ModelCall
 from .base import LayerFacts, RawCall
 from .transformer import BlockMark, Stack, Tokens, Transformer, count, mark_of
@@ -44,16 +44,15 @@ class NextDiT(Transformer):
         if raw.options.get("block_type") != "double" or "block_index" not in raw.options:
             return None
         mark = mark_of(raw)
-        h, w = mark.grid
-        joint = mark.text + self._padded(h * w)
+        joint = mark.text + self._padded(mark.grid.tokens)
         return LayerId("double", raw.options["block_index"], 0) if count(raw, raw.q) >= joint else None
 
     def _tokens(self, raw: RawCall) -> Tokens | None:
         """The picture is last, behind its caption, reference pictures and what a vision model says of these."""
         mark = mark_of(raw)
-        h, w = mark.grid
-        start = count(raw, raw.q) - self._padded(h * w)
-        return Tokens(slice(start, start + h * w)) if start >= mark.text else None
+        own = mark.grid.tokens
+        start = count(raw, raw.q) - self._padded(own)
+        return Tokens(slice(start, start + own)) if start >= mark.text else None
 
     def depth(self, text: int, references: Sequence[Grid] = ()) -> Depth:
         """Behind the caption and its padding."""

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ...core.features import Depth
-from ...core.regions import Grid
+from ...core.grid import Grid
 from ...core.rotation import Rotation
 from ..call import Call
 from .base import LayerFacts, Merged, RawCall
@@ -50,8 +50,8 @@ class OmniGen2(Hooked):
         return LayerFacts(attention.heads * attention.dim_head, attention.heads)
 
     def _tokens(self, raw: RawCall) -> Tokens | None:
-        (h, w), tokens = mark_of(raw).grid, count(raw, raw.q)
-        return Tokens(slice(tokens - h * w, tokens)) if tokens >= h * w else None
+        own, tokens = mark_of(raw).grid.tokens, count(raw, raw.q)
+        return Tokens(slice(tokens - own, tokens)) if tokens >= own else None
 
 
 class Boogu(OmniGen2):

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ...core.attention import LOG_ZERO, Kernel, Source
 from ...core.features import AttentionFeatures
+from ...core.grid import Grid
 from ...core.layers import LayerId
-from ...core.regions import Grid
 from ...core.rotation import Rotation
 from ..call import Call, RowPlan, TokenLayout
 from ..entry import put
@@ -107,9 +107,9 @@ class Transformer(HostArchitecture):
             for stack in self.stacks
         }
 
-    def grids(self, size: Grid) -> dict[LayerId, Grid]:
+    def grids(self, size: tuple[int, ...]) -> dict[LayerId, Grid]:
         """A token for each patch of the latent's (h, w), the last ones padded."""
-        return dict.fromkeys(self.layers, self._grid(size))
+        return dict.fromkeys(self.layers, self._grid(Grid(size)))
 
     @property
     def rotation(self) -> Rotation | None:
@@ -186,14 +186,14 @@ class Transformer(HostArchitecture):
 
     def _grid(self, size: Grid) -> Grid:
         patch = self._patch
-        return -(-size[0] // patch), -(-size[1] // patch)
+        return size.with_frame(tuple(-(-side // patch) for side in size.frame))
 
     @property
     def _patch(self) -> int:
         return self._network.patch_size
 
     def _mark(self, call: ModelCall) -> BlockMark:
-        size, text = (call.x.shape[-2], call.x.shape[-1]), call.inputs.get("c_crossattn")
+        size, text = Grid(call.x.shape[2:]), call.inputs.get("c_crossattn")
         references = sizes_of(call.inputs.get("ref_latents"))
         return BlockMark(size, self._grid(size), 0 if text is None else self._text_tokens(text.shape[1]), references)
 
@@ -220,8 +220,8 @@ class Transformer(HostArchitecture):
     def _tokens(self, raw: RawCall) -> Tokens | None:
         """Where the picture is among the tokens of a call; None where there are fewer than there should be."""
         mark = mark_of(raw)
-        (h, w), start = mark.grid, mark.text
-        return Tokens(slice(start, start + h * w)) if count(raw, raw.q) >= start + h * w else None
+        start, stop = mark.text, mark.text + mark.grid.tokens
+        return Tokens(slice(start, stop)) if count(raw, raw.q) >= stop else None
 
     def _rows(self, raw: RawCall) -> RowPlan:
         return rows_of(raw.options, mark_of(raw).latent)
@@ -232,7 +232,7 @@ _UNEVEN = object()
 
 def sizes_of(latents: Sequence[Tensor] | None) -> list[Grid]:
     """The (h, w) of each latent b c h w, or b c 1 h w."""
-    return [(latent.shape[-2], latent.shape[-1]) for latent in latents or ()]
+    return [Grid(latent.shape[2:]) for latent in latents or ()]
 
 
 def mark_of(raw: RawCall) -> BlockMark:

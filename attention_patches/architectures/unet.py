@@ -17,8 +17,8 @@ from einops import rearrange
 from torch import Tensor
 
 from ...core.features import AttentionFeatures
+from ...core.grid import Grid
 from ...core.layers import LayerId
-from ...core.regions import Grid
 from ..call import Call, ResNetCall, ResNetHandler, TokenLayout
 from ..model_call import ModelCall
 from .base import HostArchitecture, LayerFacts, Mark, Merged, Parametrization, RawCall, ResNetFacts, patched, rows_of
@@ -44,12 +44,12 @@ class Unet(HostArchitecture):
         found = ((layer, transformer.attn1) for layer, transformer in _transformers(self._network))
         return {layer: LayerFacts(attention.heads * attention.dim_head, attention.heads) for layer, attention in found}
 
-    def grids(self, size: Grid) -> dict[LayerId, Grid]:
+    def grids(self, size: tuple[int, ...]) -> dict[LayerId, Grid]:
         """Every downsampling halves the latent's (h, w), rounding up."""
-        grids, grid = [], size
+        grids, grid = [], Grid(size)
         for block in self._network.input_blocks:
             if any(type(module).__name__ == "Downsample" for module in block):
-                grid = (-(-grid[0] // 2), -(-grid[1] // 2))
+                grid = Grid(-(-side // 2) for side in grid)
             grids.append(grid)
         # an output block works at the size of the input block whose skip connection it takes
         by_block = {"input": grids, "middle": grids[-1:], "output": grids[::-1]}
@@ -102,9 +102,9 @@ class Unet(HostArchitecture):
         block, shape = raw.options.get("block"), raw.options.get("activations_shape")
         if block is None or shape is None or raw.masked or raw.split:
             return None
-        layer, grid = LayerId(block[0], block[1], raw.options.get("block_index", 0)), (shape[2], shape[3])
+        layer, grid = LayerId(block[0], block[1], raw.options.get("block_index", 0)), Grid(shape[2:])
         # a prompt has its own number of tokens
-        whole = raw.q.ndim == 3 and raw.q.shape[1] == grid[0] * grid[1]
+        whole = raw.q.ndim == 3 and raw.q.shape[1] == grid.tokens
         if raw.mark.up and not (whole and raw.q.shape == raw.k.shape == raw.v.shape):
             return Merged(layer)
         if not whole:
@@ -138,7 +138,7 @@ class Unet(HostArchitecture):
             if tuple(live["block"]) != RESNET[:2] or h.ndim != 4 or not admits(live):
                 return h, skip
             x = rearrange(torch.cat([h, skip], dim=1), "b c h w -> b (h w) c")
-            x = handler(ResNetCall(RESNET, (h.shape[2], h.shape[3]), rows_of(live, _latent(live)), x))
+            x = handler(ResNetCall(RESNET, Grid(h.shape[2:]), rows_of(live, _latent(live)), x))
             x = rearrange(x, "b (h w) c -> b c h w", h=h.shape[2])
             return x[:, : h.shape[1]], x[:, h.shape[1] :]
 
@@ -156,7 +156,7 @@ def _taken(options: dict[str, Any], group: str, name: str) -> bool:
 def _latent(options: Mapping[str, Any]) -> Grid | None:
     """The (h, w) of what the UNet was called with."""
     shape = options.get("original_shape")
-    return None if shape is None else (shape[2], shape[3])
+    return None if shape is None else Grid(shape[2:])
 
 
 def _transformers(unet: Any) -> Iterator[tuple[LayerId, Any]]:

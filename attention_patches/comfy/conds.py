@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...core.regions import Window
+from ...core.grid import Window
 from ..entry import Entry, with_entry
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...core.regions import Window
+from ...core.grid import Grid, Window
 from ..call import RowPlan
 from ..entry import Entry
 from ..model_call import ModelCall
@@ -75,12 +75,12 @@ def _picked(options: Mapping[str, Any], latent: Tensor) -> tuple[int, ...] | Non
     return tuple(picked) if all(0 <= number < latent.shape[0] for number in picked) else None
 
 
-def _size_of(x: Tensor) -> tuple[int, int]:
+def _size_of(x: Tensor) -> Grid:
     """The (h, w) of b c h w."""
-    return x.shape[-2], x.shape[-1]
+    return Grid(x.shape[2:]).frame
 
 
-def _only_size(windows: Sequence[Window | None], latent: Tensor) -> tuple[int, int] | None:
+def _only_size(windows: Sequence[Window | None], latent: Tensor) -> Grid | None:
     """The one (h, w) of all chunks of a latent b c h w."""
     sizes = {_size_of(latent) if window is None else window.size for window in windows}
     return sizes.pop() if len(sizes) == 1 else None

@@ -19,8 +19,8 @@ from ...attention_patches.architectures.unet import RESNET
 from ...attention_patches.call import Call, Handlers, ResNetCall, RowPlan, TokenLayout
 from ...core.attention import Kernel
 from ...core.features import AttentionFeatures
+from ...core.grid import Grid
 from ...core.layers import LayerId
-from ...core.regions import Grid
 from . import quiet_diffusers  # noqa: F401 (before diffusers)
 
 # isort: split
@@ -73,7 +73,7 @@ class DiffusersUnet(Architecture[ProcessorCall]):
         modules = ((layer, place.module) for layer, place in self.places.items())
         return {layer: LayerFacts(module.inner_dim, module.heads) for layer, module in modules}
 
-    def grids(self, size: Grid) -> dict[LayerId, Grid]:
+    def grids(self, size: tuple[int, ...]) -> dict[LayerId, Grid]:
         """Every downsampling halves the latent's (h, w), rounding up."""
         return {layer: halved(size, place.halvings) for layer, place in self.places.items()}
 
@@ -110,7 +110,7 @@ class Hooks:
     def __init__(self, unet: UNet2DConditionModel) -> None:
         self.architecture = DiffusersUnet(HOST_NAME, unet)
         self.handlers = PLAIN
-        self.latent_grid: Grid = (0, 0)
+        self.latent_grid = Grid((0, 0))
         processors = dict(unet.attn_processors)
         for layer, place in self.architecture.places.items():
             processors[f"{place.name}.processor"] = SelfAttention(layer, self)
@@ -139,7 +139,7 @@ class Hooks:
             return None
         x, *others = inputs
         plan = RowPlan(latent=self.latent_grid)
-        call = ResNetCall(RESNET, (x.shape[2], x.shape[3]), plan, rearrange(x, "b c h w -> b (h w) c"))
+        call = ResNetCall(RESNET, Grid(x.shape[2:]), plan, rearrange(x, "b c h w -> b (h w) c"))
         return rearrange(self.handlers.resnet(call), "b (h w) c -> b c h w", h=x.shape[2]), *others
 
 
@@ -166,12 +166,11 @@ def torch_kernel(heads: int, q: Tensor) -> Kernel:
     return Kernel(call, heads, takes_key_mask=q.device.type == "cpu")
 
 
-def halved(grid: Grid, times: int) -> Grid:
+def halved(grid: tuple[int, ...], times: int) -> Grid:
     """The grid after stride-2 convolutions, which round up."""
-    h, w = grid
     for _ in range(times):
-        h, w = (h + 1) // 2, (w + 1) // 2
-    return h, w
+        grid = tuple((side + 1) // 2 for side in grid)
+    return Grid(grid)
 
 
 def locate(name: str, layers_per_block: int, levels: int) -> tuple[LayerId, int]:

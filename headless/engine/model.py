@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...core.errors import MagicStyleError
 from ...core.features import ModelId
+from ...core.grid import Grid
 from ...core.layers import LayerId
 from ...core.schedule import noise_levels, timesteps
 from ...model_files.checkpoint import AUTOENCODER, TEXT_ENCODER, read_sd15_checkpoint, under
@@ -107,7 +108,7 @@ class HeadlessModel:
     @torch.inference_mode()
     def denoised(self, x: Tensor, sigma: Tensor) -> Tensor:
         """x = x0 + sigma eps, b c h w -> the estimate of x0; sigma b is rounded to timesteps as ComfyUI does."""
-        self.hooks.latent_grid = (x.shape[2], x.shape[3])
+        self.hooks.latent_grid = Grid(x.shape[2:])
         self.rows += x.shape[0]
         spread = sigma.view(-1, 1, 1, 1)
         scaled = (x / (spread**2 + 1.0).sqrt()).to(self._unet.dtype)

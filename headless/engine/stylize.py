@@ -24,11 +24,11 @@ from ...banks.level_groups import LevelGroups
 from ...banks.trajectory import Trajectory
 from ...core.adain import adain_map
 from ...core.features import RESNET
+from ...core.grid import Grid
 from ...core.inversion import Denoiser
 from ...core.inversion_methods import invert_latent, sample_back
 from ...core.layers import LayerId, select_layers
 from ...core.noise_pair import NoisePair
-from ...core.regions import Grid
 from ...core.scene import Moment
 from ...core.schedule import LEVELS
 from .model import HeadlessModel
@@ -150,7 +150,7 @@ def rerun_like(model: HeadlessModel, like: Tensor) -> Rerun:
 
 def _kept_grids(model: HeadlessModel, latent: Tensor, recipe: Recipe, roles: str) -> dict[LayerId, Grid]:
     """The token grids of the recipe's layers for a latent b c h w, and of the block whose ResNet is copied if asked."""
-    every = model.architecture.grids((latent.shape[2], latent.shape[3]))
+    every = model.architecture.grids(tuple(latent.shape[2:]))
     chosen, resnet = set(select_layers(recipe.layers, every)), model.architecture.resnet
     if RESNET in roles and resnet is not None:
         chosen.add(resnet.layer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,7 +161,7 @@ def checked_latent(model: Model, latent: Latent) -> Tensor:
 def check_tokens(model: Model, samples: Tensor) -> None:
     """Refuse a latent b c h w on the CPU, one attention call of which would take minutes and hear no interrupt."""
     height, width = samples.shape[-2:]
-    tokens = max(math.prod(grid) for grid in find(model).grids((height, width)).values())
+    tokens = max(grid.tokens for grid in find(model).grids(tuple(samples.shape[2:])).values())
     if model.load_device.type == "cpu" and tokens > MOST_TOKENS_ON_CPU:
         raise MagicStyleError(
             f"latent is {height}x{width}, a picture of about {8 * height}x{8 * width} pixels: {tokens} tokens in one "

@@ -30,11 +30,11 @@ from ...banks.placement import latent_precision, narrowed
 from ...banks.stored_features import feature_bytes
 from ...core.errors import MagicStyleError
 from ...core.features import RESNET
+from ...core.grid import Grid
 from ...core.inversion import sampling_grid, with_zero
 from ...core.inversion_methods import Inverted, RoundTrip
 from ...core.layers import LayerId, select_layers
 from ...core.noise_pair import NoisePair
-from ...core.regions import Grid
 from ..report import Walk, inversion_report
 from ..samplers import host_sampler
 from .budget import Budget, Free, Need, settle_budget
@@ -215,7 +215,7 @@ def _left_out(removed: list[str]) -> list[str]:
 
 def _grids(model: Model, layers: str, samples: Tensor) -> dict[LayerId, Grid]:
     architecture = find(model)
-    every = architecture.grids((samples.shape[-2], samples.shape[-1]))
+    every = architecture.grids(tuple(samples.shape[2:]))
     return {layer: every[layer] for layer in select_layers(named(layers, architecture.kept_layers), every)}
 
 

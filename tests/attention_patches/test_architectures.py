@@ -23,6 +23,7 @@ from magicstyle.attention_patches.call import Handlers
 from magicstyle.attention_patches.model_call import ModelCall
 from magicstyle.attention_patches.seam import OVERRIDE, hooked
 from magicstyle.core.errors import MagicStyleError
+from magicstyle.core.grid import Grid
 from magicstyle.core.layers import LayerId
 from magicstyle.core.rotation import Rotation
 from magicstyle.tests.core.oracle import randn
@@ -208,7 +209,7 @@ def test_longcat_is_a_flux_whose_picture_stands_behind_its_caption_in_rows_and_c
 
 def test_a_reference_pushes_omnigens_picture_by_its_longer_side():
     assert OmniGen2("X", Obj(patch_size=2)).depth(7) == (7.0,)
-    assert OmniGen2("X", Obj(patch_size=2)).depth(7, [(5, 4), (6, 10)]) == (7.0 + 3 + 5,)
+    assert OmniGen2("X", Obj(patch_size=2)).depth(7, [Grid((5, 4)), Grid((6, 10))]) == (7.0 + 3 + 5,)
 
 
 def krea(blocks):

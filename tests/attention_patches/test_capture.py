@@ -12,11 +12,14 @@ from magicstyle.banks.level_groups import LevelGroups
 from magicstyle.banks.placement import in_memory
 from magicstyle.banks.representations import REPRESENTATIONS
 from magicstyle.core.features import AttentionFeatures, ModelId
+from magicstyle.core.grid import Grid
 from magicstyle.core.layers import LayerId
 from magicstyle.core.noise_pair import NoisePair
 from magicstyle.tests.core.oracle import kernel, randn
 
 HEADER = FeatureHeader(ModelId("SD15", "x"), "ddim", (8.0, 2.0, 1.0), (1, 4, 3, 5), {})
+
+LAYOUT = TokenLayout(Grid((3, 5)))
 
 
 def call(context, **more):
@@ -72,7 +75,7 @@ def test_every_representation_has_a_recorder_that_ends_in_it_and_asks_for_room_w
                 recorder.see_inputs(call(torch.ones(1, 7, 8)))
                 if recorder.handlers is not None:
                     live = AttentionFeatures(*(torch.full((1, 15, 8), float(step)) for _ in range(3)))
-                    recorder.handlers.attention(Call(layer, TokenLayout((3, 5)), RowPlan(), live, kernel(2, True)))
+                    recorder.handlers.attention(Call(layer, LAYOUT, RowPlan(), live, kernel(2, True)))
         kept = recorder.close(replace(HEADER, every=2), NoisePair(torch.zeros(1, 4, 3, 5)))
         assert type(kept) is kind and kept.representation == name
         stack = kept.tensors["output.9.0.k" if name == "features" else "latents"]

@@ -14,14 +14,14 @@ from magicstyle.banks.level_groups import LevelGroups
 from magicstyle.banks.stored_features import FeatureWriter, StoredFeatures
 from magicstyle.core.features import AttentionFeatures, ModelId
 from magicstyle.core.fusion import FusionSettings
+from magicstyle.core.grid import Grid, Window
 from magicstyle.core.layers import LayerId
-from magicstyle.core.regions import Window
 from magicstyle.tests.core.oracle import dense_attention, kernel, randn
 from torch.testing import assert_close
 
 HEADS, C = 2, 16
 LAYER = LayerId("output", 9, 0)
-GRID, STYLE_GRID = (3, 5), (4, 2)
+GRID, STYLE_GRID = Grid((3, 5)), Grid((4, 2))
 SIGMAS = (8.0, 1.0)
 
 
@@ -117,7 +117,7 @@ def test_the_features_of_the_nearest_noise_level_serve():
     assert not torch.equal(answer(bank, q, k, v, sigma=1.1), answer(bank, q, k, v, sigma=8.0))
 
 
-@pytest.mark.parametrize("other", [{"layer": LayerId("output", 8, 0)}, {"grid": (5, 3)}])
+@pytest.mark.parametrize("other", [{"layer": LayerId("output", 8, 0)}, {"grid": Grid((5, 3))}])
 def test_other_layers_and_other_grids_are_left_to_others(other):
     bank = FeatureBank(picture(1, GRID), (StyleEntry(picture(2, STYLE_GRID)),))
     q, k, v = live(2)
@@ -176,7 +176,7 @@ def test_chunks_of_several_windows_have_each_their_part_of_the_content():
     handlers = patch.handlers([features.view(8.0, None) for features in patch.bank.pictures])
     windows = (Window(1, 1, 2, 3), Window(1, 2, 2, 3))
     q, k, v = live(4, 6)
-    result = handlers.attention(call(q, k, v, grid=(2, 3), chunks=2, windows=windows))
+    result = handlers.attention(call(q, k, v, grid=Grid((2, 3)), chunks=2, windows=windows))
     columns = ((1, 2, 3), (2, 3, 4))
     for row in range(4):
         tokens = [5 * y + x for y in (1, 2) for x in columns[row // 2]]
@@ -188,7 +188,7 @@ def test_a_window_that_the_model_sees_on_another_grid_is_left_to_others():
     bank = FeatureBank(picture(1, GRID), (StyleEntry(picture(2, STYLE_GRID)),))
     patch = FusionPatch(bank, FusionSettings(), [LAYER], SigmaWindow(9.0, 0.0))
     handlers = patch.handlers([features.view(8.0, None) for features in bank.pictures])
-    assert handlers.attention(call(*live(1, 3), grid=(1, 3), windows=(Window(0, 0, 2, 3),))) is None
+    assert handlers.attention(call(*live(1, 3), grid=Grid((1, 3)), windows=(Window(0, 0, 2, 3),))) is None
 
 
 def test_a_picture_that_serves_twice_is_known_by_its_number():

@@ -6,11 +6,12 @@ from magicstyle.attention_patches.call import Call, RowPlan, TokenLayout
 from magicstyle.attention_patches.placing import Placer, Positions
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures
+from magicstyle.core.grid import Grid
 from magicstyle.core.layers import LayerId
 from magicstyle.core.rotation import Rotation, moved, untwisted
 from magicstyle.tests.core.oracle import kernel, randn
 
-ROTATION, HEADS, GRID = Rotation((4, 6, 6), 100.0), 2, (3, 5)
+ROTATION, HEADS, GRID = Rotation((4, 6, 6), 100.0), 2, Grid((3, 5))
 FEATURES = AttentionFeatures(*(randn(seed, 1, 15, 32) for seed in (1, 2, 3)))
 
 

@@ -6,12 +6,12 @@ from magicstyle.attention_patches.call import Call, ResNetCall, RowPlan, TokenLa
 from magicstyle.attention_patches.replay import Catcher, Held
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures
+from magicstyle.core.grid import Grid
 from magicstyle.core.layers import LayerId
-from magicstyle.core.regions import resample_tokens
 from magicstyle.tests.core.oracle import kernel, randn
 
 LAYER, OTHER = LayerId("output", 9, 0), LayerId("output", 4, 0)
-GRID = (3, 4)
+GRID = Grid((3, 4))
 
 
 def call(layer=LAYER, grid=GRID):
@@ -35,9 +35,9 @@ def test_the_roles_of_the_layers_that_were_asked_for_are_caught_and_the_answer_l
 
 
 def test_a_replay_on_another_grid_is_brought_to_that_of_the_bank():
-    catcher, seen = Catcher([LAYER], "k", {LAYER: GRID}), call(grid=(6, 8))
+    catcher, seen = Catcher([LAYER], "k", {LAYER: GRID}), call(grid=Grid((6, 8)))
     catcher.handlers.attention(seen)
-    assert torch.equal(catcher.view.attention(LAYER, "k").k, resample_tokens(seen.live.k, (6, 8), GRID))
+    assert torch.equal(catcher.view.attention(LAYER, "k").k, Grid((6, 8)).resampled(seen.live.k, GRID))
 
 
 def test_what_enters_the_resnet_is_caught_unchanged_where_it_is_asked_for():

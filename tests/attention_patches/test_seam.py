@@ -9,8 +9,8 @@ from magicstyle.attention_patches.call import Handlers, RowPlan, TokenLayout
 from magicstyle.attention_patches.entry import KEY, Entry, with_entry
 from magicstyle.attention_patches.model_call import ModelCall
 from magicstyle.attention_patches.seam import OVERRIDE, hooked
+from magicstyle.core.grid import Window
 from magicstyle.core.layers import LayerId
-from magicstyle.core.regions import Window
 
 UNET = Unet("SD15", None)
 HEADS, GRID = 2, (7, 11)

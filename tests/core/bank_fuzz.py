@@ -18,7 +18,6 @@ from magicstyle.banks.stored_features import StoredFeatures
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures
 from magicstyle.core.fusion import FUSIONS, FusionSettings, fuse
-from magicstyle.core.regions import mask_to_tokens
 from magicstyle.core.scene import Scene, StyleFeatures
 from magicstyle.tests.core.oracle import kernel, randn
 from magicstyle.tests.core.test_bank_file import reversible, trajectory
@@ -236,9 +235,9 @@ def fuse_all(bank, settings):
 
 def placed(entry, layer, settings, rows, grid):
     found = on_rows(entry.features, layer, style_roles(settings), rows)
-    region = None if entry.region is None else mask_to_tokens(entry.region, grid)
+    region = None if entry.region is None else grid.covered(entry.region)
     mask = entry.style_mask
-    shown = None if mask is None else mask_to_tokens(mask, entry.features.header.grids[layer])
+    shown = None if mask is None else entry.features.header.grids[layer].covered(mask)
     return None if found is None else StyleFeatures(found, entry.weight, region, shown)
 
 

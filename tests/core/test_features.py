@@ -11,10 +11,11 @@ from magicstyle.banks.stored_features import FeatureWriter, StoredFeatures, feat
 from magicstyle.banks.trajectory import Trajectory
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures, ModelId
+from magicstyle.core.grid import Grid
 from magicstyle.core.layers import LayerId
 
 LAYERS = (LayerId("output", 6, 0), LayerId("output", 9, 0))
-GRIDS = {LAYERS[0]: (3, 5), LAYERS[1]: (6, 10)}
+GRIDS = {LAYERS[0]: Grid((3, 5)), LAYERS[1]: Grid((6, 10))}
 HEADS = dict.fromkeys(LAYERS, 2)
 SIGMAS = (14.0, 5.0, 2.0, 0.5, 0.05)
 
@@ -72,8 +73,8 @@ def test_writing_keeps_no_reference_to_the_activation():
 
 def test_steps_at_a_smaller_grid_are_brought_to_the_first_ones():
     writer = FeatureWriter(LAYERS[:1], 2, "k")
-    writer.write(LAYERS[0], (4, 6), 0, AttentionFeatures(k=torch.ones(1, 24, 8)))
-    writer.write(LAYERS[0], (2, 3), 1, AttentionFeatures(k=torch.full((1, 6, 8), 3.0)))
+    writer.write(LAYERS[0], Grid((4, 6)), 0, AttentionFeatures(k=torch.ones(1, 24, 8)))
+    writer.write(LAYERS[0], Grid((2, 3)), 1, AttentionFeatures(k=torch.full((1, 6, 8), 3.0)))
     stored = writer.close(header())
     assert stored.header.grids[LAYERS[0]] == (4, 6)
     assert torch.equal(stored.at(LAYERS[0], 1).k, torch.full((1, 24, 8), 3.0, dtype=torch.float16))
@@ -82,7 +83,7 @@ def test_steps_at_a_smaller_grid_are_brought_to_the_first_ones():
 def test_each_step_of_a_group_has_the_features_of_its_middle():
     writer = FeatureWriter(LAYERS[:1], 2, "k")
     for place, value in enumerate((1.0, 3.0)):  # of steps 1 and 3, the noisier middle of 3 and 4
-        writer.write(LAYERS[0], (3, 5), place, AttentionFeatures(k=torch.full((1, 15, 8), value)))
+        writer.write(LAYERS[0], Grid((3, 5)), place, AttentionFeatures(k=torch.full((1, 15, 8), value)))
     stored = writer.close(replace(header(), every=3))
     assert stored.header.kept_sigmas == (5.0, 0.5) and stored.nbytes == 2 * 15 * 8 * 2
     assert [float(stored.at(LAYERS[0], step).k[0, 0, 0]) for step in range(5)] == [1.0, 1.0, 1.0, 3.0, 3.0]
@@ -98,7 +99,7 @@ def test_the_nearest_level_in_log_space_serves(sigma, step):
 
 def test_a_layer_that_never_showed_up_is_named():
     writer = FeatureWriter(LAYERS, 1, "k")
-    writer.write(LAYERS[0], (3, 5), 0, AttentionFeatures(k=torch.ones(1, 15, 8)))
+    writer.write(LAYERS[0], Grid((3, 5)), 0, AttentionFeatures(k=torch.ones(1, 15, 8)))
     with pytest.raises(MagicStyleError, match=r"output\.9 gave no self-attention features"):
         writer.close(header())
 
@@ -173,7 +174,7 @@ def test_the_estimate_is_what_is_allocated(roles, batch):
 
 def test_every_fifth_of_fifty_levels_takes_a_tenth_of_styleids_scheme():
     """SD1.5 at 512x512, output.6-11, two pictures; StyleID keeps queries, keys and values of both in float32."""
-    grids = {LayerId("output", i, 0): (32, 32) if i < 9 else (64, 64) for i in range(6, 12)}
+    grids = {LayerId("output", i, 0): Grid((32, 32)) if i < 9 else Grid((64, 64)) for i in range(6, 12)}
     widths = {layer: 640 if layer.number < 9 else 320 for layer in grids}
 
     def taken(roles, dtype, every):
@@ -187,11 +188,11 @@ def test_every_fifth_of_fifty_levels_takes_a_tenth_of_styleids_scheme():
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_estimate_counts_both_inputs_of_the_resnet_that_is_copied(batch):
-    grids, widths = {LAYERS[0]: (3, 5), LAYERS[1]: (6, 10)}, {LAYERS[0]: 8, LAYERS[1]: 4}
+    grids, widths = GRIDS, {LAYERS[0]: 8, LAYERS[1]: 4}
     writer = FeatureWriter(tuple(grids), 2, "qx", torch.float16)
     for step in range(2):
-        for layer, (h, w) in grids.items():
-            writer.write(layer, (h, w), step, AttentionFeatures(q=torch.ones(batch, h * w, widths[layer])))
+        for layer, grid in grids.items():
+            writer.write(layer, grid, step, AttentionFeatures(q=torch.ones(batch, grid.tokens, widths[layer])))
         writer.write_resnet(LAYERS[0], step, torch.ones(batch, 15, 16))
     stored = writer.close(replace(header(batch=batch), sigmas=SIGMAS[:2]))
     assert feature_bytes(grids, widths, 2, batch, "qx", torch.float16, {LAYERS[0]: 16}) == stored.nbytes

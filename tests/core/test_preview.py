@@ -1,9 +1,10 @@
 import pytest
 import torch
+from magicstyle.core.grid import Grid
 from magicstyle.core.preview import enlarged, heat, pca_colours, side_by_side, style_share
 from magicstyle.tests.core.oracle import randn, split
 
-GRIDS = [(3, 5), (4, 2)]
+GRIDS = [Grid((3, 5)), Grid((4, 2))]
 
 
 def test_alike_features_have_alike_colours_in_every_picture():
@@ -26,7 +27,7 @@ def test_features_with_fewer_than_three_channels_still_have_colours():
 
 def test_colours_run_from_the_second_to_the_ninety_eighth_hundredth():
     """One channel that counts from 0 to 100: two places at each end are cut off, the rest is spread evenly."""
-    (picture,) = pca_colours([torch.arange(101.0).unsqueeze(1)], [(101, 1)])
+    (picture,) = pca_colours([torch.arange(101.0).unsqueeze(1)], [Grid((101, 1))])
     expected = ((torch.arange(101.0) - 2.0) / 96.0).clamp(0.0, 1.0)
     torch.testing.assert_close(picture[:, 0, 0], expected, atol=1e-5, rtol=0)
     assert bool((picture[:, 0, 1:] == 0.0).all())
@@ -42,7 +43,7 @@ def test_the_share_is_the_softmax_mass_on_style_tokens(n):
 
 
 def test_pictures_stand_side_by_side_at_one_height():
-    sheet = side_by_side([enlarged(torch.zeros(3, 5, 3)), enlarged(heat(torch.linspace(0, 1, 8), (4, 2)))])
+    sheet = side_by_side([enlarged(torch.zeros(3, 5, 3)), enlarged(heat(torch.linspace(0, 1, 8), GRIDS[1]))])
     assert sheet.shape == (1, 384, 640 + 16 + 192, 3)
     assert sheet.min() >= 0.0 and sheet.max() <= 1.0
     assert (sheet[0, :, 640:656] == 1.0).all()

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
+from magicstyle.core.grid import Grid
 from magicstyle.core.word_regions import (
     MapCollector,
     attention_map,
@@ -19,7 +20,7 @@ from magicstyle.core.word_regions import (
 from magicstyle.tests.core.oracle import randn
 from torch.testing import assert_close
 
-GRID, HEADS, T = (3, 5), 2, 7
+GRID, SMALL, HEADS, T = Grid((3, 5)), Grid((2, 3)), 2, 7
 N = GRID[0] * GRID[1]
 
 
@@ -56,14 +57,14 @@ def test_token_maps_average_layers_and_grids_with_a_mean_of_one():
     collector, size = MapCollector(), (6, 10)
     tensors = {}
     for seed, (kind, grid) in enumerate(
-        [("self", GRID), ("cross", GRID), ("cross", GRID), ("self", (2, 3)), ("cross", (2, 3))]
+        [("self", GRID), ("cross", GRID), ("cross", GRID), ("self", SMALL), ("cross", SMALL)]
     ):
         n = grid[0] * grid[1]
         q, k = randn(10 + seed, 1, n, 8), randn(20 + seed, 1, n if kind == "self" else T, 8)
         collector.add(kind, grid, q, k, HEADS)
         tensors.setdefault((kind, grid), []).append(attention_map(q, k, HEADS)[0])
     expected = torch.zeros(T, *size)
-    for grid in (GRID, (2, 3)):
+    for grid in (GRID, SMALL):
         s, c = (sum(tensors[kind, grid]) / len(tensors[kind, grid]) for kind in ("self", "cross"))
         for token in range(T):
             image = spread(s, c)[:, token].reshape(1, 1, *grid)

@@ -12,6 +12,7 @@ from einops import rearrange
 from magicstyle.attention_patches.architectures.base import Architecture, LayerFacts, Parametrization
 from magicstyle.attention_patches.call import Call, Handlers, RowPlan, TokenLayout
 from magicstyle.core.features import AttentionFeatures
+from magicstyle.core.grid import Grid
 from magicstyle.core.layers import LayerId
 from magicstyle.core.schedule import noise_levels, timesteps
 from magicstyle.headless import cli
@@ -31,7 +32,7 @@ class OneLayer(Architecture):
     fits = read = write = None
 
     def grids(self, size):
-        return {LAYER: size}
+        return {LAYER: Grid(size)}
 
 
 OneLayer.__abstractmethods__ = frozenset()
@@ -70,8 +71,8 @@ class OneLayerModel:
         q = rearrange(x / (1 + sigma.view(-1, 1, 1, 1)), "b c h w -> b (h w) c")
         call = Call(
             LAYER,
-            TokenLayout(tuple(x.shape[2:])),
-            RowPlan(latent=tuple(x.shape[2:])),
+            TokenLayout(Grid(x.shape[2:])),
+            RowPlan(latent=Grid(x.shape[2:])),
             AttentionFeatures(q, q, q),
             torch_kernel(1, q),
         )

@@ -20,8 +20,8 @@ from magicstyle.attention_patches.comfy.start import Start
 from magicstyle.attention_patches.entry import Entry
 from magicstyle.attention_patches.seam import OVERRIDE
 from magicstyle.core.errors import MagicStyleError
+from magicstyle.core.grid import Window
 from magicstyle.core.layers import LayerId
-from magicstyle.core.regions import Window
 
 
 class Flow(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):

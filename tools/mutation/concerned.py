@@ -11,6 +11,7 @@ WITH_HOST = {
     "core/reversible": ("test_inversion_methods",),
     "core/midpoint": ("test_inversion_methods",),
     "core/noise_pair": ("test_inversion_methods",),
+    "core/grid": ("test_regions", "test_areas", "test_inversion_run"),
     "core/regions": ("test_regions", "test_areas", "test_inversion_run"),
     "core/word_regions": ("test_word_regions",),
     "core/preview": ("test_preview",),
