@@ -174,6 +174,17 @@ def given_masses(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tens
     return attend_to_parts(kernel, [*found, Part(rest, scene.content.q, source(scene.content))])
 
 
+def statistics_injection(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
+    """HAM's GAR (2603.24043): Attn(Q^, K^, V^) of X^ = g AdaIN(X_c, X_s) + (1 - g) X_t, g = 1 - alpha: b n c.
+
+    No style token is attended to, its mean and deviation per channel alone count.
+    """
+    scene = scene.yielding
+    share, as_running = kept(scene, settings.query_preservation, scene.live.q), scene._replace(live=scene.content)
+    q, k, v = (torch.lerp(getattr(scene.live, role), align(as_running, role), share) for role in "qkv")
+    return attend(kernel, q, [Source(k, v)])
+
+
 def _reference_bias(style: StyleFeatures) -> Tensor:
     """What RSA adds to the logits of a style's keys: b m, or 1 m."""
     mask = style.style_mask
@@ -272,5 +283,12 @@ FUSIONS = {
         ("style_weight", "content_weight", "query_preservation", "temperature"),
         "each style's share of a place is given, and the rest is the portrait: no style leaks out of its region (MAST: "
         "content weight 0.11, preservation 0.2, temperature 1)",
+    ),
+    "gar": Method(
+        statistics_injection,
+        "qkv",
+        "qkv",
+        ("query_preservation",),
+        "the running picture and the portrait's features, brought to the style's statistics (HAM: preservation 0.25)",
     ),
 }

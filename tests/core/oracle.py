@@ -123,9 +123,14 @@ def mast(live, content, style, heads, done=0.0, t=1.0, gamma=0.0, tau=1.0, w_s=1
     return shifted_softmax([([w_s / (w_s + w_c)] * n, *asked), ([w_c / (w_s + w_c)] * n, *own)], heads)
 
 
-RULES = {
-    rule.__name__: rule for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast)
-}
+def gar(live, content, style, heads, done=0.0, t=1.0, gamma=0.25):
+    """A share of the content's features, each brought to the style's statistics, and of the running ones the rest."""
+    q, k, v = (gamma * adain(c, s) + (1 - gamma) * x for x, c, s in zip(live, content, style, strict=True))
+    return dense_attention(q, k, v, heads)
+
+
+PUBLISHED = ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast, gar
+RULES = {rule.__name__: rule for rule in PUBLISHED}
 
 
 def kernel(heads, takes_key_mask, calls=None):

@@ -136,6 +136,18 @@ def test_mast_asks_a_style_only_where_it_has_a_mass_and_text_beside_every_part()
     assert_close(out, torch.where(left[..., None] > 0, 2 / 3 * parts[0] + 1 / 3 * parts[1], own), **CLOSE)
 
 
+@pytest.mark.parametrize("g", [0.25, 1.0])
+def test_gar_blends_the_content_with_the_styles_statistics_into_queries_keys_and_values(g):
+    assert_close(run(method="gar", query_preservation=g), oracle.gar(*PLAIN, HEADS, gamma=g), **CLOSE)
+
+
+def test_gar_without_a_share_is_the_models_own_attention_and_with_the_content_as_its_style_the_contents():
+    own = kernel(HEADS, True).call(LIVE.q, LIVE.k, LIVE.v, None)
+    assert torch.equal(run(method="gar", query_preservation=0.0), own)
+    result = run(StyleFeatures(CONTENT), method="gar", query_preservation=1.0)
+    assert_close(result, dense_attention(*CONTENT, HEADS), **CLOSE)
+
+
 READ = {
     "style_weight": {"style_weight": 2.5},
     "content_weight": {"content_weight": 1.7},
@@ -190,8 +202,8 @@ def test_a_region_of_ones_is_no_region_and_a_region_of_zeros_is_no_style(method,
     assert_close(run(StyleFeatures(STYLE, weight, zeros), other, **knobs), run(other, **knobs), **CLOSE)
 
 
-# style_aligned aligns the running keys of each side to that side's style: its own test follows
-@pytest.mark.parametrize("method", [method for method in WITH_STYLES if method != "style_aligned"])
+# these align the keys of each side to that side's style: their own tests follow
+@pytest.mark.parametrize("method", [method for method in WITH_STYLES if method not in ("style_aligned", "gar")])
 def test_inside_hard_regions_tokens_see_their_own_style_alone(method):
     left = (torch.arange(N) < 6).float().unsqueeze(0)
     both = run(StyleFeatures(STYLE, 1.0, left), StyleFeatures(OTHER, 1.0, 1 - left), method=method)
@@ -208,6 +220,16 @@ def test_style_aligned_aligns_each_token_to_the_style_of_its_region():
     )
     sides = [dense_attention(q, cat(s.k, k), cat(s.v, LIVE.v), HEADS) for s in (STYLE, OTHER)]
     assert_close(result, torch.where(mix > 0, *sides), **CLOSE)
+
+
+def test_gar_aligns_each_token_to_the_style_of_its_region_and_is_the_contents_where_there_is_none():
+    left, middle = ((torch.arange(N) < at).float().reshape(1, N, 1) for at in (4, 9))
+    one, two, none = left, middle - left, 1 - middle
+    parts = zip(LIVE, CONTENT, STYLE, OTHER, strict=True)
+    q, k, v = (0.4 * (one * adain(c, a) + two * adain(c, b) + none * c) + 0.6 * x for x, c, a, b in parts)
+    styles = StyleFeatures(STYLE, 1.0, one[..., 0]), StyleFeatures(OTHER, 3.0, two[..., 0])
+    result = run(*styles, method="gar", query_preservation=0.4)
+    assert_close(result, dense_attention(q, k, v, HEADS), **CLOSE)
 
 
 def test_outside_hard_regions_tokens_are_the_contents_own():

@@ -100,9 +100,20 @@ def mast(kept):
     return (styled + 0.001 * own) / 1.001
 
 
-RULES = {
-    rule.__name__: rule for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast)
-}
+def gar(kept, g=0.5):
+    """The statistics go over from the style's to the content's own, and the content's share rises to 1."""
+    part, share = (1 - kept).unsqueeze(2), (g + (1 - g) * kept).unsqueeze(2)
+
+    def blended(live, content, style):
+        mean, std = (part * of(style) + (1 - part) * of(content) for of in MOMENTS)
+        aligned = (content - MOMENTS[0](content)) / MOMENTS[1](content) * std + mean
+        return share * aligned + (1 - share) * live
+
+    return dense_attention(*map(blended, *PLAIN), HEADS)
+
+
+FORMULAS = ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast, gar
+RULES = {rule.__name__: rule for rule in FORMULAS}
 
 
 @pytest.mark.parametrize("takes_key_mask", [True, False])
@@ -119,7 +130,7 @@ def test_a_kept_place_equals_the_formula(method, mask, takes_key_mask):
 def test_a_black_place_is_as_without_a_mask(method):
     black = HARD == 0
     result, plain = (run(keep, method=method, progress=0.9, noise=0.2) for keep in (HARD, None))
-    if method in ("style_aligned", "diffstyler"):  # there the keys of kept places are others for all who ask
+    if method in ("style_aligned", "diffstyler", "gar"):  # there the keys of kept places are others for all who ask
         assert not torch.allclose(result[:, black[0]], plain[:, black[0]], atol=1e-4)
     else:
         assert_close(result[:, black[0]], plain[:, black[0]], **CLOSE)

@@ -144,13 +144,22 @@ def mast(asked: Asked) -> Tensor:
     return 0.9 * styled + 0.1 * asked.answer(asked.content[0], (*asked.content[1:], 1.0))
 
 
+def gar(asked: Asked) -> Tensor:
+    """The content's features with the style's statistics, half and half with the running ones."""
+    parts = zip(asked.live, asked.content, asked.style, strict=True)
+    q, k, v = (0.5 * statistics(content, style) + 0.5 * live for live, content, style in parts)
+    return asked.answer(q, (k, v, 1.0))
+
+
 KNOBS = {
+    "gar": {"method": "gar", "query_preservation": 0.5},
     "mast": {"method": "mast", "query_preservation": 0.5, "temperature": 1.0, "content_weight": 1 / 9},
     "styleid": {"method": "styleid", "query_preservation": 0.75, "temperature": 1.5},
     "ffa": {"method": "ffa", "query_preservation": 0.5, "temperature": 1.5, "content_weight": 0.1},
 }
 RULES: dict[str, Rule] = {"styleid": styleid, "ffa": ffa}
 METHODS: dict[str, Rule] = {
-    rule.__name__: rule for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast)
+    rule.__name__: rule
+    for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast, gar)
 }
 OF_THE_PROMPT = {"rsa"}  # methods that leave a negative prompt's answer as it is

@@ -20,6 +20,7 @@ PUBLISHED = {"style_weight": 1.0, "query_preservation": 0.0}
 KNOBS = {
     "ffa": {"style_weight": 1.0, "content_weight": 0.05, "query_preservation": 0.75, "temperature": 1.5},
     "styleid": {"query_preservation": 0.75, "temperature": 1.5},
+    "gar": {"query_preservation": 0.25},
     "mast": {"content_weight": 0.1, "query_preservation": 0.0, "temperature": 1.0},
 }
 
@@ -175,7 +176,7 @@ def test_several_lora_styles_act_by_region_through_the_hosts_hooks(tiny_model):
     assert min(difference(one, two), difference(one, none)) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["sac", "seac", "zstar", "style_aligned", "rsa", "mast"])
+@pytest.mark.parametrize("name", ["sac", "seac", "zstar", "style_aligned", "rsa", "mast", "gar"])
 def test_replayed_latents_and_stored_features_give_the_same(tiny_model, name):
     results = []
     for storage in ("features", "latents"):
