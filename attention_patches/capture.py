@@ -14,7 +14,7 @@ from ..banks.image_features import FeatureHeader
 from ..banks.level_groups import EVERY_STEP, LevelGroups
 from ..banks.placement import Allocate, in_memory, latent_precision, narrowed
 from ..banks.stored_features import FeatureWriter, StoredFeatures
-from ..banks.trajectory import Input, Source, Trajectory, constants_of, mapped_inputs
+from ..banks.trajectory import Input, Trajectory, TrajectoryModel, constants_of, map_inputs
 from ..core.errors import MagicStyleError
 from ..core.features import AttentionFeatures
 from ..core.inversion import Steps
@@ -35,7 +35,7 @@ class Watch:
         self.hosted = False  # whether calls of the model are shown here
         self._cut = False  # whether a call held a part of a step's pictures
         self._shape: torch.Size | None = None  # b c h w of what the calls of a step are to hold
-        self._asked, self._steps = 0, 0  # of all steps those for which the model was called
+        self._called_steps, self._steps = 0, 0  # of all steps those for which the model was called
 
     @contextmanager
     def walking(self, x: Tensor) -> Iterator[None]:
@@ -46,7 +46,7 @@ class Watch:
             yield
         finally:
             self._shape = None
-            self._asked += self.calls > before
+            self._called_steps += self.calls > before
 
     def whole(self, call: ModelCall) -> bool:
         """Whether a call is of all of them."""
@@ -63,10 +63,10 @@ class Watch:
                 "inversion's model sees it, so that no layer was seen whole: take it off the inversion's model; the "
                 "sampler's may have it."
             )
-        if self.hosted and self._asked < self._steps:
+        if self.hosted and self._called_steps < self._steps:
             raise MagicStyleError(
-                f"another node answered {self._steps - self._asked} of {self._steps} steps of the inversion in the "
-                "model's place: take it off the inversion's model; the sampler's may have it."
+                f"another node answered {self._steps - self._called_steps} of {self._steps} steps of the inversion in "
+                "the model's place: take it off the inversion's model; the sampler's may have it."
             )
 
     def check(self, others: str = "") -> None:
@@ -103,11 +103,11 @@ class Recorder:
             self._steps = ()
 
     def close(
-        self, header: FeatureHeader, ends: NoisePair | None = None, source: Source | None = None
+        self, header: FeatureHeader, noise_pair: NoisePair | None = None, source: TrajectoryModel | None = None
     ) -> StoredFeatures:
         """The finished features; they do not need the model any more."""
         self.watch.close()
-        return self._writer.close(header, ends)
+        return self._writer.close(header, noise_pair)
 
     def see_inputs(self, call: ModelCall) -> None:
         """Nothing of them is kept."""
@@ -115,7 +115,7 @@ class Recorder:
 
     @property
     def handlers(self) -> Handlers | None:
-        """Who sees the calls of a model; the ResNet that is copied where its inputs are asked for."""
+        """Who sees the calls of a model; the ResNet that is copied, where its inputs are kept."""
         if not self._whole:
             return None
         return Handlers(self._see, resnet=self._see_resnet if self._writer.wants_resnet else None)
@@ -164,42 +164,40 @@ class TrajectoryRecorder:
     def see_inputs(self, call: ModelCall) -> None:
         """Keep the model's other inputs of the first call on whole pictures, those of one step."""
         if self.watch.whole(call) and not self.inputs:
-            self.inputs = mapped_inputs(call.repeatable, lambda tensor: tensor.chunk(self._together)[0].clone())
+            self.inputs = map_inputs(call.repeatable, lambda tensor: tensor.chunk(self._together)[0].clone())
 
     @property
     def handlers(self) -> Handlers | None:
         """Nobody: the attention runs as it does."""
         return None
 
-    def close(self, header: FeatureHeader, ends: NoisePair, source: Source | None = None) -> Trajectory:
+    def close(self, header: FeatureHeader, noise_pair: NoisePair, source: TrajectoryModel | None = None) -> Trajectory:
         """The finished trajectory."""
         self.watch.close()
         latents = narrowed(torch.stack([self._latents[step] for step in range(self._steps)]), self._dtype)
         header = replace(header, constants=constants_of(self.inputs))
-        return Trajectory(header, latents, self.inputs, ends, source=source)
+        return Trajectory(header, latents, self.inputs, noise_pair, source=source)
 
 
 AnyRecorder = Recorder | TrajectoryRecorder
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RecordingSpec:
     """What an inversion is to keep of a picture."""
 
     layers: tuple[LayerId, ...]
     groups: LevelGroups
     roles: str
     dtype: torch.dtype
-    room: Callable[[], Allocate] = in_memory  # for features; asked only where they are kept
+    room: Callable[[], Allocate] = in_memory  # for features; called only where they are kept
 
 
 # by representation: what a new one needs beside its class and its row in core.representations
-RECORDERS: dict[str, Callable[[Wanted], AnyRecorder]] = {
-    "features": lambda wanted: Recorder(
-        FeatureWriter(wanted.layers, wanted.groups.count, wanted.roles, wanted.dtype, wanted.room()),
-        wanted.groups.kept,
+RECORDERS: dict[str, Callable[[RecordingSpec], AnyRecorder]] = {
+    "features": lambda spec: Recorder(
+        FeatureWriter(spec.layers, spec.groups.count, spec.roles, spec.dtype, spec.room()),
+        spec.groups.kept,
     ),
-    "latents": lambda wanted: TrajectoryRecorder(
-        wanted.groups.count, latent_precision(wanted.dtype), wanted.groups.kept
-    ),
+    "latents": lambda spec: TrajectoryRecorder(spec.groups.count, latent_precision(spec.dtype), spec.groups.kept),
 }

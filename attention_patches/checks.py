@@ -55,7 +55,7 @@ def stored_layers(architecture: Architecture, bank: FeatureBank, layers: str) ->
 
 
 def check_layer_text(name: str, text: str) -> None:
-    """Refuse, before there is a model to ask, what names a layer of none."""
+    """Refuse, before there is a model, what names a layer of none."""
     if text.strip().lower() != AUTO and (part := misnamed(text, BLOCKS)) is not None:
         raise MagicStyleError(
             f"{name}: '{part.strip()}' is not a layer; write auto, all, or a block and its numbers, such as "

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..banks.trajectory import Input, given, mapped_inputs, unkept
+from ..banks.trajectory import Input, given, map_inputs, unkept
 from ..core.errors import MagicStyleError
 
 
@@ -34,7 +34,7 @@ class ModelCall(NamedTuple):
 
     @property
     def sigma(self) -> float:
-        """The noise level of the call. A device synchronisation: ask once per call."""
+        """The noise level of the call. A device synchronisation: read it once per call."""
         return float(self.options.get("sigmas", self.level).flatten()[0])
 
     @property
@@ -48,7 +48,7 @@ class ModelCall(NamedTuple):
                 f"the model takes {' and '.join(found)} with this conditioning, which a replay of latents cannot "
                 "repeat: choose storage features, or invert with a plain prompt."
             )
-        return mapped_inputs(given(self.inputs), lambda tensor: tensor.detach().to("cpu", copy=True))
+        return map_inputs(given(self.inputs), lambda tensor: tensor.detach().to("cpu", copy=True))
 
 
 class UnrepeatableInputError(MagicStyleError):

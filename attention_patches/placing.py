@@ -21,7 +21,7 @@ POSITIONS = {
     "shift": "the style stands beside the picture, so that no place of it meets a place of the picture",
     "untwist": "the exact places of the style's tokens count less, so that the model copies less of its layout",
 }
-MOST = 4.0
+MAX_FREQUENCY_SCALE = 4.0
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,10 @@ class Positions:
         if self.mode not in POSITIONS:
             raise MagicStyleError(f"positions is '{self.mode}': choose one of {', '.join(POSITIONS)}.")
         for name in ("high_frequencies", "low_frequencies"):
-            if not 0.0 <= getattr(self, name) <= MOST:
-                raise MagicStyleError(f"{name} is {getattr(self, name)}: choose a value from 0 to {MOST:g}.")
+            if not 0.0 <= getattr(self, name) <= MAX_FREQUENCY_SCALE:
+                raise MagicStyleError(
+                    f"{name} is {getattr(self, name)}: choose a value from 0 to {MAX_FREQUENCY_SCALE:g}."
+                )
 
 
 class Placer:
@@ -72,7 +74,7 @@ class Placer:
             chunks = zip(tokens.chunk(len(shifts)), shifts, strict=True)
             return torch.cat([moved(chunk, heads, rotation, _within(rotation, shift)) for chunk, shift in chunks])
 
-        return features.having(**{role: turned(x) for role, x in features.items() if role in "qk"})
+        return features.replace(**{role: turned(x) for role, x in features.items() if role in "qk"})
 
     def style(self, features: AttentionFeatures, call: Call, depth: Depth) -> AttentionFeatures:
         """A style likewise, and where the user wants it: b m c each."""
@@ -81,7 +83,7 @@ class Placer:
         if self._positions.mode != "untwist" or self._rotation is None or "k" not in placed:
             return placed
         high, low = self._positions.high_frequencies, self._positions.low_frequencies
-        return placed.having(k=untwisted(placed.k, call.kernel.heads, self._rotation, high, low))
+        return placed.replace(k=untwisted(placed.k, call.kernel.heads, self._rotation, high, low))
 
     def _moved(self, features: AttentionFeatures, call: Call, depth: Depth, aside: float = 0.0) -> AttentionFeatures:
         rotation = self._rotation
@@ -93,7 +95,7 @@ class Placer:
         if not any(delta):
             return features
         turned = {role: moved(x, call.kernel.heads, rotation, delta) for role, x in features.items() if role in "qk"}
-        return features.having(**turned)
+        return features.replace(**turned)
 
 
 def _on_axes(depth: Depth, axes: int) -> Depth:

@@ -34,7 +34,7 @@ class CudaLane:
     def send(self, features: AttentionFeatures) -> tuple[AttentionFeatures, torch.cuda.Event]:
         """Start to copy, b n c each, in the precision that is stored."""
         with torch.cuda.stream(self._stream):
-            copies = features.mapped(lambda tensor: tensor.to(self.device, non_blocking=True))
+            copies = features.map(lambda tensor: tensor.to(self.device, non_blocking=True))
             return copies, self._stream.record_event()
 
     def receive(self, sent: tuple[AttentionFeatures, torch.cuda.Event]) -> AttentionFeatures:
@@ -54,10 +54,10 @@ def lane_to(device: torch.device) -> Lane | None:
 
 
 def prefetched(view: View, layers: Sequence[LayerId], roles: str, lane: Lane) -> View:
-    """A view of the same features on the lane's device; `layers` are asked in this order.
+    """A view of the same features on the lane's device; `layers` are read in this order.
 
-    The first layer is sent at once, and each next one when the one before it is asked for: at most two are on the
-    device at a time. A layer out of order is sent when it is asked for; the inputs of a ResNet stay where they are.
+    The first layer is sent at once, and each next one when the one before it is read: at most two are on the device
+    at a time. A layer out of order is sent when it is read; the inputs of a ResNet stay where they are.
     """
     following, kept = dict(pairwise(layers)), roles.replace(RESNET, "")
     sent: dict[LayerId, Any] = {layer: lane.send(view.attention(layer, kept)) for layer in layers[:1]}
@@ -70,6 +70,6 @@ def prefetched(view: View, layers: Sequence[LayerId], roles: str, lane: Lane) ->
         for soon in near:
             if soon not in sent:
                 sent[soon] = lane.send(view.attention(soon, kept))
-        return lane.receive(sent[layer]).only(wanted)
+        return lane.receive(sent[layer]).select(wanted)
 
     return View(ahead, view.resnet)

@@ -1,4 +1,4 @@
-"""What the pack asks of the host's own objects."""
+"""What the pack needs of the host's own objects."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Executor(Protocol):
         ...
 
 
-class Denoiser(Protocol):
+class HostDenoiser(Protocol):
     """The model as the host's samplers get it."""
 
     inner_model: Any

@@ -65,10 +65,10 @@ class Catcher:
                 f"a stored latent was to be run again for the features of {layer}, and another node answered for the "
                 "model: take it off the sampling model, or set storage to features on both DDIM Inversion nodes."
             )
-        return self._caught[layer].only(roles)
+        return self._caught[layer].select(roles)
 
     def _see(self, call: Call) -> None:
-        """Hold on to the roles asked for, b n c each, and leave the answer to the host."""
+        """Hold on to the roles that are needed, b n c each, and leave the answer to the host."""
         if call.layer in self._layers:
             kept = self._grids[call.layer]
             live = {role: getattr(call.live, role) for role in ROLES if role in self._roles}

@@ -76,11 +76,11 @@ class Rows(NamedTuple):
 
     def content_features(self, features: AttentionFeatures, like: Tensor) -> AttentionFeatures:
         """The content's features, 1 or b m c each -> rows n c, on the device and in the precision of `like`."""
-        return features.mapped(lambda tokens: self.of_content(tokens.to(like)))
+        return features.map(lambda tokens: self.of_content(tokens.to(like)))
 
     def style_features(self, features: AttentionFeatures, like: Tensor) -> AttentionFeatures:
         """A style's features, 1 or b m c each -> rows m c, on the device and in the precision of `like`."""
-        return features.mapped(lambda tokens: self.of_style(tokens.to(like)))
+        return features.map(lambda tokens: self.of_style(tokens.to(like)))
 
     def of_region(self, mask: Tensor) -> Tensor:
         """A mask on the content, b h w -> rows n, or 1 n where all rows have the same."""

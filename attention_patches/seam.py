@@ -34,7 +34,7 @@ def hooked(
         mark = stack.enter_context(architecture.marks(call))
         mark.cross = handlers.cross is not None
         if handlers.resnet is not None:
-            stack.enter_context(architecture.tapped(call, handlers.resnet, admits))
+            stack.enter_context(architecture.resnet_hook(call, handlers.resnet, admits))
         stack.enter_context(put(call.options, OVERRIDE, _override(call.options, architecture, mark, handlers)))
         if alone:
             stack.enter_context(entered(call.options, only=handlers))

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..core.grid import Window
 
 # places at which a tile's first pixel stands, above which a latent is too even to tell places by it
-MOST_PLACES = 64
+MAX_PLACES = 64
 
 
 class Tile(NamedTuple):
@@ -45,7 +45,7 @@ def found_tiles(rows: Tensor, latent: Tensor) -> tuple[Tile, ...] | None:
 
 def _found(tile: Tensor, latent: Tensor, row: int, places: list[Tile]) -> Tile | None:
     """The one window at which a tile c h w stands in a latent b c H W."""
-    if len(places) > MOST_PLACES:
+    if len(places) > MAX_PLACES:
         return None
     same = [place for place in places if torch.equal(_cut(latent[place.picture], place.window), tile)]
     if len({place.window for place in same}) != 1:

@@ -20,7 +20,7 @@ except ImportError:  # Windows, where a file that is open cannot be removed: tha
     fcntl = None  # type: ignore[assignment]
 
 SUFFIX = ".magicstyle.part"
-MOST_STEM = 40  # characters of a name, so that the longer name of its part stays legal
+MAX_STEM = 40  # characters of a name, so that the longer name of its part stays legal
 CLOSED = 600.0  # seconds: without locks a part is closed a moment before it gets its name, and litter long after
 PAUSES = (0.05, 0.2, 1.0)  # seconds: on Windows a scanner or a viewer holds a file for a moment
 
@@ -65,7 +65,7 @@ def _begun(path: Path) -> tuple[Path, BinaryIO]:
     Between making and locking it another writer may take it for litter; then it is begun anew.
     """
     while True:
-        part = path.with_name(f".{path.stem[:MOST_STEM]}.{secrets.token_hex(4)}{SUFFIX}")
+        part = path.with_name(f".{path.stem[:MAX_STEM]}.{secrets.token_hex(4)}{SUFFIX}")
         file = part.open("xb")
         if _is_there(part, file.fileno()):
             return part, file

@@ -30,7 +30,7 @@ from .representations import REPRESENTATIONS
 from .tensor_file import kind_name, raw_bytes, write_tensors
 
 KEY, CHECKSUM = "magicstyle", "magicstyle_checksum"
-MOST_HEADER = 16 * 2**20  # bytes, tensors' names included
+MAX_HEADER = 16 * 2**20  # bytes, tensors' names included
 VALUES_AT_ONCE = 2**22
 
 
@@ -135,7 +135,7 @@ def _check_beginning(path: Path) -> None:
     """The length of the file's header, before all of it is read."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-    if length > MOST_HEADER:
+    if length > MAX_HEADER:
         raise BadHeaderError("length of the header")
 
 
@@ -197,5 +197,5 @@ def _text_checksum(text: str) -> str:
 
 
 def _picture(facts: PictureFacts, tensors: Mapping[str, Tensor]) -> ImageFeatures:
-    ends = NoisePair(tensors["noise"], tensors.get("companion")) if "noise" in tensors else None
-    return REPRESENTATIONS[facts.representation].of_tensors(facts.header, tensors, ends)
+    noise_pair = NoisePair.of_tensors(tensors) if "noise" in tensors else None
+    return REPRESENTATIONS[facts.representation].of_tensors(facts.header, tensors, noise_pair)

@@ -16,20 +16,20 @@ from typing import Any, NamedTuple
 from ..core.features import Depth, ModelId
 from ..core.grid import Grid
 from ..core.layers import LayerId
-from ..core.ranges import MOST_WEIGHT
+from ..core.ranges import MAX_WEIGHT
 from .image_features import FeatureHeader
-from .inventory import MOST_WIDTH, WIDE, BadHeaderError, Inventory, TensorKind, require, require_kind
-from .level_groups import MOST_EVERY
+from .inventory import MAX_WIDTH, WIDE, BadHeaderError, Inventory, TensorKind, require, require_kind
+from .level_groups import MAX_EVERY
 from .representations import REPRESENTATIONS
 from .trajectory import CONSTANTS
 
 VERSION = 1
-# far beyond any real bank, so that a hostile header cannot ask for the impossible
-MOST_STEPS, MOST_LAYERS, MOST_STYLES = 10_000, 1_000, 1_000
-MOST_BATCH, MOST_CHANNELS, MOST_SIDE, MOST_AXES = 4_096, 4_096, 65_536, 4
+# far beyond any real bank, so that a hostile header cannot make anybody allocate them
+MAX_STEPS, MAX_LAYERS, MAX_STYLES = 10_000, 1_000, 1_000
+MAX_BATCH, MAX_CHANNELS, MAX_SIDE, MAX_AXES = 4_096, 4_096, 65_536, 4
 LARGEST = 1e9  # a noise level
 MASKS = ("region", "style_mask")
-ENDS = ("noise", "companion")
+NOISES = ("noise", "companion")
 _NAME = re.compile(r"[ -~]{1,200}")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 _METHOD = re.compile(r"[a-z][a-z_0-9]{0,39}")
@@ -72,9 +72,9 @@ def parse(text: str) -> dict[str, Any]:
 
 def check_header(facts: Mapping[str, Any], inventory: Inventory) -> BankHeader:
     """The header that these facts are, if they agree with each other and with all tensors of the file."""
-    listed = _list(facts.get("pictures"), 1, MOST_STYLES + 1, "number of pictures")
+    listed = _list(facts.get("pictures"), 1, MAX_STYLES + 1, "number of pictures")
     pictures = tuple(_picture(picture) for picture in listed)
-    listed = _list(facts.get("styles"), 0, MOST_STYLES, "number of styles")
+    listed = _list(facts.get("styles"), 0, MAX_STYLES, "number of styles")
     styles = tuple(_style(style, len(pictures)) for style in listed)
     content = facts.get("content", False)
     if content is not None:
@@ -113,31 +113,31 @@ def _picture(facts: Any) -> PictureFacts:
     require(type(representation) is str and representation in REPRESENTATIONS, "representation")
     name, digest = _list(facts.get("model"), 2, 2, "model")
     model = ModelId(_text(name, _NAME, "model"), _text(digest, _DIGEST, "model"))
-    sigmas = [_number(s, 0.0, LARGEST, "sigmas") for s in _list(facts.get("sigmas"), 1, MOST_STEPS, "sigmas")]
+    sigmas = [_number(s, 0.0, LARGEST, "sigmas") for s in _list(facts.get("sigmas"), 1, MAX_STEPS, "sigmas")]
     require(sigmas[-1] > 0.0 and all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False)), "sigmas")
     shape = _latent_shape(facts.get("latent_shape"))
     grids = {layer: _grid(grid, shape[-2:]) for layer, grid in _by_layer(facts.get("grids"), "grids").items()}
     heads = _by_layer(facts.get("heads"), "heads")
     require(heads.keys() == grids.keys(), "heads")
-    heads = {layer: _integer(count, 1, MOST_WIDTH, "heads") for layer, count in heads.items()}
+    heads = {layer: _integer(count, 1, MAX_WIDTH, "heads") for layer, count in heads.items()}
     method = _text(facts.get("method"), _METHOD, "method")
     # files of before transformers lack both
     constants, depth = _constants(facts.get("inputs", {})), _depth(facts.get("depth", []))
-    every = _integer(facts.get("every", 1), 1, MOST_EVERY, "every")  # files of before it lack it
+    every = _integer(facts.get("every", 1), 1, MAX_EVERY, "every")  # files of before it lack it
     header = FeatureHeader(model, method, tuple(sigmas), shape, grids, heads, depth, constants, every)
     return PictureFacts(representation, header)
 
 
 def _depth(value: Any) -> Depth:
     """On each axis; older files have the number of the first alone."""
-    values = _list(value, 0, MOST_AXES, "depth") if type(value) is list else [value]
-    return tuple(_number(each, 0.0, MOST_SIDE, "depth") for each in values)
+    values = _list(value, 0, MAX_AXES, "depth") if type(value) is list else [value]
+    return tuple(_number(each, 0.0, MAX_SIDE, "depth") for each in values)
 
 
 def _latent_shape(value: Any) -> tuple[int, ...]:
     """b c h w, or b c 1 h w."""
     frames = (1,) if type(value) is list and len(value) == 5 else ()
-    return _shape(value, (MOST_BATCH, MOST_CHANNELS, *frames, MOST_SIDE, MOST_SIDE), "latent shape")
+    return _shape(value, (MAX_BATCH, MAX_CHANNELS, *frames, MAX_SIDE, MAX_SIDE), "latent shape")
 
 
 def _constants(value: Any) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _constants(value: Any) -> dict[str, Any]:
 def _style(facts: Any, pictures: int) -> StyleFacts:
     require(type(facts) is dict, "style")
     picture = _integer(facts.get("picture"), 0, pictures - 1, "style's picture")
-    return StyleFacts(picture, _number(facts.get("weight"), 0.0, MOST_WEIGHT, "weight"))
+    return StyleFacts(picture, _number(facts.get("weight"), 0.0, MAX_WEIGHT, "weight"))
 
 
 def _grid(value: Any, latent: tuple[int, ...]) -> Grid:
@@ -165,7 +165,7 @@ def _grid(value: Any, latent: tuple[int, ...]) -> Grid:
 
 
 def _by_layer(value: Any, what: str) -> dict[LayerId, Any]:
-    require(type(value) is dict and 1 <= len(value) <= MOST_LAYERS, what)
+    require(type(value) is dict and 1 <= len(value) <= MAX_LAYERS, what)
     return {LayerId.parse(_text(name, _LAYER, what)): entry for name, entry in value.items()}
 
 
@@ -216,8 +216,8 @@ def _check_pictures(pictures: tuple[PictureFacts, ...], inventory: Inventory) ->
         prefix = f"{place}."
         own = {name.removeprefix(prefix): kind for name, kind in inventory.items() if name.startswith(prefix)}
         require(header.model == pictures[0].header.model, "model")
-        _check_ends(own, header)
-        kept = {name: kind for name, kind in own.items() if name not in ENDS}
+        _check_noises(own, header)
+        kept = {name: kind for name, kind in own.items() if name not in NOISES}
         found = REPRESENTATIONS[representation].check_tensors(kept, header) | {"channels": header.latent_shape[1]}
         found |= {f"heads of {layer}": count for layer, count in header.heads.items()}
         for name, width in found.items():
@@ -226,9 +226,9 @@ def _check_pictures(pictures: tuple[PictureFacts, ...], inventory: Inventory) ->
     return seen
 
 
-def _check_ends(own: dict[str, TensorKind], header: FeatureHeader) -> None:
+def _check_noises(own: dict[str, TensorKind], header: FeatureHeader) -> None:
     """Noise and companion; files of before either existed lack them."""
-    for name in ENDS:
+    for name in NOISES:
         require_kind(own, name, WIDE, header.latent_shape, optional=True)
     require("noise" in own or "companion" not in own, "companion")
 
@@ -240,7 +240,7 @@ def _check_masks(
     names = {f"style{number}.{mask}" for number in range(len(styles)) for mask in MASKS} & set(inventory)
     for name in names:
         dtype, shape = inventory[name]
-        require(dtype in WIDE and len(shape) == 3 and min(shape) > 0 and max(shape) <= MOST_SIDE, name)
-        rows = MOST_BATCH if content is None else pictures[content].header.batch
+        require(dtype in WIDE and len(shape) == 3 and min(shape) > 0 and max(shape) <= MAX_SIDE, name)
+        rows = MAX_BATCH if content is None else pictures[content].header.batch
         require(shape[0] in (1, rows) or content is None and shape[0] <= rows, name)
     return names

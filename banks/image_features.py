@@ -79,16 +79,16 @@ class ImageFeatures(ABC):
     """The features of one inverted picture (or batch of pictures), looked up by noise level and layer.
 
     A representation is a class of these and a row in `representations`: it says how its features come about, what
-    they take, and how they lie in a file. `ends` are where the inversion ended, in the host's LATENT convention, for an
-    initial latent; a saved style has them with it.
+    they take, and how they lie in a file. `noise_pair` is where the inversion ended, in the host's LATENT
+    convention, for an initial latent; a saved style has it with it.
     """
 
     representation: str
     device: torch.device | None = None  # where a view's features lie; None: the running model makes them
 
-    def __init__(self, header: FeatureHeader, ends: NoisePair | None = None) -> None:
+    def __init__(self, header: FeatureHeader, noise_pair: NoisePair | None = None) -> None:
         self.header = header
-        self.ends = ends
+        self.noise_pair = noise_pair
 
     @property
     @abstractmethod
@@ -130,7 +130,9 @@ class ImageFeatures(ABC):
 
     @classmethod
     @abstractmethod
-    def of_tensors(cls, header: FeatureHeader, tensors: Mapping[str, Tensor], ends: NoisePair | None) -> ImageFeatures:
+    def of_tensors(
+        cls, header: FeatureHeader, tensors: Mapping[str, Tensor], noise_pair: NoisePair | None
+    ) -> ImageFeatures:
         """The features that a file holds."""
 
     @property
@@ -148,8 +150,8 @@ class ImageFeatures(ABC):
         """Bytes of memory that the tensors hold, the noise included."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
 
-    def _ends(self) -> dict[str, Tensor]:
-        return {} if self.ends is None else self.ends.tensors
+    def _noise_tensors(self) -> dict[str, Tensor]:
+        return {} if self.noise_pair is None else self.noise_pair.tensors
 
     def nearest(self, sigma: float) -> Nearest:
         """The inversion's noise level nearest to `sigma` in log space."""

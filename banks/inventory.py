@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 WIDE = ("F32", "F16", "BF16")  # for what must stay exact
 NARROW = (*WIDE, "F8_E4M3")
-MOST_WIDTH = 65_536
+MAX_WIDTH = 65_536
 
 
 class BadHeaderError(ValueError):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from ..core.errors import MagicStyleError
 
-MOST_EVERY = 1000
-EVERY_STEP = range(MOST_EVERY * MOST_EVERY)  # the steps that are kept where all are
+MAX_EVERY = 1000
+EVERY_STEP = range(MAX_EVERY * MAX_EVERY)  # the steps that are kept where all are
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class LevelGroups:
     every: int = 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.every <= MOST_EVERY:
+        if not 1 <= self.every <= MAX_EVERY:
             raise MagicStyleError(
-                f"every is {self.every}: choose a number from 1, which keeps each noise level, to {MOST_EVERY}."
+                f"every is {self.every}: choose a number from 1, which keeps each noise level, to {MAX_EVERY}."
             )
 
     @property

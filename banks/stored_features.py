@@ -16,7 +16,7 @@ from ..core.grid import Grid
 from ..core.layers import LayerId, legal_range
 from ..core.noise_pair import NoisePair
 from .image_features import FeatureHeader, ImageFeatures, Replay, layer_bytes
-from .inventory import MOST_WIDTH, NARROW, Inventory, require, require_kind
+from .inventory import MAX_WIDTH, NARROW, Inventory, require, require_kind
 from .placement import Allocate, OnDisk, in_memory
 
 
@@ -41,12 +41,12 @@ class StoredFeatures(ImageFeatures):
         self,
         header: FeatureHeader,
         stacks: Mapping[tuple[LayerId, str], Tensor],  # steps b n c
-        ends: NoisePair | None = None,
+        noise_pair: NoisePair | None = None,
         *,
         resnet: ResNetInputs | None = None,
         disk: OnDisk | None = None,
     ) -> None:
-        super().__init__(header, ends)
+        super().__init__(header, noise_pair)
         self.device = next((stack.device for stack in stacks.values()), torch.device("cpu"))
         self.resnet = resnet
         self.disk = disk  # the files behind the stacks live as long as this
@@ -56,7 +56,7 @@ class StoredFeatures(ImageFeatures):
     def tensors(self) -> Mapping[str, Tensor]:
         stacks = {f"{layer}.{role}": stack for (layer, role), stack in self._stacks.items()}
         resnet = {} if self.resnet is None else {self.resnet.name: self.resnet.stack}
-        return stacks | resnet | self._ends()
+        return stacks | resnet | self._noise_tensors()
 
     @property
     def resident(self) -> list[Tensor]:
@@ -111,18 +111,20 @@ class StoredFeatures(ImageFeatures):
             tokens, name = header.grids[layer].tokens, f"{layer}.{role}"
             width = (own[name].shape or (0,))[-1]
             require_kind(own, name, NARROW, (header.groups.count, header.batch, tokens, width))
-            require(1 <= width <= MOST_WIDTH, name)
+            require(1 <= width <= MAX_WIDTH, name)
             if role != RESNET:
                 require(widths.setdefault(str(layer), width) == width and width % header.heads[layer] == 0, name)
         return {f"width of {layer}": width for layer, width in widths.items()}
 
     @classmethod
-    def of_tensors(cls, header: FeatureHeader, tensors: Mapping[str, Tensor], ends: NoisePair | None) -> StoredFeatures:
+    def of_tensors(
+        cls, header: FeatureHeader, tensors: Mapping[str, Tensor], noise_pair: NoisePair | None
+    ) -> StoredFeatures:
         names = {(layer, role): f"{layer}.{role}" for layer in header.layers for role in ROLES}
         stacks = {key: tensors[name] for key, name in names.items() if name in tensors}
         entering = {layer: tensors.get(f"{layer}.{RESNET}") for layer in header.layers}
         resnet = [ResNetInputs(layer, stack) for layer, stack in entering.items() if stack is not None]
-        return cls(header, stacks, ends, resnet=resnet[0] if resnet else None)
+        return cls(header, stacks, noise_pair, resnet=resnet[0] if resnet else None)
 
 
 class FeatureWriter:
@@ -185,7 +187,7 @@ class FeatureWriter:
         stack[step].copy_(_representable(tensor.detach(), self._dtype))
         self._written.setdefault(name, set()).add(step)
 
-    def close(self, header: FeatureHeader, ends: NoisePair | None = None) -> StoredFeatures:
+    def close(self, header: FeatureHeader, noise_pair: NoisePair | None = None) -> StoredFeatures:
         """The finished features; the header's grids give way to those that were seen."""
         missing = [layer for layer in self._layers if layer not in self._grids]
         if missing:
@@ -197,7 +199,7 @@ class FeatureWriter:
         grids = {layer: self._grids[layer] for layer in self._layers}
         disk = self._allocate if isinstance(self._allocate, OnDisk) else None
         header = replace(header, grids=MappingProxyType(grids))
-        return StoredFeatures(header, self._stacks, ends, resnet=self._resnet, disk=disk)
+        return StoredFeatures(header, self._stacks, noise_pair, resnet=self._resnet, disk=disk)
 
     def _check_steps(self, batch: int) -> None:
         """Refuse stacks of which some step was never written, or not for every picture: they hold what lay there."""

@@ -48,7 +48,7 @@ _LISTED = re.compile(rf"({'|'.join(LISTS)})\.(?:0|[1-9]\d?)")
 Input = Tensor | list[Tensor] | bool | int | float | str
 
 
-def mapped_inputs(inputs: Mapping[str, Input], change: Callable[[Tensor], Tensor]) -> dict[str, Input]:
+def map_inputs(inputs: Mapping[str, Input], change: Callable[[Tensor], Tensor]) -> dict[str, Input]:
     """A model's inputs with every tensor changed, those in lists too."""
     return {name: _mapped(value, change) for name, value in inputs.items()}
 
@@ -91,7 +91,7 @@ def with_lists(tensors: Mapping[str, Tensor]) -> dict[str, Input]:
     return found
 
 
-class Source(Protocol):
+class TrajectoryModel(Protocol):
     """The model that made a trajectory, which can run it again."""
 
     @property
@@ -116,11 +116,11 @@ class Trajectory(ImageFeatures):
         header: FeatureHeader,
         latents: Tensor,  # groups b c h w
         inputs: Mapping[str, Input],
-        ends: NoisePair | None = None,
+        noise_pair: NoisePair | None = None,
         *,
-        source: Source | None = None,
+        source: TrajectoryModel | None = None,
     ) -> None:
-        super().__init__(header, ends)
+        super().__init__(header, noise_pair)
         self.latents = latents
         self.inputs = MappingProxyType(dict(inputs))
         self.source = source
@@ -131,7 +131,7 @@ class Trajectory(ImageFeatures):
         listed = {name: value for name, value in self.inputs.items() if isinstance(value, list)}
         parts = {f"{name}.{i}": part for name, value in listed.items() for i, part in enumerate(value)}
         inputs = {f"inputs.{name}": tensor for name, tensor in (alone | parts).items()}
-        return {"latents": self.latents, **inputs, **self._ends()}
+        return {"latents": self.latents, **inputs, **self._noise_tensors()}
 
     @property
     def resident(self) -> list[Tensor]:
@@ -169,7 +169,7 @@ class Trajectory(ImageFeatures):
             return self
         groups = LevelGroups(self.header.groups.count, every)
         header = replace(self.header, sigmas=self.header.kept_sigmas, every=every)
-        return Trajectory(header, self.latents[list(groups.kept)], self.inputs, self.ends, source=self.source)
+        return Trajectory(header, self.latents[list(groups.kept)], self.inputs, self.noise_pair, source=self.source)
 
     @classmethod
     def check_tensors(cls, own: Inventory, header: FeatureHeader) -> dict[str, int]:
@@ -187,12 +187,14 @@ class Trajectory(ImageFeatures):
             require(len(kind.shape) in INPUT_RANKS[base] and min(kind.shape) > 0, f"input {name}")
             require(kind.shape[0] == header.batch, f"input {name}")
             require(base != "c_concat" or kind.shape[2:] == header.latent_shape[2:], f"input {name}")
-            # the width of what the model is asked with is the model's own
+            # the width of these inputs is the model's own
             if base not in ("guidance", *COUNTED):
                 widths[f"width of {base}"] = kind.shape[1 if base in CHANNELS_SECOND else -1]
         return widths
 
     @classmethod
-    def of_tensors(cls, header: FeatureHeader, tensors: Mapping[str, Tensor], ends: NoisePair | None) -> Trajectory:
+    def of_tensors(
+        cls, header: FeatureHeader, tensors: Mapping[str, Tensor], noise_pair: NoisePair | None
+    ) -> Trajectory:
         stored = {name.removeprefix("inputs."): t for name, t in tensors.items() if name.startswith("inputs.")}
-        return cls(header, tensors["latents"], {**with_lists(stored), **header.constants}, ends)
+        return cls(header, tensors["latents"], {**with_lists(stored), **header.constants}, noise_pair)

@@ -200,7 +200,7 @@ class Lab:
 
         moment = self.trajectory(latent, layers)
         header = replace(moment.header, sigmas=levels, every=len(levels))
-        return Trajectory(header, moment.latents, moment.inputs, moment.ends, source=moment.source)
+        return Trajectory(header, moment.latents, moment.inputs, moment.noise_pair, source=moment.source)
 
     def header(self, latent: Any, layers: str) -> Any:
         """Facts about one picture at one noise level."""

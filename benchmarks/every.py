@@ -23,7 +23,7 @@ from magicstyle.core.features import RESNET, ROLES
 from magicstyle.core.fusion import FUSIONS, FusionSettings
 from magicstyle.headless.engine.model import HeadlessModel, load_demo_model
 from magicstyle.headless.engine.recipe import Recipe
-from magicstyle.headless.engine.stylize import Inversion, invert, stylize
+from magicstyle.headless.engine.stylize import InvertedPicture, invert, stylize
 from magicstyle.tools.demo_model.techniques import drawing
 from torch import Tensor
 
@@ -34,11 +34,11 @@ from .quality import CONTENT_SEED, CONTENT_TECHNIQUE, OTHERS, STYLE_SEED, pictur
 class Pair(NamedTuple):
     """The inversions of a content and a style that keep every level, and those that keep fewer."""
 
-    whole: tuple[Inversion, Inversion]
-    grouped: tuple[Inversion, Inversion]
+    whole: tuple[InvertedPicture, InvertedPicture]
+    grouped: tuple[InvertedPicture, InvertedPicture]
 
 
-def grouped(inversion: Inversion, every: int) -> Inversion:
+def grouped(inversion: InvertedPicture, every: int) -> InvertedPicture:
     """What an inversion that keeps one level in `every` would have kept."""
     features = inversion.features
     header = replace(features.header, every=every)
@@ -50,7 +50,7 @@ def grouped(inversion: Inversion, every: int) -> Inversion:
     }
     entering = features.resnet
     resnet = None if entering is None else ResNetInputs(entering.layer, entering.stack[kept])
-    return inversion._replace(features=StoredFeatures(header, stacks, features.ends, resnet=resnet))
+    return inversion._replace(features=StoredFeatures(header, stacks, features.noise_pair, resnet=resnet))
 
 
 def pair(model: HeadlessModel, number: int, recipe: Recipe, every: int, *, latents: bool) -> Pair:

@@ -56,7 +56,7 @@ def _structure(found: Tensor, wanted: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def face_techniques(pictures: Tensor, faces: Sequence[Face]) -> list[str]:
-    """What the faces of pictures are rendered in: the network's last map, asked for its mean inside each face alone."""
+    """What the faces of pictures are rendered in: the network's last map, its mean inside each face alone."""
     net = technique_net()
     maps = net.body(2 * pictures - 1)
     found = [_inside(one, face) for one, face in zip(maps, faces, strict=True)]

@@ -95,7 +95,7 @@ def snapped(sigmas: Tensor) -> Tensor:
 def round_trip(model: Denoiser, clean: Tensor, sigmas: Tensor, settings: InversionSettings) -> Found:
     """Invert and sample back with what belongs to the method."""
     found = invert_latent(model, clean, sigmas, settings)
-    back = sample_back(model, found.ends, sigmas, settings.method)
+    back = sample_back(model, found.noise_pair, sigmas, settings.method)
     return Found(found.calls, len(sigmas) - 1, RoundTrip.between(back, clean))
 
 
@@ -118,7 +118,7 @@ def heun_round_trip(model: Denoiser, clean: Tensor, sigmas: Tensor) -> RoundTrip
 
 @contextmanager
 def continuous_time(model: HeadlessModel) -> Iterator[None]:
-    """The model asked at the timestep between its own that a sigma means, instead of at the nearest."""
+    """The model called at the timestep between its own that a sigma means, instead of at the nearest."""
     logs = noise_levels().log()
 
     def between(sigma: Tensor) -> Tensor:
@@ -176,9 +176,9 @@ def spread(model: HeadlessModel, clean: Tensor, steps: int, gamma: Gamma) -> lis
     """What a reversible scheme does: the error, the noise's standard deviation, how far its ends are apart."""
     sigmas = schedule(steps)
     pair = sample_exact_inversion(model.denoised, clean, sigmas, gamma=gamma)
-    back = sample_exact(model.denoised, pair.noise, sigmas, companion=pair.companion, gamma=gamma)
+    back = sample_exact(model.denoised, pair.noise, sigmas, step_from=pair.step_from, gamma=gamma)
     deviation = float(((pair.noise - clean) / sigmas[0]).std())
-    apart = float((pair.companion - pair.noise).norm() / pair.noise.norm())
+    apart = float((pair.step_from - pair.noise).norm() / pair.noise.norm())
     return [f"{RoundTrip.between(back, clean).relative:.0e}", f"{deviation:.2f}", f"{100 * apart:.1f} %"]
 
 

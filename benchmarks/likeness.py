@@ -25,7 +25,7 @@ from magicstyle.core.inversion_methods import sample_back
 from magicstyle.core.noise_pair import NoisePair
 from magicstyle.core.regions import keep_mask
 from magicstyle.headless.engine.model import HeadlessModel, load_demo_model
-from magicstyle.headless.engine.stylize import Inversion, Recipe, fused, invert, paint
+from magicstyle.headless.engine.stylize import InvertedPicture, Recipe, fused, invert, paint
 from magicstyle.headless.pairs.plan import digest
 from magicstyle.headless.pictures.sheet import contact_sheet
 from magicstyle.model_files.demo import DEMO_MODEL
@@ -64,7 +64,12 @@ TIMED = [Way(1.0, 0.0, last=0.0), Way(0.0, 0.0, last=1.0)]
 
 
 def painted(
-    model: HeadlessModel, content: Inversion, style: Inversion, faces: Sequence[Face], way: Way, recipe: Recipe
+    model: HeadlessModel,
+    content: InvertedPicture,
+    style: InvertedPicture,
+    faces: Sequence[Face],
+    way: Way,
+    recipe: Recipe,
 ) -> Tensor:
     """Pictures b 3 h w in 0..1 of one way."""
     settings = FusionSettings(query_preservation=way.preservation, content_weight=way.weight)
@@ -74,7 +79,7 @@ def painted(
         masks = torch.cat([soft_mask(face, PARTS[way.keep]) for face in faces])
         keep = keep_mask(masks, way.strength, len(faces))
     bank = FeatureBank(content.features, (StyleEntry(style.features),))
-    begin = content.ends.mapped(adain_map(content.noise, style.noise, recipe.adain))
+    begin = content.noise_pair.map(adain_map(content.noise, style.noise, recipe.adain))
     if way.last is None:
         latent = paint(model, bank, begin, recipe, keep=keep)
     else:

@@ -68,7 +68,7 @@ class Score(NamedTuple):
     same: float  # share below dlib's threshold, lost faces among those above
     first: float  # share whose own photograph is the nearest of all
     lost: int
-    second: float  # median distance by faceres; nan where it was not asked
+    second: float  # median distance by faceres; nan where it did not run
     second_first: float
     gram: float
     patches: float
@@ -149,15 +149,15 @@ def score(rows: Sequence[Row]) -> Score:
     """What the rows say together: distances of style as shares of the photographs', sums by sums."""
     dlib, second = ([row.distances.get(name, math.inf) for row in rows] for name in ("dlib", "faceres"))
     ranks = [[row.ranks.get(name, 0) for row in rows] for name in ("dlib", "faceres")]
-    asked = any("faceres" in row.distances for row in rows)
+    measured = any("faceres" in row.distances for row in rows)
     return Score(
         len(rows),
         median(dlib),
         _share([d < SAME_PERSON for d in dlib]),
         _share([r == 1 for r in ranks[0]]),
         sum(row.lost for row in rows),
-        median(second) if asked else math.nan,
-        _share([r == 1 for r in ranks[1]]) if asked else math.nan,
+        median(second) if measured else math.nan,
+        _share([r == 1 for r in ranks[1]]) if measured else math.nan,
         sum(row.gram for row in rows) / sum(row.gram_before for row in rows),
         sum(row.patches for row in rows) / sum(row.patches_before for row in rows),
         sum(row.structure for row in rows) / len(rows),

@@ -30,7 +30,7 @@ def table(scores: Mapping[str, Score]) -> str:
 
 
 def cells(found: Score) -> tuple[str, ...]:
-    """A score's numbers; nothing where a picture shows no one or a recogniser was not asked."""
+    """A score's numbers; nothing where a picture shows no one or a recogniser did not run."""
     return (
         str(found.pairs),
         _number(found.identity),

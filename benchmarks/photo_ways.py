@@ -26,7 +26,7 @@ from magicstyle.core.regions import keep_mask
 from magicstyle.core.schedule import LEVELS
 from magicstyle.headless.engine.model import HeadlessModel
 from magicstyle.headless.engine.recipe import Recipe
-from magicstyle.headless.engine.stylize import Inversion, fused, invert
+from magicstyle.headless.engine.stylize import InvertedPicture, fused, invert
 from magicstyle.headless.pairs.plan import digest
 from magicstyle.headless.pictures.reading import read_picture, to_tensor
 from magicstyle.model_files.demo import DEMO_MODEL
@@ -98,12 +98,12 @@ class Piece(NamedTuple):
     file: Path
 
 
-class Studio:
+class PhotoPainter:
     """Paints an album; photographs and styles stay inverted for the settings that follow."""
 
     def __init__(self, model: HeadlessModel, album: Album, work: Path) -> None:
         self.model, self.album, self.work = model, album, work
-        self._held: OrderedDict[tuple[str, int, tuple[Path, ...]], Inversion] = OrderedDict()
+        self._held: OrderedDict[tuple[str, int, tuple[Path, ...]], InvertedPicture] = OrderedDict()
         self._weights = digest(DEMO_MODEL.read_bytes())[:8]
 
     def paint(self, way: Way, pieces: int, until: float) -> list[Piece]:
@@ -131,8 +131,8 @@ class Studio:
         latent = painted(self.model, content, self._inverted(way, (style,)), way, self._keep(way, group))
         return (self.model.decode(latent) + 1) / 2
 
-    def _inverted(self, way: Way, files: tuple[Path, ...]) -> Inversion:
-        """Pictures inverted side by side as a way asks."""
+    def _inverted(self, way: Way, files: tuple[Path, ...]) -> InvertedPicture:
+        """Pictures inverted side by side, with the settings of a way."""
         key = (way.preset, way.size, files)
         if key not in self._held:
             while len(self._held) >= HELD:
@@ -150,11 +150,13 @@ class Studio:
 
 
 @torch.inference_mode()
-def painted(model: HeadlessModel, content: Inversion, style: Inversion, way: Way, keep: Tensor | None = None) -> Tensor:
+def painted(
+    model: HeadlessModel, content: InvertedPicture, style: InvertedPicture, way: Way, keep: Tensor | None = None
+) -> Tensor:
     """Latents b c h w of photographs, b rows, beside one style; `keep` is b h w."""
     recipe = way.recipe
     bank = FeatureBank(content.features, (StyleEntry(style.features),))
-    begin = content.ends.mapped(adain_map(content.noise, style.noise, way.adain))
+    begin = content.noise_pair.map(adain_map(content.noise, style.noise, way.adain))
     within = fused(model, bank, recipe, keep)
     least = (1.0 - way.end) * (LEVELS - 1)
 

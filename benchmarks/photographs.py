@@ -27,7 +27,7 @@ from .imagenet import EfficientNetLite0
 from .photo_measures import Judge, Row, Score, read_square, score, without_identity
 from .photo_plot import front_plot
 from .photo_tables import table
-from .photo_ways import Album, Piece, Studio, Way
+from .photo_ways import Album, PhotoPainter, Piece, Way
 from .recognisers import SIDE, Recognisers, face_mask
 
 TABLE, PLOT = (Path(__file__).with_name(f"photographs.{kind}") for kind in ("md", "png"))
@@ -134,9 +134,9 @@ def masked(album: Album, recognisers: Recognisers) -> Album:
     return replace(album, faces=torch.cat([face_mask(None if face is None else face.box) for face in found]))
 
 
-def named(line: Line, section: Section, studio: Studio, until: float) -> str:
+def named(line: Line, section: Section, painter: PhotoPainter, until: float) -> str:
     """What a row is called: a size with its cost, once that is known."""
-    spent = seconds(studio, line.way, until) if section is SIZES else None
+    spent = seconds(painter, line.way, until) if section is SIZES else None
     return line.label if spent is None else f"{line.label}, {spent:.0f} s"
 
 
@@ -163,17 +163,17 @@ def _next(styles: Sequence[Path], style: Path) -> Path:
     return styles[(styles.index(style) + 1) % len(styles)]
 
 
-def paint(sections: Sequence[tuple[Section, Studio]], until: float) -> None:
+def paint(sections: Sequence[tuple[Section, PhotoPainter]], until: float) -> None:
     """Paint turn by turn until `until`, a `time.monotonic`: a few pieces of every row of all sections before more."""
     for pieces in TURNS:
-        for section, studio in sections:
+        for section, painter in sections:
             for line in section.lines:
-                studio.paint(line.way, pieces, until)
+                painter.paint(line.way, pieces, until)
 
 
-def painted(studio: Studio, section: Section) -> dict[Line, list[Piece]]:
+def painted(painter: PhotoPainter, section: Section) -> dict[Line, list[Piece]]:
     """What is painted of a section's rows: on the pairs that all rows have."""
-    found = {line: studio.paint(line.way, ALL, 0.0) for line in section.lines}
+    found = {line: painter.paint(line.way, ALL, 0.0) for line in section.lines}
     return {line: pieces if line.whole else pieces[: shared(found)] for line, pieces in found.items() if pieces}
 
 
@@ -182,13 +182,13 @@ def shared(found: Mapping[Line, Sequence[Piece]]) -> int:
     return min((len(pieces) for pieces in found.values() if pieces), default=0)
 
 
-def seconds(studio: Studio, way: Way, until: float) -> float | None:
+def seconds(painter: PhotoPainter, way: Way, until: float) -> float | None:
     """CPU seconds from one photograph and one style picture to a picture; kept, and not taken after `until`."""
-    kept = studio.work / f"{way}; seconds.json"
+    kept = painter.work / f"{way}; seconds.json"
     if not kept.exists() and time.monotonic() < until:
-        album = Album(studio.album.photographs[:1], studio.album.styles[:1])
+        album = Album(painter.album.photographs[:1], painter.album.styles[:1])
         begun = time.process_time()
-        Studio(studio.model, album, studio.work).picture(way)
+        PhotoPainter(painter.model, album, painter.work).picture(way)
         kept.write_text(json.dumps(time.process_time() - begun), encoding="utf-8")
     return float(json.loads(kept.read_text("utf-8"))) if kept.exists() else None
 
@@ -209,12 +209,12 @@ def main() -> None:
     panels: dict[str, dict[str, Score]] = {}
     found = albums(given.photographs, given.styles, given.sweep_styles)
     shown = {name: masked(album, recognisers) for name, album in found.items()}
-    sections = [(section, Studio(model, shown[section.album], given.work)) for section in SECTIONS]
+    sections = [(section, PhotoPainter(model, shown[section.album], given.work)) for section in SECTIONS]
     paint(sections, until)
-    for section, studio in sections:
-        judge, pieces = Judge(studio.album, recognisers, network), painted(studio, section)
+    for section, painter in sections:
+        judge, pieces = Judge(painter.album, recognisers, network), painted(painter, section)
         scores = {
-            named(line, section, studio, until): score([row for piece in found for row in judge.rows(piece)])
+            named(line, section, painter, until): score([row for piece in found for row in judge.rows(piece)])
             for line, found in pieces.items()
         }
         if section is MAIN:

@@ -25,9 +25,9 @@ if "magicstyle" not in sys.modules:
     sys.modules["magicstyle"] = pack
 
 from magicstyle.headless.campaign.names import StyleName, digest, output_name  # noqa: E402
-from magicstyle.headless.campaign.options import commission  # noqa: E402
-from magicstyle.headless.campaign.run import look  # noqa: E402
-from magicstyle.headless.campaign.spec import Commission  # noqa: E402
+from magicstyle.headless.campaign.options import read_spec  # noqa: E402
+from magicstyle.headless.campaign.run import find_missing  # noqa: E402
+from magicstyle.headless.campaign.spec import RunSpec  # noqa: E402
 from magicstyle.headless.campaign.store import FolderStore, open_store  # noqa: E402
 from magicstyle.headless.campaign.units import Report, Shard, manifest  # noqa: E402
 from magicstyle.headless.options import parse  # noqa: E402
@@ -45,9 +45,9 @@ def main() -> None:
 
 def planning(folder: Path, portraits: int, styles: int) -> None:
     """List and plan a run of which nothing is done."""
-    asked = prepared(folder, portraits, styles)
+    spec = prepared(folder, portraits, styles)
     started = time.perf_counter()
-    found = look(asked, Shard())
+    found = find_missing(spec, Shard())
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"planning {portraits} x {styles}: {found.missing} pictures in {len(found.units)} units, {seconds:.1f} s")
@@ -56,15 +56,15 @@ def planning(folder: Path, portraits: int, styles: int) -> None:
 
 def second_start(folder: Path, portraits: int, styles: int) -> None:
     """Finish a job as workers would, then start the command on it."""
-    asked = prepared(folder, portraits, styles)
+    spec = prepared(folder, portraits, styles)
     out = FolderStore(folder / "out")
-    for unit in look(asked, Shard()).units:
+    for unit in find_missing(spec, Shard()).units:
         for portrait in unit.portraits:
             for style in unit.styles:
-                path = folder / "out" / output_name(asked.key, portrait.name, style.name)
+                path = folder / "out" / output_name(spec.key, portrait.name, style.name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(b"tiny")
-        place = f"{asked.manifests}/{unit.name}.json"
+        place = f"{spec.manifests}/{unit.name}.json"
         out.put(
             place, manifest(unit, Report(unit.name, len(unit)), dict.fromkeys((p.name for p in unit.portraits), ""))
         )
@@ -73,16 +73,16 @@ def second_start(folder: Path, portraits: int, styles: int) -> None:
     print(f"second start of {portraits * styles} outputs: {time.perf_counter() - started:.1f} s; {told.strip()}")
 
 
-def prepared(folder: Path, portraits: int, styles: int) -> Commission:
+def prepared(folder: Path, portraits: int, styles: int) -> RunSpec:
     """Empty portraits, and a library that looks full."""
     (folder / "photos").mkdir()
     for number in range(portraits):
         (folder / "photos" / f"{number:06}.png").touch()
-    asked = commission(parse(command(folder)), str(folder / "photos"), str(folder / "out"))
-    library = open_store(asked.library)
+    spec = read_spec(parse(command(folder)), str(folder / "photos"), str(folder / "out"))
+    library = open_store(spec.library)
     for number in range(styles):
-        library.put(f"{asked.library_key}/{StyleName(f'{number}.png', digest(bytes([number]))).file}", b"")
-    return asked
+        library.put(f"{spec.library_key}/{StyleName(f'{number}.png', digest(bytes([number]))).file}", b"")
+    return spec
 
 
 def command(folder: Path) -> list[str]:

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.headless.engine.model import HeadlessModel, load_demo_model
-from magicstyle.headless.engine.stylize import Inversion, Recipe, invert, reconstruct, stylize
+from magicstyle.headless.engine.stylize import InvertedPicture, Recipe, invert, reconstruct, stylize
 from magicstyle.headless.pictures.sheet import contact_sheet
 from magicstyle.tools.demo_model.landmarks import Face, face_of
 from magicstyle.tools.demo_model.techniques import NAMES, Drawing, drawing
@@ -178,7 +178,9 @@ def sample(model: HeadlessModel, pairs: Pairs, rows: Sequence[Row], recipe: Reci
     return [torch.cat(found) for found in zip(*parts, strict=True)]
 
 
-def _latents(model: HeadlessModel, content: Inversion, style: Inversion, row: Row, recipe: Recipe) -> Tensor:
+def _latents(
+    model: HeadlessModel, content: InvertedPicture, style: InvertedPicture, row: Row, recipe: Recipe
+) -> Tensor:
     if row.settings is not None:
         return stylize(model, content, style, replace(recipe, settings=row.settings, adain=row.adain))
     if row.adain == 0.0:

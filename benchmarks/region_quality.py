@@ -22,7 +22,7 @@ from magicstyle.core.adain import adain_latents
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.noise_pair import NoisePair
 from magicstyle.headless.engine.model import HeadlessModel, load_demo_model
-from magicstyle.headless.engine.stylize import Inversion, Recipe, invert, paint, reconstruct
+from magicstyle.headless.engine.stylize import InvertedPicture, Recipe, invert, paint, reconstruct
 from magicstyle.headless.pictures.sheet import contact_sheet
 from PIL import Image
 from torch import Tensor
@@ -96,7 +96,12 @@ def sample(model: HeadlessModel, drawn: Sequence[Drawn], rows: Sequence[Row], re
 
 
 def _painted(
-    model: HeadlessModel, drawn: Sequence[Drawn], batch: slice, inverted: Sequence[Inversion], row: Row, recipe: Recipe
+    model: HeadlessModel,
+    drawn: Sequence[Drawn],
+    batch: slice,
+    inverted: Sequence[InvertedPicture],
+    row: Row,
+    recipe: Recipe,
 ) -> Tensor:
     """One row's pictures of a batch: b 3 h w in 0..1."""
     content, *styles = inverted
@@ -115,7 +120,10 @@ def _painted(
 
 
 def _start(
-    content: Inversion, styles: Sequence[Inversion], regions: Sequence[Tensor | None], shown: Sequence[Tensor | None]
+    content: InvertedPicture,
+    styles: Sequence[InvertedPicture],
+    regions: Sequence[Tensor | None],
+    shown: Sequence[Tensor | None],
 ) -> Tensor:
     """The content's noise with each style's moments in its region; two styles everywhere share it evenly."""
     moved = content.noise

@@ -46,7 +46,7 @@ class Source(NamedTuple):
 class Kernel:
     """The attention function that does the work, `call(q, k, v, mask)` on b n (h d), and what it accepts.
 
-    In a transformer text and picture share an attention: `beside` is the text, attended to beside whatever sources.
+    In a transformer text and picture share an attention: `text_source` is the text, attended to beside all sources.
     `exact` answers the calls whose heads are wider by the channels of weights and regions, where `call` may be of low
     precision or made for heads of some widths alone.
     """
@@ -54,7 +54,7 @@ class Kernel:
     call: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
     heads: int
     takes_key_mask: bool  # a 1 x m mask costs this function next to nothing
-    beside: Source | None = None
+    text_source: Source | None = None
     exact: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
 
 
@@ -86,21 +86,21 @@ def attend(kernel: Kernel, q: Tensor, sources: Sequence[Source], temperature: fl
     """
     if temperature != 1.0:
         q = q * temperature
-    sources = [*sources, kernel.beside] if kernel.beside is not None else sources
+    sources = [*sources, kernel.text_source] if kernel.text_source is not None else sources
     groups = query_groups([source.log_weight for source in sources])
     if len(groups) < 2:
         weights = groups[0].log_weights if groups else None
         return _attend_together(kernel, q, _weighted(sources, weights) if weights else sources)
     out = torch.empty_like(q)
     for tokens, weights in groups:
-        asked = _of_tokens(sources, tokens) if weights is None else _weighted(sources, weights)
+        acting = _of_tokens(sources, tokens) if weights is None else _weighted(sources, weights)
         index = tokens.to(q.device)
-        out[:, index] = _attend_together(kernel, q[:, index], asked)
+        out[:, index] = _attend_together(kernel, q[:, index], acting)
     return out
 
 
 def attend_to_parts(kernel: Kernel, parts: Sequence[Part]) -> Tensor:
-    """sum_i p_i softmax(tau_i / sqrt(d) q_i k_i') v_i: b n c. A part is asked by the tokens where it has any mass."""
+    """sum_i p_i softmax(tau_i / sqrt(d) q_i k_i') v_i: b n c. Tokens attend to a part where it has any mass."""
     like = parts[0].q
     out = like.new_zeros(like.shape, dtype=torch.promote_types(like.dtype, torch.float32))
     for mass, q, source, temperature in parts:

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     pass
 
 ROLES = "qkv"
-RESNET = "x"  # is asked for and kept beside them: what enters the one ResNet that a method copies
+RESNET = "x"  # is read and kept beside them: what enters the one ResNet that a method copies
 
 
 class AttentionFeatures:
-    """Queries, keys and values of one self-attention layer, each b n (h d): those that are kept, or were asked for.
+    """Queries, keys and values of one self-attention layer, each b n (h d): those that are kept or needed.
 
-    A role that is not held cannot be read: whoever may lack one asks `in` first.
+    A role that is not held cannot be read: where one may be missing, `in` tells.
     """
 
     __slots__ = ("_held",)
@@ -55,15 +55,15 @@ class AttentionFeatures:
         """Roles and tensors that are held, b n c each."""
         return iter(self._held.items())
 
-    def only(self, roles: str) -> AttentionFeatures:
+    def select(self, roles: str) -> AttentionFeatures:
         """Some of the roles, all of which are held."""
         return AttentionFeatures(**{role: self._held[role] for role in roles})
 
-    def having(self, **tensors: Tensor) -> AttentionFeatures:
+    def replace(self, **tensors: Tensor) -> AttentionFeatures:
         """The same with some roles anew, b n c each."""
         return AttentionFeatures(**{**self._held, **tensors})
 
-    def mapped(self, change: Callable[[Tensor], Tensor]) -> AttentionFeatures:
+    def map(self, change: Callable[[Tensor], Tensor]) -> AttentionFeatures:
         """Every tensor, b n c, through one change."""
         return AttentionFeatures(**{role: change(tensor) for role, tensor in self._held.items()})
 

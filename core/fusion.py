@@ -89,9 +89,9 @@ def fuse(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
 
 def feature_fusion(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """FFA: styles and content in one softmax, under preserved queries; nothing left, the stream itself: b n c."""
-    asked = [*style_sources(scene, settings.style_weight), *content_source(scene, settings.content_weight)]
+    sources = [*style_sources(scene, settings.style_weight), *content_source(scene, settings.content_weight)]
     q = preserve_query(scene, settings.query_preservation)
-    return attend(kernel, q, asked or [source(scene.live)], settings.temperature)
+    return attend(kernel, q, sources or [source(scene.live)], settings.temperature)
 
 
 def style_injection(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
@@ -105,12 +105,12 @@ def style_attention_control(kernel: Kernel, scene: Scene, settings: FusionSettin
 
     A attends to the styles: b n c.
     """
-    asked = styles_or_content(scene, settings.style_weight)
+    sources = styles_or_content(scene, settings.style_weight)
     if scene.moment.progress < SAC_EARLY:
-        return attend(kernel, scene.content.q, asked)
+        return attend(kernel, scene.content.q, sources)
     guidance = SAC_GUIDANCE * (1.0 - kept(scene, 0.0, scene.live.q))
     # the same keys for both: one call with the queries side by side
-    both = attend(kernel, torch.cat([scene.content.q, scene.live.q], dim=1), [_twice(each) for each in asked])
+    both = attend(kernel, torch.cat([scene.content.q, scene.live.q], dim=1), [_twice(each) for each in sources])
     preserved, free = both.chunk(2, dim=1)
     return torch.lerp(preserved, free, guidance)
 
@@ -123,13 +123,13 @@ def style_enhanced_control(kernel: Kernel, scene: Scene, settings: FusionSetting
 
 def style_transfer_reweighted(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """Z-STAR (Deng et al., CVPR 2024): softmax([1.2 Q_t K_s', Q_t K_t']) [V_s; V_t]: b n c."""
-    styles = style_sources(scene.yielding, settings.style_weight, ZSTAR_SCALE)
+    styles = style_sources(scene.with_styles_outside_keep, settings.style_weight, ZSTAR_SCALE)
     return attend(kernel, scene.live.q, [*styles, source(scene.live)])
 
 
 def style_aligned(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """StyleAligned (Hertz et al., CVPR 2024): softmax(AdaIN(Q_t, Q_s) [K_s; AdaIN(K_t, K_s)]') [V_s; V_t]: b n c."""
-    scene = scene.yielding
+    scene = scene.with_styles_outside_keep
     q, k = (align(scene, role) for role in "qk")
     return attend(kernel, q, [*style_sources(scene, settings.style_weight), Source(k, scene.live.v)])
 
@@ -141,7 +141,7 @@ def reference_self_attention(kernel: Kernel, scene: Scene, settings: FusionSetti
     """
     references = [
         style_source(style, settings.style_weight * style.weight, bias=_reference_bias(style))
-        for style in scene.yielding.styles
+        for style in scene.with_styles_outside_keep.styles
     ]
     return attend(kernel, scene.live.q, [source(scene.live), *references])
 
@@ -179,7 +179,7 @@ def statistics_injection(kernel: Kernel, scene: Scene, settings: FusionSettings)
 
     No style token is attended to, its mean and deviation per channel alone count.
     """
-    scene = scene.yielding
+    scene = scene.with_styles_outside_keep
     share, as_running = kept(scene, settings.query_preservation, scene.live.q), scene._replace(live=scene.content)
     q, k, v = (torch.lerp(getattr(scene.live, role), align(as_running, role), share) for role in "qkv")
     return attend(kernel, q, [Source(k, v)])
@@ -193,10 +193,10 @@ def _reference_bias(style: StyleFeatures) -> Tensor:
     return torch.where(mask > 0.0, RSA_WEIGHT * mask, LOG_ZERO)
 
 
-def _twice(asked: Source) -> Source:
+def _twice(one: Source) -> Source:
     """The source for two sets of queries side by side."""
-    weight = asked.log_weight
-    return asked._replace(log_weight=torch.cat([weight, weight], dim=1)) if isinstance(weight, Tensor) else asked
+    weight = one.log_weight
+    return one._replace(log_weight=torch.cat([weight, weight], dim=1)) if isinstance(weight, Tensor) else one
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def sample_fixed_point_inversion(
         sigma, dt = grid[step], grid[step] - below
 
         def evaluate(guess: Tensor, y: Tensor = x, step: int = step, dt: Tensor = dt) -> _Iterate:
-            """The model asked on a guess b c h w."""
+            """The model called on a guess b c h w."""
             with record((step,), guess):
                 found = predicted_noise(model, guess, grid[step], extra_args)
             return _Iterate(guess, found, _norm(y + dt * found - guess) / _norm(y).clamp(min=1e-9))

@@ -28,7 +28,7 @@ from .midpoint import middles, sample_midpoint, sample_midpoint_inversion
 from .noise_pair import NoisePair
 from .reversible import sample_exact, sample_exact_inversion
 
-MOST_CORRECTIONS = 20
+MAX_CORRECTIONS = 20
 POOR = 0.1  # of the latent's norm: a reconstruction in which one sees the difference
 
 
@@ -42,9 +42,9 @@ class InversionSettings:
     def __post_init__(self) -> None:
         if self.method not in INVERSIONS:
             raise MagicStyleError(f"inversion method '{self.method}' is unknown: choose from {', '.join(INVERSIONS)}.")
-        if not 0 <= self.corrections <= MOST_CORRECTIONS:
+        if not 0 <= self.corrections <= MAX_CORRECTIONS:
             raise MagicStyleError(
-                f"corrections is {self.corrections}: choose a number from 0 to {MOST_CORRECTIONS}; 2 serve most."
+                f"corrections is {self.corrections}: choose a number from 0 to {MAX_CORRECTIONS}; 2 serve most."
             )
 
     @property
@@ -125,7 +125,7 @@ def visited_levels(sampler: object, sigmas: Tensor) -> Tensor:
 class Inverted(NamedTuple):
     """What a walk to the noise gave, and at what cost."""
 
-    ends: NoisePair
+    noise_pair: NoisePair
     calls: int  # of the model
 
 
@@ -157,14 +157,14 @@ def invert_latent(
 
 def sample_back(
     model: Denoiser,
-    ends: NoisePair,
+    noise_pair: NoisePair,
     sigmas: Tensor,
     method: str,
     callback: Callable[[dict[str, Any]], None] | None = None,
 ) -> Tensor:
     """Sample with what belongs to the inversion method: b c h w."""
-    companion = {} if ends.companion is None else {"companion": ends.companion}
-    return SAMPLERS[INVERSIONS[method].sampler](model, ends.noise, sigmas, callback=callback, **companion)
+    step_from = {} if noise_pair.step_from is None else {"step_from": noise_pair.step_from}
+    return SAMPLERS[INVERSIONS[method].sampler](model, noise_pair.noise, sigmas, callback=callback, **step_from)
 
 
 class RoundTrip(NamedTuple):

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from torch import Tensor
 
 
 class NoisePair(NamedTuple):
-    """The noise of an inversion and, of a reversible one, its other end: b c h w each, at the first level.
+    """The noise of an inversion and, of a reversible one, its second latent: b c h w each, at the first level.
 
-    Reversible sampling predicts the noise on `noise` and takes its first step from `companion`. Where the two are the
+    Reversible sampling predicts the noise on `noise` and takes its first step from `step_from`. Where the two are the
     same, that is a DDIM step.
     """
 
     noise: Tensor
-    companion: Tensor | None = None
+    step_from: Tensor | None = None
 
-    def mapped(self, change: Callable[[Tensor], Tensor]) -> NoisePair:
-        """Both ends through one affine map of b c h w: every sampler here is linear in them."""
-        return NoisePair(change(self.noise), None if self.companion is None else change(self.companion))
+    def map(self, change: Callable[[Tensor], Tensor]) -> NoisePair:
+        """Both latents through one affine map of b c h w: every sampler here is linear in them."""
+        return NoisePair(change(self.noise), None if self.step_from is None else change(self.step_from))
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """The ends that there are, by name."""
-        return {name: end for name, end in self._asdict().items() if end is not None}
+        """The latents that there are, by their names in bank files."""
+        return {"noise": self.noise} if self.step_from is None else {"noise": self.noise, "companion": self.step_from}
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor]) -> NoisePair:
+        """The inverse of `tensors`: b c h w each."""
+        return cls(tensors["noise"], tensors.get("companion"))

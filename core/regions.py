@@ -36,8 +36,10 @@ def acting_region(mask: Tensor, pictures: int) -> Tensor:
     """Where a style acts, checked: b h w in [0, 1] as `region_mask` says, somewhere in one picture at least."""
     mask = region_mask(mask, pictures)
     if is_black(mask):
-        cure = "paint where the style shall act white, or disconnect region"
-        raise MagicStyleError(f"region is black everywhere, so that the style acts nowhere: {black_cause(mask, cure)}.")
+        remedy = "paint where the style shall act white, or disconnect region"
+        raise MagicStyleError(
+            f"region is black everywhere, so that the style acts nowhere: {black_cause(mask, remedy)}."
+        )
     return mask
 
 
@@ -45,9 +47,9 @@ def style_mask(mask: Tensor, pictures: int) -> Tensor:
     """What of a style may be drawn from, checked: b h w in [0, 1], something of each picture."""
     mask = _for_pictures(clean_mask(mask, "style_mask"), "style_mask", pictures)
     if bool((mask.amax(dim=(1, 2)) == 0.0).any()):
-        cure = "paint what may be used white, or give the style a weight of 0"
+        remedy = "paint what may be used white, or give the style a weight of 0"
         raise MagicStyleError(
-            f"style_mask is black everywhere and leaves nothing of the style to draw from: {black_cause(mask, cure)}."
+            f"style_mask is black everywhere and leaves nothing of the style to draw from: {black_cause(mask, remedy)}."
         )
     return mask
 
@@ -57,16 +59,16 @@ def is_black(mask: Tensor) -> bool:
     return not bool((mask > 0.0).any())
 
 
-def black_cause(mask: Tensor, cure: str) -> str:
+def black_cause(mask: Tensor, remedy: str) -> str:
     """Why a mask b h w may be black, where its size tells, and what to do."""
     if tuple(mask.shape[1:]) != NO_ALPHA:
         return (
-            f"{cure}; a mask from Load Image is black until you paint one in its Mask Editor or load a picture that "
+            f"{remedy}; a mask from Load Image is black until you paint one in its Mask Editor or load a picture that "
             "has one"
         )
     return (
         "Load Image gives such a mask for a picture without transparency, as every JPEG is; draw one in its Mask "
-        f"Editor or load one with Load Image (as Mask), {cure}"
+        f"Editor or load one with Load Image (as Mask), {remedy}"
     )
 
 

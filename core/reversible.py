@@ -71,10 +71,13 @@ def sample_exact(
     callback: Callable[[dict[str, Any]], None] | None = None,
     disable: bool | None = None,
     *,
-    companion: Tensor | None = None,
+    step_from: Tensor | None = None,
     gamma: Gamma = damped,
 ) -> Tensor:
-    """The sampler that undoes `sample_exact_inversion`: one call a step, b c h w. Without a companion, x is its own."""
+    """The sampler that undoes `sample_exact_inversion`: one call a step, b c h w.
+
+    The first step goes from `step_from`, or from x itself.
+    """
     levels, above = with_zero(sigmas), None
     for step in range(len(sigmas) - 1):
         eps = predicted_noise(model, x, sigmas[step], extra_args)
@@ -82,7 +85,7 @@ def sample_exact(
             callback(step_state(step, x, sigmas[step], eps))
         down = (sigmas[step + 1] - sigmas[step]) * eps
         if above is None:
-            above, x = x, (x if companion is None else companion) + down
+            above, x = x, (x if step_from is None else step_from) + down
         else:
             missed = above - (x + (sigmas[step - 1] - sigmas[step]) * eps)
             above, x = x, x + down + gamma(levels, step) * missed

@@ -41,7 +41,7 @@ class Scene(NamedTuple):
     keep: Tensor | None = None  # b n, in [0, 1]: how far the content shall stay as it is there
 
     @property
-    def yielding(self) -> Scene:
+    def with_styles_outside_keep(self) -> Scene:
         """This scene, its styles acting only as far as nothing is to be kept."""
         if self.keep is None:
             return self

@@ -24,7 +24,7 @@ def noise_levels() -> Tensor:
 def ddim_uniform(levels: Tensor, steps: int) -> Tensor:
     """ComfyUI's schedule of that name: of levels n a stride apart, from the second on, descending, and a final zero.
 
-    Where `steps` does not divide the table there are some levels more than asked for, as in ComfyUI.
+    Where `steps` does not divide the table there are some levels more than `steps`, as in ComfyUI.
     """
     stride = max(len(levels) // steps, 1)
     return torch.cat([levels[1::stride].flip(0), levels.new_zeros(1)])

@@ -42,7 +42,7 @@ def kept(scene: Scene, share: float, like: Tensor) -> float | Tensor:
 def style_sources(scene: Scene, weight: float, logit_scale: float = 1.0) -> list[Source]:
     """Every style as a source; `weight` multiplies its own, `logit_scale` its logits."""
     found = [style_source(style, weight * style.weight) for style in scene.styles]
-    return found if logit_scale == 1.0 else [asked._replace(k=asked.k * logit_scale) for asked in found]
+    return found if logit_scale == 1.0 else [each._replace(k=each.k * logit_scale) for each in found]
 
 
 def content_source(scene: Scene, weight: float) -> list[Source]:

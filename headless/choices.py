@@ -6,12 +6,12 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from ..banks.level_groups import MOST_EVERY
+from ..banks.level_groups import MAX_EVERY
 from ..core.errors import MagicStyleError
 from ..core.fusion import FusionSettings
 from ..core.inversion_methods import InversionSettings
 from ..core.layers import select_layers
-from .engine.blocks import MOST
+from .engine.blocks import MAX_BLOCK_SIDE
 from .engine.checkpoints import ModelFile, model_file
 from .engine.recipe import Recipe
 from .option_table import KNOBS, STYLIZE
@@ -38,15 +38,15 @@ def _check_numbers(given: argparse.Namespace) -> None:
         raise MagicStyleError(f"--steps is {given.steps}: choose a number from 1 to 999.")
     if given.command == STYLIZE:
         _check_numbers_of_stylize(given)
-    if not 1 <= given.every <= MOST_EVERY:
+    if not 1 <= given.every <= MAX_EVERY:
         raise MagicStyleError(
-            f"--every is {given.every}: choose a number from 1, which keeps each noise level, to {MOST_EVERY}."
+            f"--every is {given.every}: choose a number from 1, which keeps each noise level, to {MAX_EVERY}."
         )
 
 
 def _check_numbers_of_stylize(given: argparse.Namespace) -> None:
-    if given.batch is not None and not 1 <= given.batch <= MOST:
-        raise MagicStyleError(f"--batch is {given.batch}: choose a number from 1 to {MOST}.")
+    if given.batch is not None and not 1 <= given.batch <= MAX_BLOCK_SIDE:
+        raise MagicStyleError(f"--batch is {given.batch}: choose a number from 1 to {MAX_BLOCK_SIDE}.")
     if not 0.0 <= given.adain <= 1.0:
         raise MagicStyleError(f"--adain is {given.adain}: choose a value from 0 to 1.")
     if given.workers is not None and given.ray is None:

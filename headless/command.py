@@ -16,9 +16,10 @@ from ..picture_files.kinds import HEIF, HEIF_LIBRARY, suffix_of
 from .console import Console, one_line
 from .engine.device import chosen_device
 from .exit import OK, SOME_FAILED, UNUSABLE, ending_at_once
-from .options import Request, check_given, parse, request
-from .pairs.outcome import Failure, Outcome
-from .pairs.plan import Bad, Job, Plan, plan
+from .failure import Failure
+from .options import Request, check_given, parse, read_request
+from .pairs.outcome import Outcome
+from .pairs.plan import Bad, FolderPlan, Job, plan
 from .pictures.reading import read_mask, read_picture
 from .pictures.sizes import face_notes
 from .skipped import Skipped
@@ -44,75 +45,75 @@ def command(arguments: Sequence[str]) -> int:
 
 
 def _chosen(given: argparse.Namespace) -> Callable[[argparse.Namespace, Console], int]:
-    """What does what the options ask for."""
+    """The function of the command that was named."""
     if given.command == "stylize" and not over_stores(given):
-        return lambda given, console: _stylize(request(given), console)
+        return lambda given, console: _stylize(read_request(given), console)
     with ending_at_once():
         from .campaign.command import invert_styles, stylize_store
     return stylize_store if given.command == "stylize" else invert_styles
 
 
-def _stylize(asked: Request, console: Console) -> int:
+def _stylize(request: Request, console: Console) -> int:
     """Plan, say what is wrong or there already, paint what is missing, and say where everything lies."""
-    found = plan(asked.contents, asked.styles, asked.out, asked.order, one_file=asked.one_file)
+    found = plan(request.contents, request.styles, request.out, request.order, one_file=request.one_file)
     _leave_out_undecodable(found)
-    for note in [*found.notes, *dict.fromkeys(bad.reason for bad in found.bad), *_notes_on(asked)]:
+    for note in [*found.notes, *dict.fromkeys(bad.reason for bad in found.bad), *_notes_on(request)]:
         console.note(note)
     for job in found.finished:
-        console.result(job.result if asked.order.quiet else f"{job.result} (finished earlier)")
-    outcome = _make(found, asked, console) if found.waiting else Outcome([], [])
+        console.result(job.result if request.order.quiet else f"{job.result} (finished earlier)")
+    outcome = _make(found, request, console) if found.waiting else Outcome([], [])
     _say_failures(outcome.failed, console)
-    _say_where(outcome.made, found.finished, asked, console)
+    _say_where(outcome.made, found.finished, request, console)
     if outcome.failed or (found.bad and found.waiting + found.finished):
         return SOME_FAILED
     return UNUSABLE if found.bad else OK
 
 
-def _make(found: Plan, asked: Request, console: Console) -> Outcome:
+def _make(found: FolderPlan, request: Request, console: Console) -> Outcome:
     """Paint what is waiting, after everything that could stop it later has been looked at."""
-    device, folder = chosen_device(asked.device), _folder(asked)
+    device, folder = chosen_device(request.device), _folder(request)
     check_writable(folder, 4 * max(job.content.size[0] * job.content.size[1] for job in found.waiting))
     clear_litter(folder)
-    _note_small_faces(found.waiting, asked, console)
-    console.progress(f"loading {asked.model.title}")
+    _note_small_faces(found.waiting, request, console)
+    console.progress(f"loading {request.model.title}")
     with ending_at_once():
         from .engine.model import load_model
         from .pairs.block_jobs import run  # diffusers takes seconds to import
 
-    return run(found, load_model(asked.model.path, device), asked.order, console)
+    return run(found, load_model(request.model.path, device), request.order, console)
 
 
-def _notes_on(asked: Request) -> Iterator[str]:
+def _notes_on(request: Request) -> Iterator[str]:
     """What nobody would see otherwise: pictures that a library is missing for, and all that a quiet run skips."""
-    if any(suffix_of(name) in HEIF for name in asked.skipped):
+    if any(suffix_of(name) in HEIF for name in request.skipped):
         yield f"{HEIF_LIBRARY}, or save them as PNG or JPEG."
-    if asked.order.quiet and asked.skipped:
-        yield f"{Skipped(asked.skipped)}."
+    if request.order.quiet and request.skipped:
+        yield f"{Skipped(request.skipped)}."
 
 
-def _folder(asked: Request) -> Path:
-    return asked.out.parent if asked.one_file else asked.out
+def _folder(request: Request) -> Path:
+    return request.out.parent if request.one_file else request.out
 
 
 def _say_failures(failures: Sequence[Failure], console: Console) -> None:
     """Each reason once, with the first pair that it stopped."""
     for reason, count in Counter(failure.reason for failure in failures).items():
-        first = next(failure.job for failure in failures if failure.reason == reason)
+        first = next(failure for failure in failures if failure.reason == reason)
         more = "" if count == 1 else f" and {count - 1} more"
         console.note(f"{first}{more} failed: {reason}")
 
 
-def _say_where(made: Sequence[Job], finished: Sequence[Job], asked: Request, console: Console) -> None:
+def _say_where(made: Sequence[Job], finished: Sequence[Job], request: Request, console: Console) -> None:
     """How much there is now, and where, for whoever looks for it later."""
     jobs = [*made, *finished]
-    if jobs and not asked.order.quiet:
+    if jobs and not request.order.quiet:
         parts = [f"{len(made)} made"] if made else []
         parts += [f"{len(finished)} finished earlier (--overwrite makes them again)"] if finished else []
-        parts += [str(Skipped(asked.skipped))] if asked.skipped else []
-        console.result(f"{', '.join(parts)}: {(jobs[0].result if len(jobs) == 1 else _folder(asked)).resolve()}")
+        parts += [str(Skipped(request.skipped))] if request.skipped else []
+        console.result(f"{', '.join(parts)}: {(jobs[0].result if len(jobs) == 1 else _folder(request)).resolve()}")
 
 
-def _leave_out_undecodable(found: Plan) -> None:
+def _leave_out_undecodable(found: FolderPlan) -> None:
     """Decode every picture and mask once before the model is loaded, and drop the pairs of those that are damaged."""
     bad: dict[Path, str] = {}
     for picture in dict.fromkeys(picture for job in found.waiting for picture in (job.content, job.style)):
@@ -126,9 +127,9 @@ def _leave_out_undecodable(found: Plan) -> None:
     found.waiting = [job for job in found.waiting if not {job.content.path, job.style.path} & bad.keys()]
 
 
-def _note_small_faces(jobs: Sequence[Job], asked: Request, console: Console) -> None:
+def _note_small_faces(jobs: Sequence[Job], request: Request, console: Console) -> None:
     """Say once of the portraits for the demo model what a small face becomes, if their shape allows one."""
-    if asked.model.path is not None:
+    if request.model.path is not None:
         return
     contents = dict.fromkeys(job.content for job in jobs)
     notes = [note for one in contents for note in face_notes(str(one.path), one.shape, one.size)]

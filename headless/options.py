@@ -160,7 +160,7 @@ def _of_likeness(given: argparse.Namespace) -> dict[str, Any]:
     return {"query_preservation": likeness}
 
 
-def request(given: argparse.Namespace) -> Request:
+def read_request(given: argparse.Namespace) -> Request:
     """The options checked, without loading anything but headers."""
     contents, styles = chosen_pictures(given.content, given.style)
     out, one_file = chosen_output(given.out)

@@ -1,4 +1,4 @@
-"""Whether a run goes over stores: asked before anything of such runs is imported."""
+"""Whether a run goes over stores: known before anything of such runs is imported."""
 
 from __future__ import annotations
 

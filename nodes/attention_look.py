@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..attention_patches.architectures import find
 from ..attention_patches.comfy import check_model, install_word_reader, plain_model
-from ..attention_patches.words import WordReader
+from ..attention_patches.word_maps import WordReader
 from ..core.errors import MagicStyleError
 from ..core.grid import Grid
 from ..core.ranges import check_range
@@ -50,7 +50,7 @@ def _words(clip: Any, phrase: str) -> list[int]:
 
 
 class _OneLook(comfy.samplers.Sampler):
-    """A sampler that asks the model once, at the first noise level, and changes nothing."""
+    """A sampler that calls the model once, at the first noise level, and changes nothing."""
 
     def sample(
         self, model_wrap: Callable[..., Tensor], sigmas: Tensor, extra_args: dict[str, Any], *args: Any, **_: Any
@@ -87,7 +87,7 @@ def regions_from_words(
     check_model(model)
     check_range("background", background, 0.0, 2.0)
     check_range("noise_level", noise_level, 0.0, 1.0)
-    if not find(model).words:
+    if not find(model).shows_words:
         raise MagicStyleError(
             f"model is a {type(model.model).__name__}, but words are found by the cross-attention of a Stable "
             "Diffusion UNet: connect an SD1.5, SD2.1 or SDXL checkpoint with its CLIP, or draw the masks."

@@ -109,7 +109,7 @@ class DemoLatentFormat(comfy.latent_formats.LatentFormat):
 def host_model(file: DemoFile[DemoHeader]) -> comfy.model_patcher.ModelPatcher:
     """A MODEL as the checkpoint loader would make it, always in single precision."""
     config = comfy.supported_models.SD15(dict(file.header.unet_config))
-    config.unet_config.update(file.header.unet_config)  # the class asks for the 8 heads of the full width
+    config.unet_config.update(file.header.unet_config)  # the class expects the 8 heads of the full width
     return _patcher(comfy.model_base.BaseModel, config, file, file.header)
 
 

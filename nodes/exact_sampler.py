@@ -12,7 +12,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..attention_patches.comfy import erases, latent_share
-from ..attention_patches.protocols import Denoiser
+from ..attention_patches.protocols import HostDenoiser
 from ..core.errors import MagicStyleError
 from ..core.inversion import sampling_grid
 from ..core.ranges import check_finite
@@ -58,7 +58,7 @@ def exact_sampler(pair: LatentPair) -> comfy.samplers.KSAMPLER:
     """The host's sampler around `sample_exact`."""
 
     def sample(
-        model: Denoiser,
+        model: HostDenoiser,
         x: Tensor,
         sigmas: Tensor,
         extra_args: dict[str, Any] | None = None,
@@ -67,12 +67,12 @@ def exact_sampler(pair: LatentPair) -> comfy.samplers.KSAMPLER:
     ) -> Tensor:
         running = model.inner_model.inner_model
         share = latent_share(running.model_sampling, float(sigmas[0]))
-        noise, companion = (share * running.process_latent_in(end).to(x) for end in pair.ends)
+        noise, step_from = (share * running.process_latent_in(end).to(x) for end in pair.noise_pair)
         # of a latent that came without noise
         x = noise if erases(running.model_sampling, float(sigmas[0])) and not bool(torch.count_nonzero(x)) else x
         _check_start(x, noise)
         _check_schedule(sigmas, pair)
-        found = sample_exact(model, x, sigmas, extra_args, callback, disable, companion=companion)
+        found = sample_exact(model, x, sigmas, extra_args, callback, disable, step_from=step_from)
         check_finite(found, "the sampled latent", OVERFLOW)
         return found
 

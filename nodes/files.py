@@ -180,4 +180,4 @@ def _stored_noise(bank: FeatureBank) -> Latent | None:
     if not bank.styles:
         return None
     style = bank.styles[0].features
-    return None if style.ends is None else noise_latent(style.ends.mapped(Tensor.float), style.header.sigmas)
+    return None if style.noise_pair is None else noise_latent(style.noise_pair.map(Tensor.float), style.header.sigmas)

@@ -11,17 +11,17 @@ from ..banks.image_features import ImageFeatures
 
 
 def tensors(value: ImageFeatures | FeatureBank) -> list[Tensor]:
-    """What newer hosts ask for."""
+    """What newer hosts read."""
     return value.resident
 
 
 def ram_usage(value: ImageFeatures | FeatureBank) -> int:
-    """What ComfyUI 0.3.68 to 0.18 asks for, in bytes."""
+    """What ComfyUI 0.3.68 to 0.18 reads, in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in value.resident)
 
 
 def answer_the_host() -> None:
-    """Give the pack's values the methods by which the host's caches ask."""
+    """Give the pack's values the methods that the host's caches call."""
     kinds: tuple[Any, ...] = (ImageFeatures, FeatureBank)
     for kind in kinds:
         kind._comfy_cache_tensors = tensors

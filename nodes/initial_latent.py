@@ -10,7 +10,7 @@ from ..core.errors import MagicStyleError
 from ..core.ranges import check_finite
 from ..core.regions import acting_region
 from ..core.regions import style_mask as checked_style_mask
-from .inversion.latent_pair import Latent, mapped
+from .inversion.latent_pair import Latent, map_samples
 from .schema import check_choices, search_aliases
 from .sockets import CATEGORY
 
@@ -77,14 +77,14 @@ class InitialLatent(io.ComfyNode):
         region: Tensor | None = None,
         style_mask: Tensor | None = None,
     ) -> io.NodeOutput:
-        """Blend towards the style's statistics, both ends of an exact inversion alike; other entries pass through."""
+        """Blend towards the style's statistics, both latents of an exact inversion alike; the rest passes through."""
         samples, source = content["samples"], style["samples"]
         if mode == "content":
             return io.NodeOutput(content)
         region = None if region is None else acting_region(region, samples.shape[0])
         mask = None if style_mask is None else checked_style_mask(style_mask, samples.shape[0])
         moved = adain_map(_still(samples), _still(source), strength, region=region, style_mask=mask)
-        found = mapped(content, lambda end: moved(_still(end)).view_as(end))
+        found = map_samples(content, lambda end: moved(_still(end)).view_as(end))
         check_finite(found["samples"], "the initial latent", "connect the noise of two DDIM Inversion nodes")
         return io.NodeOutput(found)
 

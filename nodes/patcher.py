@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..attention_patches.checks import AUTO
 from ..attention_patches.comfy import install_fusion
-from ..attention_patches.placing import MOST, POSITIONS, Positions
+from ..attention_patches.placing import MAX_FREQUENCY_SCALE, POSITIONS, Positions
 from ..banks.bank import FeatureBank
 from ..core.fusion import FUSIONS, FusionSettings
 from ..core.regions import KEEP_STRENGTH, NO_ALPHA, black_cause, clean_mask, is_black, keep_mask
@@ -49,7 +49,7 @@ def _position_inputs() -> list[Any]:
                 name,
                 default=getattr(Positions, name),
                 min=0.0,
-                max=MOST,
+                max=MAX_FREQUENCY_SCALE,
                 step=0.01,
                 optional=True,
                 tooltip=f"For positions untwist: what remains of {meaning}.",
@@ -185,6 +185,6 @@ class PatchFFA(io.ComfyNode):
         kept = None if keep is None else keep_mask(keep, keep_strength, bank.content.header.batch)
         # the mask of a picture without one is no mistake: the block's face mask comes from the portrait's Load Image
         if keep is not None and is_black(mask := clean_mask(keep, "keep")) and tuple(mask.shape[1:]) != NO_ALPHA:
-            cure = "paint what shall stay white, or disconnect keep"
-            warn("FFA Model Patcher", [f"keep is black everywhere and keeps nothing: {black_cause(mask, cure)}."])
+            remedy = "paint what shall stay white, or disconnect keep"
+            warn("FFA Model Patcher", [f"keep is black everywhere and keeps nothing: {black_cause(mask, remedy)}."])
         return io.NodeOutput(install_fusion(model, bank, settings, layers, start_percent, end_percent, placed, kept))

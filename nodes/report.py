@@ -39,15 +39,15 @@ def inversion_report(role: str, features: ImageFeatures, walk: Walk, notes: list
         describe(features),
         _noise_statistics(walk),
     ]
-    noise, companion = walk.inverted.ends
-    lines += [] if companion is None else [_disagreement(noise, companion)]
+    noise, step_from = walk.inverted.noise_pair
+    lines += [] if step_from is None else [_disagreement(noise, step_from)]
     lines += [] if walk.round_trip is None else [_measured(walk.method, walk.round_trip)]
     return "\n".join([*lines, *notes])
 
 
-def _disagreement(noise: Tensor, companion: Tensor) -> str:
-    """How far the two ends of a reversible inversion, b c h w, are apart, which grows where steps are too few."""
-    share = float((companion - noise).norm() / noise.norm())
+def _disagreement(noise: Tensor, step_from: Tensor) -> str:
+    """How far the two latents of a reversible inversion, b c h w, are apart, which grows where steps are too few."""
+    share = float((step_from - noise).norm() / noise.norm())
     text = f"the two end latents differ by {100 * share:.1f} % of the noise"
     return f"{text}; far apart: use more steps" if share > APART else text
 
@@ -104,7 +104,7 @@ def _grids(header: FeatureHeader) -> str:
 def _noise_statistics(walk: Walk) -> str:
     sigma = walk.sigmas[0]
     share = 1.0 - sigma if walk.flow else 1.0
-    eps = (walk.inverted.ends.noise - share * walk.clean) / sigma
+    eps = (walk.inverted.noise_pair.noise - share * walk.clean) / sigma
     mean, std = float(eps.mean()), float(eps.std())
     text = f"noise: mean {mean:+.3f} (expected 0), standard deviation {std:.3f} (expected 1)"
     if abs(mean) > 0.2 or not 0.8 < std < 1.25:

@@ -39,6 +39,6 @@ def same_picture(one: ImageFeatures, other: ImageFeatures) -> bool:
     """Whether two inversions ended in the same noise."""
     if one is other:
         return True
-    if one.ends is None or other.ends is None or one.ends.noise.shape != other.ends.noise.shape:
+    if one.noise_pair is None or other.noise_pair is None or one.noise_pair.noise.shape != other.noise_pair.noise.shape:
         return False
-    return torch.equal(one.ends.noise, other.ends.noise.to(one.ends.noise))
+    return torch.equal(one.noise_pair.noise, other.noise_pair.noise.to(one.noise_pair.noise))

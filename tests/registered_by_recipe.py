@@ -28,7 +28,7 @@ def register_method():
     from magicstyle.tests.core import oracle
 
     def fuse(kernel, scene, settings):
-        styles = style_sources(scene.yielding, settings.style_weight)
+        styles = style_sources(scene.with_styles_outside_keep, settings.style_weight)
         return attend(kernel, scene.live.q, [*styles, source(scene.live)])
 
     def rule(live, content, style, heads, done=0.0, t=1.0, w_s=1.0):

@@ -20,7 +20,7 @@ LAYERS = {
 }
 # the rooms of headless: the command is on top, a few files that know none of the rooms beneath all of them
 TOP = {"__main__", "cli", "command", "options", "choices", "option_table"}
-BENEATH = {"console", "exit", "skipped", "uris", "version"}
+BENEATH = {"console", "exit", "failure", "skipped", "uris", "version"}
 ROOMS = {
     "pictures": set(),
     "engine": {"pictures"},
@@ -244,7 +244,7 @@ def outer(x: Tensor) -> Tensor:
 def moved(x: Tensor) -> Tensor:
     return rearrange(x, "b n c -> b c n")
 
-def asked(model: Callable[[Tensor], Tensor], files: Mapping[str, Tensor]) -> None:
+def called(model: Callable[[Tensor], Tensor], files: Mapping[str, Tensor]) -> None:
     """Neither holds a tensor of one shape."""
 
 def several(parts: list[Tensor] | None) -> None:
@@ -262,7 +262,7 @@ def test_a_closure_does_not_speak_for_the_function_around_it_nor_the_other_way_r
 
 
 # more than 300 lines in a file, or 40 in a function, is a question in review; this is where it ends
-MOST_LINES, LONGEST_FUNCTION = 400, 60
+MAX_LINES, LONGEST_FUNCTION = 400, 60
 TABLES = ("define_schema", "_inputs")  # schemas of nodes, and what lists their inputs
 
 
@@ -276,10 +276,31 @@ def long_functions(source):
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACK)))
 def test_files_and_functions_can_be_read(path):
     source = path.read_text(encoding="utf-8")
-    assert len(source.splitlines()) <= MOST_LINES and long_functions(source) == []
+    assert len(source.splitlines()) <= MAX_LINES and long_functions(source) == []
 
 
 def test_a_long_function_is_seen_and_a_schema_is_none():
     body = "    x = 1\n" * LONGEST_FUNCTION
     assert long_functions(f"def f():\n{body}\ndef define_schema():\n{body}") == ["f"]
     assert long_functions(f"def f():\n{body[10:]}") == []
+
+
+def classes(paths):
+    """The name of every class in some files, functions searched too -> the files that have it."""
+    found = {}
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(path)
+    return found
+
+
+def test_no_two_classes_of_the_product_have_one_name():
+    assert {name: paths for name, paths in classes(SOURCES).items() if len(paths) > 1} == {}
+
+
+def test_the_rule_of_names_sees_two_classes_of_one_name(tmp_path):
+    one, other = tmp_path / "one.py", tmp_path / "other.py"
+    one.write_text("class Plan: ...\nclass Unit: ...\n", encoding="utf-8")
+    other.write_text("def f():\n    class Plan: ...\n", encoding="utf-8")
+    assert classes([one, other]) == {"Plan": [one, other], "Unit": [one]}

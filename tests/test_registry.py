@@ -1,4 +1,4 @@
-"""What the Comfy Registry and its scanners ask of a pack."""
+"""What the Comfy Registry and its scanners expect of a pack."""
 
 import os
 import re
@@ -89,12 +89,12 @@ def test_github_workflows_are_yaml_with_jobs(name):
     assert yaml.safe_load(text)["jobs"][name]["steps"]
 
 
-def test_the_oldest_comfyui_that_is_asked_for_is_the_oldest_that_is_tested():
+def test_the_oldest_comfyui_that_is_needed_is_the_oldest_that_is_tested():
     workflow = (PACK / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
     matrix = yaml.safe_load(workflow)["jobs"]["test"]["strategy"]["matrix"]["comfyui"]
     tested = sorted(tuple(map(int, version.removeprefix("v").split("."))) for version in matrix)
     project = (PACK / "pyproject.toml").read_text(encoding="utf-8")
-    asked = re.search(r'^requires-comfyui = ">=([\d.]+)"', project, re.MULTILINE)[1]
-    assert tuple(map(int, asked.split("."))) == tested[0]
-    assert f"ComfyUI {asked} or newer" in (PACK / "README.md").read_text(encoding="utf-8")
+    needed = re.search(r'^requires-comfyui = ">=([\d.]+)"', project, re.MULTILINE)[1]
+    assert tuple(map(int, needed.split("."))) == tested[0]
+    assert f"ComfyUI {needed} or newer" in (PACK / "README.md").read_text(encoding="utf-8")
     assert tested[-1] >= (0, 33, 0)  # a release of 2026

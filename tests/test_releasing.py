@@ -1,4 +1,4 @@
-"""What docs/releasing.md asks for and a test can see."""
+"""What docs/releasing.md demands and a test can see."""
 
 import json
 import re

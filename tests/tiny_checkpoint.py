@@ -358,7 +358,7 @@ def zeros(entries: Iterator[Entry]) -> dict[str, Tensor]:
 
 
 def save_tiny_checkpoint(path: Path, variant: str = "full", *, seed: int = 0) -> Path:
-    """Write a checkpoint file in the format that its name asks for."""
+    """Write a checkpoint file in the format of its name."""
     weights = tiny_checkpoint(variant, seed=seed)
     if path.suffix == ".safetensors":
         save_safetensors(path, weights)

@@ -69,5 +69,5 @@ function setup() {
   api.addEventListener("execution_start", forget);
 }
 
-orderTemplates(); // before the page asks for them
+orderTemplates(); // before the page loads them
 app.registerExtension({ name: "MagicStyle", setup });

@@ -60,8 +60,8 @@ class Mark:
     """Up while a block's self-attention runs; one for each model call, hence for each thread."""
 
     def __init__(self) -> None:
-        self.up = False
-        self.cross = False  # whether anybody asks for cross-attention
+        self.in_self_attention = False
+        self.cross = False  # whether a handler reads cross-attention
         self.passed = False  # whether an attention call went by, answered by whomever
 
 
@@ -221,7 +221,7 @@ class Architecture(ABC, Generic[Raw]):
 class HostArchitecture(Architecture[RawCall]):
     """A kind of model in the host's own words, whose `transformer_options` are dressed for one model call."""
 
-    words: bool = False  # whether its cross-attention shows where a word is
+    shows_words: bool = False  # whether its cross-attention shows where a word is
     since: tuple[int, ...] = ()  # the host's version that this kind needs
 
     @abstractmethod
@@ -229,14 +229,14 @@ class HostArchitecture(Architecture[RawCall]):
         """Let running blocks make themselves known; the call's options leave as they came."""
 
     @abstractmethod
-    def replaced(self, options: Mapping[str, Any], layers: Collection[LayerId]) -> list[LayerId]:
+    def layers_answered_by_others(self, options: Mapping[str, Any], layers: Collection[LayerId]) -> list[LayerId]:
         """Which layers' self-attention another node answers by itself in this model call."""
 
     @abstractmethod
-    def untouched(self, options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    def options_without_attention_patches(self, options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         """A model's options without what changes its tokens or answers its attention, and whether there was any."""
 
-    def tapped(
+    def resnet_hook(
         self, call: ModelCall, handler: ResNetHandler, admits: Callable[[Mapping[str, Any]], bool]
     ) -> AbstractContextManager[None]:
         """Show the handler what enters the ResNet, in calls whose live options it admits."""

@@ -133,11 +133,11 @@ class Transformer(HostArchitecture):
             yield mark
 
     def read(self, raw: RawCall) -> Call | Merged | None:
-        """The picture's tokens of a call of a known block, b n (h d); the others are asked beside the sources."""
+        """The picture's tokens of a call of a known block, b n (h d); the others become the kernel's text source."""
         layer = self._layer(raw)
         if layer is None:
             return None
-        tokens, beside = self._tokens(raw), None
+        tokens, text_source = self._tokens(raw), None
         if tokens is None or count(raw, raw.k) != count(raw, raw.q):
             return Merged(layer)
         q, k, v = (_flat(raw, x) for x in (raw.q, raw.k, raw.v))
@@ -145,9 +145,9 @@ class Transformer(HostArchitecture):
             bias = _key_bias(raw, tokens)
             if bias is _UNEVEN:
                 return Merged(layer)
-            beside = Source(tokens.of_rest(k), tokens.of_rest(v), 0.0, bias)
+            text_source = Source(tokens.of_rest(k), tokens.of_rest(v), 0.0, bias)
         live = AttentionFeatures(*(tokens.of_picture(x) for x in (q, k, v)))
-        return Call(layer, self._layout(mark_of(raw), tokens), self._rows(raw), live, _kernel(raw, beside))
+        return Call(layer, self._layout(mark_of(raw), tokens), self._rows(raw), live, _kernel(raw, text_source))
 
     def write(self, raw: RawCall, picture: Tensor) -> Tensor:
         """The other tokens answer as they would have: b n c."""
@@ -159,13 +159,13 @@ class Transformer(HostArchitecture):
         mask = raw.mask
         if mask is not None and mask.shape[-2] > 1:
             mask = torch.cat([mask[..., : tokens.picture.start, :], mask[..., tokens.picture.stop :, :]], dim=-2)
-        return tokens.joined(picture, _asked(raw, rest, k, v, mask))
+        return tokens.joined(picture, _host_attention(raw, rest, k, v, mask))
 
-    def replaced(self, options: Mapping[str, Any], layers: Collection[LayerId]) -> list[LayerId]:
+    def layers_answered_by_others(self, options: Mapping[str, Any], layers: Collection[LayerId]) -> list[LayerId]:
         """A node that replaces a block still calls the block's own attention, as far as the host's nodes go."""
         return []
 
-    def untouched(self, options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    def options_without_attention_patches(self, options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         """As it is: what other nodes put around blocks is a part of the model that samples."""
         return dict(options), False
 
@@ -252,29 +252,29 @@ def _flat(raw: RawCall, x: Tensor) -> Tensor:
     return x if x.ndim == 3 else rearrange(x, "b n h d -> b n (h d)")
 
 
-def _asked(raw: RawCall, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def _host_attention(raw: RawCall, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """The host's attention function on b n (h d), called as its own block calls it."""
     if raw.kwargs.get("skip_reshape"):
         q, k, v = (rearrange(x, "b n (h d) -> b h n d", h=raw.heads) for x in (q, k, v))
     return raw.delegate(q, k, v, mask=mask)
 
 
-def _kernel(raw: RawCall, beside: Source | None) -> Kernel:
+def _kernel(raw: RawCall, text_source: Source | None) -> Kernel:
     def call(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """q b n (h d), k and v b m (h d), a mask b 1 m -> b n (h d)."""
-        return _asked(raw, q, k, v, mask)
+        return _host_attention(raw, q, k, v, mask)
 
     def exact(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q b n (h d), k and v b m (h d) -> b n (h d)."""
-        return _asked(raw.exact(), q, k, v, None)
+        return _host_attention(raw.exact(), q, k, v, None)
 
     # on an accelerator a mask would trade the flash kernel for a slower one
     on_cpu = raw.previous is None and raw.q.device.type == "cpu"
-    return Kernel(call, raw.heads, on_cpu and raw.func.__name__ in MASKING_BACKENDS, beside, exact)
+    return Kernel(call, raw.heads, on_cpu and raw.func.__name__ in MASKING_BACKENDS, text_source, exact)
 
 
 def _key_bias(raw: RawCall, tokens: Tokens) -> Any:
-    """What a mask adds to the logits of the other tokens when the picture asks: b m, or that it differs by query."""
+    """What a mask adds to the other tokens' logits, for the picture's queries: b m, or that it differs by query."""
     mask = raw.mask
     if mask is None:
         return None

@@ -31,7 +31,7 @@ class Unet(HostArchitecture):
     """A UNet of the original implementation: `output.5.0` is transformer block 0 of output block 5."""
 
     parametrization = Parametrization.DIFFUSION
-    words = True
+    shows_words = True
 
     @classmethod
     def fits(cls, network: Any) -> bool:
@@ -81,23 +81,23 @@ class Unet(HostArchitecture):
         mark = Mark()
 
         @torch.compiler.disable
-        def rise(n: Tensor, context: Tensor, value: Tensor, _: Any) -> tuple[Tensor, Tensor, Tensor]:
+        def enter_self_attention(n: Tensor, context: Tensor, value: Tensor, _: Any) -> tuple[Tensor, Tensor, Tensor]:
             """An attn1_patch, on what becomes q, k and v: b n c each."""
-            mark.up = True
+            mark.in_self_attention = True
             return n, context, value
 
         @torch.compiler.disable
-        def fall(n: Tensor, _: Any) -> Tensor:
+        def leave_self_attention(n: Tensor, _: Any) -> Tensor:
             """An attn1_output_patch: b n c."""
-            mark.up = False
+            mark.in_self_attention = False
             return n
 
-        with patched(call.options, attn1_patch=rise, attn1_output_patch=fall):
+        with patched(call.options, attn1_patch=enter_self_attention, attn1_output_patch=leave_self_attention):
             yield mark
 
     def read(self, raw: RawCall) -> Call | Merged | None:
         """All rows' tokens are the picture's, b n (h d); without block or grid the host does not say enough."""
-        if not (raw.mark.up or raw.mark.cross):
+        if not (raw.mark.in_self_attention or raw.mark.cross):
             return None
         block, shape = raw.options.get("block"), raw.options.get("activations_shape")
         if block is None or shape is None or raw.masked or raw.split:
@@ -105,29 +105,31 @@ class Unet(HostArchitecture):
         layer, grid = LayerId(block[0], block[1], raw.options.get("block_index", 0)), Grid(shape[2:])
         # a prompt has its own number of tokens
         whole = raw.q.ndim == 3 and raw.q.shape[1] == grid.tokens
-        if raw.mark.up and not (whole and raw.q.shape == raw.k.shape == raw.v.shape):
+        if raw.mark.in_self_attention and not (whole and raw.q.shape == raw.k.shape == raw.v.shape):
             return Merged(layer)
         if not whole:
             return None
         rows, live = rows_of(raw.options, _latent(raw.options)), AttentionFeatures(raw.q, raw.k, raw.v)
-        return Call(layer, TokenLayout(grid), rows, live, raw.kernel(), "self" if raw.mark.up else "cross")
+        return Call(
+            layer, TokenLayout(grid), rows, live, raw.kernel(), "self" if raw.mark.in_self_attention else "cross"
+        )
 
     def write(self, raw: RawCall, picture: Tensor) -> Tensor:
         """There are no other tokens: b n c."""
         return picture
 
-    def replaced(self, options: Mapping[str, Any], layers: Collection[LayerId]) -> list[LayerId]:
+    def layers_answered_by_others(self, options: Mapping[str, Any], layers: Collection[LayerId]) -> list[LayerId]:
         """Those with an attn1_replace, for the transformer block or for the whole block."""
         replacements = options.get("patches_replace", {}).get("attn1", {})
         return [layer for layer in layers if tuple(layer) in replacements or layer[:2] in replacements]
 
-    def untouched(self, options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    def options_without_attention_patches(self, options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         """Without what merges or tiles tokens or answers instead: features are kept per token."""
         kept = dict(options)
         found = [_taken(kept, "patches", name) for name in ("attn1_patch", "attn1_output_patch")]
         return kept, any([*found, _taken(kept, "patches_replace", "attn1")])
 
-    def tapped(
+    def resnet_hook(
         self, call: ModelCall, handler: ResNetHandler, admits: Callable[[Mapping[str, Any]], bool]
     ) -> AbstractContextManager[None]:
         """The inputs of output block 4, from below and from the skip connection, b c h w each."""

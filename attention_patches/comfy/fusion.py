@@ -105,7 +105,7 @@ class _Fusion:
         laid = nullcontext() if plan is None else entered(call.options, plan=plan)
         with laid, hooked(call, self.architecture, handlers):
             out = executor(*args, **kwargs)
-        run.called(self.architecture.replaced(call.options, self.patch.layers), self.patch.layers)
+        run.called(self.architecture.layers_answered_by_others(call.options, self.patch.layers), self.patch.layers)
         return out
 
     def outer_sample(self, executor: Executor, *args: Any, **kwargs: Any) -> Tensor:

@@ -49,7 +49,7 @@ def manner_of(model: Model, levels: Sequence[float]) -> Manner:
 
 def manner_warnings(bank: FeatureBank, model: Model) -> Iterator[str]:
     """One sentence for each way in which a model samples otherwise than that of the bank's inversions."""
-    cure = "give both DDIM Inversion nodes the MODEL that is sampled with."
+    remedy = "give both DDIM Inversion nodes the MODEL that is sampled with."
     found: dict[str, None] = {}
     for picture in bank.pictures:
         made = picture.header.manner
@@ -57,7 +57,7 @@ def manner_warnings(bank: FeatureBank, model: Model) -> Iterator[str]:
             running = manner_of(model, picture.header.sigmas)
             found |= dict.fromkeys(_differences(made, running, noised=picture.header.method == "noising"))
     for difference in found:
-        yield f"{difference}: {cure}"
+        yield f"{difference}: {remedy}"
 
 
 def _differences(made: Manner, running: Manner, *, noised: bool) -> Iterator[str]:

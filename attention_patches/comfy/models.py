@@ -54,7 +54,7 @@ def plain_model(model: Model) -> tuple[Model, list[str]]:
     """A clone without guidance, caches, tiles and our own patches, and the names of what was left out."""
     plain = model.clone()
     removed = [name for option, name in GUIDANCE.items() if plain.model_options.pop(option, None)]
-    options, found = find(model).untouched(plain.model_options["transformer_options"])
+    options, found = find(model).options_without_attention_patches(plain.model_options["transformer_options"])
     plain.model_options["transformer_options"] = options
     removed += ["self-attention patches"] if found else []
     removed += take_off(plain)

@@ -14,7 +14,7 @@ from ..capture import AnyRecorder
 from ..model_call import ModelCall
 from ..protocols import Executor, Model
 from ..seam import hooked
-from ..words import WordReader
+from ..word_maps import WordReader
 from .models import KEY
 from .others import foreign
 

@@ -10,7 +10,7 @@ from typing import Any
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...banks.trajectory import Trajectory, mapped_inputs
+from ...banks.trajectory import Trajectory, map_inputs
 from ..architectures.base import HostArchitecture
 from ..call import Handlers
 from ..entry import with_entry
@@ -32,7 +32,7 @@ def rerun_beside(running: ModelCall, architecture: HostArchitecture, apply_model
     def rerun(trajectory: Trajectory, group: int, handlers: Handlers) -> None:
         x = trajectory.latents[group].to(running.x)
         level = x.new_full((x.shape[0],), trajectory.header.kept_sigmas[group])
-        inputs = mapped_inputs(trajectory.inputs, lambda tensor: tensor.to(x.device))
+        inputs = map_inputs(trajectory.inputs, lambda tensor: tensor.to(x.device))
         call = ModelCall(x, level, inputs, None, replay_options(trajectory, running.options, level))
         with own_methods(architecture, apply_model), hooked(call, architecture, handlers, alone=True):
             call.run(apply_model)

@@ -85,9 +85,9 @@ def _is_noise(bank: FeatureBank, model: Model, latent: Tensor, sigmas: Tensor) -
 
 def _ends_in(features: ImageFeatures, latent: Tensor) -> bool:
     """Whether a picture's inversion ended in this latent b c h w, whatever mean and spread its channels have since."""
-    if features.ends is None or features.ends.noise.shape != latent.shape:
+    if features.noise_pair is None or features.noise_pair.noise.shape != latent.shape:
         return False
-    end, now = (_standardised(samples.to(latent).float()) for samples in (features.ends.noise, latent))
+    end, now = (_standardised(samples.to(latent).float()) for samples in (features.noise_pair.noise, latent))
     return float((end * now).mean()) > ALIKE
 
 

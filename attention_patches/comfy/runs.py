@@ -47,14 +47,14 @@ class Run:
         self._warn("replaces", replaced)
         self._warn("merges, tiles or adds tokens in", self.account.merged.intersection(chosen))
 
-    def _warn(self, deed: str, layers: Collection[LayerId]) -> None:
+    def _warn(self, action: str, layers: Collection[LayerId]) -> None:
         self.yielded.update(layers)
-        if not layers or deed in self._warned:
+        if not layers or action in self._warned:
             return
-        self._warned.add(deed)
+        self._warned.add(action)
         logger.warning(
             "FFA Model Patcher: another node %s the self-attention of %s; its result stands, nothing is fused there.",
-            deed,
+            action,
             _named(layers),
         )
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...banks.placement import Allocate
 from ...banks.stored_features import FeatureWriter, StoredFeatures
-from ...banks.trajectory import Trajectory, mapped_inputs
+from ...banks.trajectory import Trajectory, map_inputs
 from ...core.layers import LayerId
 from ..capture import Recorder
 from ..protocols import Model
@@ -98,7 +98,7 @@ class _ReplaySampler(comfy.samplers.Sampler):
     ) -> Tensor:
         """The host's call; gives back its noise, b c h w."""
         options = extra_args["model_options"]["transformer_options"]
-        inputs = mapped_inputs(self._trajectory.inputs, lambda tensor: tensor.to(noise.device))
+        inputs = map_inputs(self._trajectory.inputs, lambda tensor: tensor.to(noise.device))
         for step, latent in enumerate(self._trajectory.latents):
             comfy.model_management.throw_exception_if_processing_interrupted()
             x = latent.to(noise)

@@ -104,7 +104,7 @@ def compare(given: argparse.Namespace) -> int:
 
 
 def chosen_methods(text: str) -> list[str]:
-    """The methods that were asked for."""
+    """The methods that were named."""
     found = [name.strip() for name in text.split(",") if name.strip()]
     for name in found:
         if name not in FUSIONS:

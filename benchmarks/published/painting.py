@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FUSIONS, FusionSettings
-from magicstyle.headless.engine.stylize import Inversion
+from magicstyle.headless.engine.stylize import InvertedPicture
 from magicstyle.headless.pictures.png import inspect, write_png
 from magicstyle.headless.pictures.reading import read_picture, to_tensor
 from tqdm import tqdm
@@ -124,7 +124,7 @@ def _paint_block(order: Order, method: str, walk: Walk, waiting: list[Pair], bar
                 bar.update()
 
 
-def _inverted(order: Order, walk: Walk, path: Path, roles: str, bar: Any) -> Inversion:
+def _inverted(order: Order, walk: Walk, path: Path, roles: str, bar: Any) -> InvertedPicture:
     bar.set_postfix_str(f"invert {path.parent.name}/{path.name}")
     return walk.invert(to_tensor(read_picture(path, (order.size, order.size))), roles)
 

@@ -36,7 +36,7 @@ from magicstyle.headless.engine.model import (
     load_unet,
 )
 from magicstyle.headless.engine.recipe import Recipe
-from magicstyle.headless.engine.stylize import Inversion, fused, invert, stylize
+from magicstyle.headless.engine.stylize import InvertedPicture, fused, invert, stylize
 from magicstyle.headless.pictures.reading import to_images
 from magicstyle.model_files.checkpoint import read_sd15_checkpoint
 from magicstyle.model_files.demo import read_demo_file
@@ -53,11 +53,15 @@ class Walk(Protocol):
 
     model: HeadlessModel
 
-    def invert(self, picture: Tensor, roles: str, callback: Callback | None = None) -> Inversion:
+    def invert(self, picture: Tensor, roles: str, callback: Callback | None = None) -> InvertedPicture:
         """A picture 1 3 h w in -1..1 -> its noise and the features that a method reads."""
 
     def paint(
-        self, content: Inversion, style: Inversion, settings: FusionSettings, callback: Callback | None = None
+        self,
+        content: InvertedPicture,
+        style: InvertedPicture,
+        settings: FusionSettings,
+        callback: Callback | None = None,
     ) -> Image.Image:
         """The result of a pair."""
 
@@ -66,7 +70,7 @@ def load_walk(protocol: str, checkpoint: Path | None, device: str, steps: int) -
     """The protocol on a checkpoint, or on the demo model."""
     if protocol == "magicstyle":
         return MagicStyleWalk(load_model(checkpoint, device), steps)
-    return StyleIdWalk(load_studio(checkpoint, device), steps)
+    return StyleIdWalk(load_with_posterior(checkpoint, device), steps)
 
 
 class MagicStyleWalk:
@@ -75,27 +79,31 @@ class MagicStyleWalk:
     def __init__(self, model: HeadlessModel, steps: int) -> None:
         self.model, self._steps = model, steps
 
-    def invert(self, picture: Tensor, roles: str, callback: Callback | None = None) -> Inversion:
+    def invert(self, picture: Tensor, roles: str, callback: Callback | None = None) -> InvertedPicture:
         """A picture 1 3 h w in -1..1 -> its noise and features."""
         recipe = Recipe(steps=self._steps)
         return invert(self.model, self.model.encode(picture), recipe, roles=roles, callback=callback)
 
     def paint(
-        self, content: Inversion, style: Inversion, settings: FusionSettings, callback: Callback | None = None
+        self,
+        content: InvertedPicture,
+        style: InvertedPicture,
+        settings: FusionSettings,
+        callback: Callback | None = None,
     ) -> Image.Image:
         """The result of a pair, rounded to pixels."""
         latent = stylize(self.model, content, style, Recipe(settings, steps=self._steps), callback)
         return to_images(self.model.decode(latent))[0]
 
 
-class Studio(NamedTuple):
+class ModelWithPosterior(NamedTuple):
     """A model in single precision, and the autoencoder's posterior besides."""
 
     model: HeadlessModel
     posterior: Callable[[Tensor, torch.Generator], Tensor]  # pictures b 3 h w -> sampled latents
 
 
-def load_studio(checkpoint: Path | None, device: str) -> Studio:
+def load_with_posterior(checkpoint: Path | None, device: str) -> ModelWithPosterior:
     """A checkpoint, or the demo model, all in single precision."""
     if checkpoint is None:
         file = read_demo_file()
@@ -113,7 +121,7 @@ def load_studio(checkpoint: Path | None, device: str) -> Studio:
         noise = torch.randn(found.mean.shape, generator=generator)  # on the CPU: the same on every device
         return (found.mean + found.std * noise.to(found.mean)) * scale
 
-    return Studio(model, posterior)
+    return ModelWithPosterior(model, posterior)
 
 
 def times(steps: int) -> list[int]:
@@ -128,11 +136,11 @@ def times(steps: int) -> list[int]:
 class StyleIdWalk:
     """StyleID's script."""
 
-    def __init__(self, studio: Studio, steps: int) -> None:
-        self.model, self._posterior, self._times = studio.model, studio.posterior, times(steps)
+    def __init__(self, loaded: ModelWithPosterior, steps: int) -> None:
+        self.model, self._posterior, self._times = loaded.model, loaded.posterior, times(steps)
 
     @torch.inference_mode()
-    def invert(self, picture: Tensor, roles: str, callback: Callback | None = None) -> Inversion:
+    def invert(self, picture: Tensor, roles: str, callback: Callback | None = None) -> InvertedPicture:
         """A picture 1 3 h w in -1..1 -> its latent of t = 999, in the scale of that level, and its features."""
         latent = self._posterior(picture, torch.Generator().manual_seed(SEED))
         # in mixed precision attention reads them in half precision anyway
@@ -141,7 +149,11 @@ class StyleIdWalk:
 
     @torch.inference_mode()
     def paint(
-        self, content: Inversion, style: Inversion, settings: FusionSettings, callback: Callback | None = None
+        self,
+        content: InvertedPicture,
+        style: InvertedPicture,
+        settings: FusionSettings,
+        callback: Callback | None = None,
     ) -> Image.Image:
         """The result of a pair, truncated to pixels."""
         bank = FeatureBank(content.features, (StyleEntry(style.features),))
@@ -164,7 +176,7 @@ def walk_up(
     layers: str = Recipe.layers,
     dtype: torch.dtype = torch.float32,
     callback: Callback | None = None,
-) -> Inversion:
+) -> InvertedPicture:
     """The script's inversion of a latent b c h w, its steps in the form x = x0 + sigma eps.
 
     `timesteps` ascend; the noise comes back in the variance-preserving form, as the script's AdaIN and start have it.
@@ -181,16 +193,16 @@ def walk_up(
             callback({"x": x, "sigma": sigmas[t]})
     grid = tuple(float(sigmas[t]) for t in descending)
     header = FeatureHeader(model.id, "styleid-repo", grid, tuple(latent.shape), {})
-    ends = NoisePair(x / spread(sigmas[-1]))
-    return Inversion(ends, recorder.close(header))
+    noise_pair = NoisePair(x / spread(sigmas[-1]))
+    return InvertedPicture(noise_pair, recorder.close(header))
 
 
 def walk_down(denoised: Denoiser, start: Tensor, timesteps: Sequence[int], callback: Callback | None = None) -> Tensor:
     """The script's sampling from a latent b c h w of t = 999, which it takes for one of the second highest level."""
     sigmas = noise_levels().to(start)
-    asked = timesteps[-2::-1]  # the highest is left out
-    x = start * spread(sigmas[asked[0]])
-    for t, target in zip(asked, [*asked[1:], 0], strict=True):
+    visited = timesteps[-2::-1]  # the highest is left out
+    x = start * spread(sigmas[visited[0]])
+    for t, target in zip(visited, [*visited[1:], 0], strict=True):
         x = x + (sigmas[target] - sigmas[t]) * predicted_noise(denoised, x, sigmas[t], None)
         if callback is not None:
             callback({"x": x, "sigma": sigmas[t]})

@@ -12,10 +12,10 @@ from ..exit import OK, SOME_FAILED, UNUSABLE
 from ..skipped import Skipped
 from .library import Library
 from .names import StyleName, digest
-from .options import LIBRARY, commission, shard_of
+from .options import LIBRARY, read_spec, shard_of
 from .patience import patiently
-from .run import Paint, carry_out, look, pictures_of
-from .spec import Commission
+from .run import Paint, find_missing, pictures_of, run_units
+from .spec import RunSpec
 from .store import Store, open_store
 from .units import Report, Shard, UnfitMachineError, Unit
 
@@ -27,13 +27,13 @@ NO_STYLES = "there are no style pictures: name a folder of them, or an address s
 
 def stylize_store(given: argparse.Namespace, console: Console) -> int:
     """Paint what is missing; the exit code says whether all of it was made."""
-    asked = commission(given, given.content, given.out)
-    paint = _nothing if given.ray is None else _on_ray(asked, given)
-    found = look(asked, shard_of(given.shard), given.style)
+    spec = read_spec(given, given.content, given.out)
+    paint = _nothing if given.ray is None else _on_ray(spec, given)
+    found = find_missing(spec, shard_of(given.shard), given.style)
     if found.units and given.ray is None:
-        paint = _here(asked, given.quiet)
-    account = carry_out(asked, found, paint, console)
-    return OK if account.made == found.missing else SOME_FAILED
+        paint = _here(spec, given.quiet)
+    totals = run_units(spec, found, paint, console)
+    return OK if totals.made == found.missing else SOME_FAILED
 
 
 def _nothing(units: Iterable[Unit]) -> Iterator[Report]:
@@ -41,18 +41,18 @@ def _nothing(units: Iterable[Unit]) -> Iterator[Report]:
     return iter(())
 
 
-def _here(asked: Commission, quiet: bool) -> Paint:
+def _here(spec: RunSpec, quiet: bool) -> Paint:
     from .worker import Worker
 
-    worker = Worker(asked, quiet=quiet)
+    worker = Worker(spec, quiet=quiet)
     return lambda units: map(worker.paint, units)
 
 
-def _on_ray(asked: Commission, given: argparse.Namespace) -> Paint:
+def _on_ray(spec: RunSpec, given: argparse.Namespace) -> Paint:
     from .ray import check_ray, painting_on_ray
 
     check_ray()
-    return painting_on_ray(asked, given.ray, given.workers)
+    return painting_on_ray(spec, given.ray, given.workers)
 
 
 def invert_styles(given: argparse.Namespace, console: Console) -> int:
@@ -61,13 +61,13 @@ def invert_styles(given: argparse.Namespace, console: Console) -> int:
         raise MagicStyleError(LIBRARY)
     if not given.content:
         raise MagicStyleError(NO_STYLES)
-    places = [commission(given, place, given.library) for place in dict.fromkeys(given.content)]
+    places = [read_spec(given, place, given.library) for place in dict.fromkeys(given.content)]
     held = set(Library(open_store(given.library), places[0].library_key).styles())
     skipped, shard = Skipped(), shard_of(given.shard)
     named = list(_named(places, shard, skipped))
     inverting = Inverting({style.file for style in held}, len(named), given, console)
-    for asked, name in named:
-        inverting.look_at(asked, name)
+    for spec, name in named:
+        inverting.look_at(spec, name)
     place = f"{places[0].library.rstrip('/')}/{places[0].library_key}"
     parts = [f"{inverting.made} styles inverted", f"{len(held)} there before", *([str(skipped)] if skipped else [])]
     if given.quiet and skipped:
@@ -78,20 +78,20 @@ def invert_styles(given: argparse.Namespace, console: Console) -> int:
     return OK
 
 
-def _named(places: list[Commission], shard: Shard, skipped: Skipped) -> Iterator[tuple[Commission, str]]:
+def _named(places: list[RunSpec], shard: Shard, skipped: Skipped) -> Iterator[tuple[RunSpec, str]]:
     """The style pictures of all places by name; two of one name would be one style of the library."""
     owner: dict[str, str] = {}
-    for asked in places:
-        store, library = open_store(asked.portraits), open_store(asked.library)
+    for spec in places:
+        store, library = open_store(spec.portraits), open_store(spec.library)
         for name in sorted(entry.name for entry in pictures_of(store, skipped, library)):
             if name in owner:
                 raise MagicStyleError(
-                    f"{name} is in {owner[name]} and in {asked.portraits}, and a library has one style of a name: "
+                    f"{name} is in {owner[name]} and in {spec.portraits}, and a library has one style of a name: "
                     "rename one."
                 )
-            owner[name] = asked.portraits
+            owner[name] = spec.portraits
             if name in shard:
-                yield asked, name
+                yield spec, name
 
 
 class Inverting:
@@ -107,19 +107,19 @@ class Inverting:
         self._worker: Worker | None = None
         self._stores: dict[str, Store] = {}
 
-    def look_at(self, asked: Commission, name: str) -> None:
+    def look_at(self, spec: RunSpec, name: str) -> None:
         """Invert a picture unless the library holds it; one that fails does not stop the others."""
         self._seen += 1
         try:
-            data = patiently(lambda: self._store(asked).read(name))
+            data = patiently(lambda: self._store(spec).read(name))
         except OSError as error:
             return self._fail(name, f"it cannot be read ({error.strerror or error})")
         style = StyleName(name, digest(data))
-        if style.file in self._known and not asked.overwrite:
+        if style.file in self._known and not spec.overwrite:
             return None
         self._console.progress(f"{self._seen} of {self._total}: {name}")
         try:
-            self._inverter(asked).invert_style(style, data)
+            self._inverter(spec).invert_style(style, data)
         except UnfitMachineError:
             raise
         except MagicStyleError as error:
@@ -131,13 +131,13 @@ class Inverting:
         self.failed += 1
         self._console.note(f"{name} failed: {why}")
 
-    def _store(self, asked: Commission) -> Store:
-        return self._stores.setdefault(asked.portraits, open_store(asked.portraits))
+    def _store(self, spec: RunSpec) -> Store:
+        return self._stores.setdefault(spec.portraits, open_store(spec.portraits))
 
-    def _inverter(self, asked: Commission) -> Worker:
+    def _inverter(self, spec: RunSpec) -> Worker:
         """One worker for all places: they differ in nothing that it uses."""
         from .worker import Worker
 
         if self._worker is None:
-            self._worker = Worker(asked, quiet=self._quiet)
+            self._worker = Worker(spec, quiet=self._quiet)
         return self._worker

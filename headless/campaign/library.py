@@ -19,7 +19,7 @@ from .store import Store
 
 
 def to_bytes(features: ImageFeatures) -> bytes:
-    """Features with their ends as the bytes of a bank file, without pickle."""
+    """Features with their noise as the bytes of a bank file, without pickle."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "style.safetensors")
         save_bank(FeatureBank(features, (StyleEntry(features),)), path, content=False)
@@ -52,7 +52,7 @@ class Library:
         return sorted(style for style in found if style is not None)
 
     def read(self, style: StyleName, scale: float) -> ImageFeatures:
-        """A style, its ends in the model's own scale."""
+        """A style, its noise in the model's own scale."""
         try:
             data = self._store.read(f"{self._key}/{style.file}")
         except FileNotFoundError:
@@ -60,7 +60,7 @@ class Library:
         return _scaled(from_bytes(data, style.name), scale)
 
     def put(self, style: StyleName, features: ImageFeatures, scale: float) -> None:
-        """Add a style, in place of an earlier one of the name; files hold ends as ComfyUI's LATENT does."""
+        """Add a style, in place of an earlier one of the name; files hold noise as ComfyUI's LATENT does."""
         self._store.put(f"{self._key}/{style.file}", to_bytes(_scaled(features, 1.0 / scale)))
         held = self._listed().setdefault(fitting(style.name), set())
         for file in held - {style.file}:
@@ -80,11 +80,11 @@ class Library:
 
 
 def _scaled(features: ImageFeatures, factor: float) -> ImageFeatures:
-    if features.ends is None:
+    if features.noise_pair is None:
         raise MagicStyleError("the library holds a style without its noise: invert it again.")
 
     def scaled(end: Tensor) -> Tensor:
         """b c h w."""
         return end.float().cpu() * factor
 
-    return type(features).of_tensors(features.header, features.tensors, features.ends.mapped(scaled))
+    return type(features).of_tensors(features.header, features.tensors, features.noise_pair.map(scaled))

@@ -12,7 +12,7 @@ from ..choices import model_and_recipe
 from ..engine.blocks import BlockShape, parse_shape
 from ..option_table import INVERT
 from ..uris import is_uri
-from .spec import Commission
+from .spec import RunSpec
 from .units import Shard
 
 LIBRARY = (
@@ -21,7 +21,7 @@ LIBRARY = (
 )
 
 
-def commission(given: argparse.Namespace, pictures: str | None, out: str | None) -> Commission:
+def read_spec(given: argparse.Namespace, pictures: str | None, out: str | None) -> RunSpec:
     """The options checked, as what every worker must know."""
     if given.library is None or out is None:
         raise MagicStyleError(LIBRARY)
@@ -29,7 +29,7 @@ def commission(given: argparse.Namespace, pictures: str | None, out: str | None)
         raise MagicStyleError("there are no pictures: name a folder of them, or an address such as s3://bucket/photos.")
     _check(given, pictures, out)
     model, recipe, frame = model_and_recipe(given)
-    found = Commission(
+    found = RunSpec(
         portraits=_absolute(pictures),
         library=_absolute(given.library),
         out=_absolute(out),

@@ -16,9 +16,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from ...core.errors import MagicStyleError, one_line
+from ..failure import Failure
 from .run import Paint
-from .spec import Commission
-from .units import Lost, Report, UnfitMachineError, Unit
+from .spec import RunSpec
+from .units import Report, UnfitMachineError, Unit
 
 EXTRA = '--ray needs Ray, which is not installed: pip install ".[ray]" in the folder of the pack brings it.'
 logger = logging.getLogger("magicstyle")
@@ -40,10 +41,10 @@ def check_ray() -> None:
 class UnitActor:
     """A worker inside Ray: units in, reports out, both as text."""
 
-    def __init__(self, asked: Commission) -> None:
+    def __init__(self, spec: RunSpec) -> None:
         from .worker import Worker
 
-        self._worker = Worker(asked)
+        self._worker = Worker(spec)
 
     def check(self) -> str:
         """Why this machine cannot paint; nothing where it can."""
@@ -58,7 +59,7 @@ class UnitActor:
         return self._worker.paint(Unit.of(unit)).text
 
 
-def painting_on_ray(asked: Commission, address: str, workers: int | None) -> Paint:
+def painting_on_ray(spec: RunSpec, address: str, workers: int | None) -> Paint:
     """What paints units on a cluster; a unit that no report comes of is reported as lost."""
 
     def paint(units: Iterable[Unit]) -> Iterator[Report]:
@@ -66,7 +67,7 @@ def painting_on_ray(asked: Commission, address: str, workers: int | None) -> Pai
         if not waiting:
             return
         _connect(address)
-        crew = Crew(_actors(asked, workers), waiting)
+        crew = Crew(_actors(spec, workers), waiting)
         try:
             yield from crew.reports()
         finally:
@@ -91,7 +92,7 @@ def _connect(address: str) -> None:
         raise MagicStyleError(f"the Ray cluster at {address} cannot be used ({one_line(error)}).") from None
 
 
-def _actors(asked: Commission, wanted: int | None) -> list[Any]:
+def _actors(spec: RunSpec, wanted: int | None) -> list[Any]:
     """One for each GPU, or for each core; none of them holds a unit before it has a machine."""
     import ray
 
@@ -99,7 +100,7 @@ def _actors(asked: Commission, wanted: int | None) -> list[Any]:
     gpus, cpus = int(found.get("GPU", 0)), int(found.get("CPU", 1))
     share = {"num_gpus": 1} if gpus else {"num_cpus": CPU_SHARE}
     actor = ray.remote(UnitActor).options(max_restarts=-1, max_task_retries=0, **share)
-    return [actor.remote(asked) for _ in range(wanted or max(gpus or cpus, 1))]
+    return [actor.remote(spec) for _ in range(wanted or max(gpus or cpus, 1))]
 
 
 class Crew:
@@ -128,7 +129,7 @@ class Crew:
                 actor, unit = self._idle.pop(), self._waiting.popleft()
                 self._painting[actor.paint.remote(unit.text)] = actor, unit
         for unit in self._waiting:
-            yield Report(unit.name, 0, (Lost(None, None, NONE_LEFT),), stop=NONE_LEFT)
+            yield Report(unit.name, 0, (Failure(None, None, NONE_LEFT),), stop=NONE_LEFT)
 
     def dismiss(self) -> None:
         """End all actors."""
@@ -141,7 +142,7 @@ class Crew:
         self._checking[actor.check.remote()] = actor
 
     def _next(self) -> list[Any]:
-        """What has ended; actors that did not answer are asked again after a while."""
+        """What has ended; actors that did not answer are checked again after a while."""
         import ray
 
         for actor in self._gone.keys() - {*self._checking.values()}:
@@ -177,7 +178,7 @@ class Crew:
         except ray.exceptions.RayError:
             self._ask(actor)
             died = f"its worker died {TRIES} times: see Ray's log."
-            return self._handed_back(Report(unit.name, 0, (Lost(None, None, died),)), unit, TRIES)
+            return self._handed_back(Report(unit.name, 0, (Failure(None, None, died),)), unit, TRIES)
         if report.unfit:
             self._stop(actor, report.unfit)
             self._waiting.appendleft(unit)

@@ -16,7 +16,7 @@ AFTER_INVERSION = ("settings", "layers", "adain")
 
 
 @dataclass(frozen=True)
-class Commission:
+class RunSpec:
     """Portraits, a library of inverted styles, and where what they become goes."""
 
     portraits: str

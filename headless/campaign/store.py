@@ -23,7 +23,7 @@ VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created")  # th
 PACKAGES = {"s3": "fsspec and s3fs", "gs": "fsspec and gcsfs", "gcs": "fsspec and gcsfs"}
 
 
-class Entry(NamedTuple):
+class StoreEntry(NamedTuple):
     """Something in a store, and what changes when it does."""
 
     name: str
@@ -37,7 +37,7 @@ class Store(ABC):
         self.uri = uri
 
     @abstractmethod
-    def entries(self, under: str = "") -> Iterator[Entry]:
+    def entries(self, under: str = "") -> Iterator[StoreEntry]:
         """Everything below a folder, in no order; nothing where there is no such folder."""
 
     @abstractmethod
@@ -69,8 +69,8 @@ class FolderStore(Store):
         self._root = root
         self._tidied: set[Path] = set()
 
-    def entries(self, under: str = "") -> Iterator[Entry]:
-        """By a walk that asks for each file once, and does not follow links to folders."""
+    def entries(self, under: str = "") -> Iterator[StoreEntry]:
+        """By a walk that looks at each file once, and does not follow links to folders."""
         folders = [under]
         while folders:
             folder = folders.pop()
@@ -84,7 +84,7 @@ class FolderStore(Store):
                             folders.append(name)
                         elif entry.is_file():
                             facts = entry.stat()
-                            yield Entry(name, f"{facts.st_size}-{facts.st_mtime_ns}")
+                            yield StoreEntry(name, f"{facts.st_size}-{facts.st_mtime_ns}")
             except FileNotFoundError:
                 continue
 
@@ -129,14 +129,14 @@ class ObjectStore(Store):
         self._fs, root = _filesystem(uri)
         self._root = root.rstrip("/")
 
-    def entries(self, under: str = "") -> Iterator[Entry]:
+    def entries(self, under: str = "") -> Iterator[StoreEntry]:
         """By one listing, which is never remembered."""
         self._fs.invalidate_cache()
         start = f"{self._root}/{under}".rstrip("/")
         for path, facts in self._fs.find(start, detail=True).items():
             name = path[len(self._root) :].lstrip("/")
             if name and not any(part.startswith(".") for part in name.split("/")):
-                yield Entry(name, _tag(facts))
+                yield StoreEntry(name, _tag(facts))
 
     def read(self, name: str) -> bytes:
         """By one request."""

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 from ...core.errors import MagicStyleError
 from ..engine.blocks import BlockShape
+from ..failure import Failure
 from .names import StyleName, digest_of
 from .patience import patiently
-from .store import Entry, Store
+from .store import Store, StoreEntry
 
 READERS = 32  # of manifests at a time: an object store answers each after tens of milliseconds
 
@@ -32,7 +33,7 @@ class UnfitMachineError(MagicStyleError):
 class Unit(NamedTuple):
     """Portraits that all lack the same styles."""
 
-    portraits: tuple[Entry, ...]
+    portraits: tuple[StoreEntry, ...]
     styles: tuple[StyleName, ...]
 
     @property
@@ -49,19 +50,11 @@ class Unit(NamedTuple):
     def of(cls, text: str) -> Unit:
         """The inverse of `text`."""
         portraits, styles = json.loads(text)
-        return cls(tuple(Entry(*entry) for entry in portraits), tuple(StyleName(*style) for style in styles))
+        return cls(tuple(StoreEntry(*entry) for entry in portraits), tuple(StyleName(*style) for style in styles))
 
     def __len__(self) -> int:
         """Pictures, made and failed."""
         return len(self.portraits) * len(self.styles)
-
-
-class Lost(NamedTuple):
-    """What could not be made, and why; without a style, a portrait with all styles."""
-
-    portrait: str | None
-    style: str | None
-    reason: str
 
 
 class Report(NamedTuple):
@@ -69,7 +62,7 @@ class Report(NamedTuple):
 
     unit: str
     made: int
-    failed: tuple[Lost, ...] = ()
+    failed: tuple[Failure, ...] = ()
     rows: int = 0  # through the model
     seconds: float = 0.0
     skipped: bool = False  # it was finished already
@@ -79,7 +72,7 @@ class Report(NamedTuple):
     @property
     def is_lost(self) -> bool:
         """Whether nothing was made, for a reason that is no single picture's."""
-        return not self.made and any(lost.portrait is None and lost.style is None for lost in self.failed)
+        return not self.made and any(failure.portrait is None and failure.style is None for failure in self.failed)
 
     @property
     def text(self) -> str:
@@ -90,10 +83,10 @@ class Report(NamedTuple):
     def of(cls, text: str) -> Report:
         """The inverse of `text`."""
         unit, made, failed, *rest = json.loads(text)
-        return cls(unit, made, tuple(Lost(*lost) for lost in failed), *rest)
+        return cls(unit, made, tuple(Failure(*failure) for failure in failed), *rest)
 
 
-class Made(NamedTuple):
+class FinishedPortrait(NamedTuple):
     """What a portrait has been painted with, as its file was then."""
 
     tag: str
@@ -113,14 +106,14 @@ class Shard(NamedTuple):
 
 
 def units_of(
-    portraits: Iterable[Entry],
+    portraits: Iterable[StoreEntry],
     styles: Sequence[StyleName],
-    made: Mapping[str, Sequence[Made]],
+    made: Mapping[str, Sequence[FinishedPortrait]],
     shape: BlockShape,
     digest: Callable[[str], str],
 ) -> Iterator[Unit]:
     """What is missing, as units of at most this shape; `digest` reads a portrait whose file is not as it was."""
-    waiting: dict[tuple[StyleName, ...], list[Entry]] = {}
+    waiting: dict[tuple[StyleName, ...], list[StoreEntry]] = {}
     seen: dict[tuple[int, ...], tuple[StyleName, ...]] = {}
     for portrait in portraits:
         painted = _painted(portrait, made.get(portrait.name, ()), digest)
@@ -138,12 +131,14 @@ def units_of(
         yield from _sliced(tuple(alike), lacking, shape)
 
 
-def _sliced(portraits: tuple[Entry, ...], styles: Sequence[StyleName], shape: BlockShape) -> Iterator[Unit]:
+def _sliced(portraits: tuple[StoreEntry, ...], styles: Sequence[StyleName], shape: BlockShape) -> Iterator[Unit]:
     for start in range(0, len(styles), shape.styles):
         yield Unit(portraits, tuple(styles[start : start + shape.styles]))
 
 
-def _painted(portrait: Entry, made: Sequence[Made], digest: Callable[[str], str]) -> list[frozenset[StyleName]]:
+def _painted(
+    portrait: StoreEntry, made: Sequence[FinishedPortrait], digest: Callable[[str], str]
+) -> list[frozenset[StyleName]]:
     """The styles that a portrait of these very bytes has been painted with; its bytes are read if its file is newer."""
     found, bytes_digest = [], None
     for one in made:
@@ -160,10 +155,10 @@ def manifest(unit: Unit, report: Report, digests: Mapping[str, str]) -> bytes:
     return json.dumps({"portraits": portraits, "styles": unit.styles, "report": report}).encode()
 
 
-def read_manifests(store: Store, folder: str) -> dict[str, list[Made]]:
+def read_manifests(store: Store, folder: str) -> dict[str, list[FinishedPortrait]]:
     """What all finished units have made, by the portrait's name; a manifest that is no manifest counts for nothing."""
     names = [entry.name for entry in store.entries(folder)]
-    found: dict[str, list[Made]] = {}
+    found: dict[str, list[FinishedPortrait]] = {}
     with ThreadPoolExecutor(READERS) as pool:
         for data in pool.map(lambda name: _facts(store, name), names):
             _add(data, found)
@@ -184,13 +179,13 @@ def _facts(store: Store, name: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and found.keys() >= {"portraits", "styles", "report"} else None
 
 
-def _add(facts: dict[str, Any] | None, found: dict[str, list[Made]]) -> None:
+def _add(facts: dict[str, Any] | None, found: dict[str, list[FinishedPortrait]]) -> None:
     """A manifest's portraits; those of one manifest that lost nothing share one set of styles."""
     if facts is None:
         return
     styles = frozenset(StyleName(*style) for style in facts["styles"])
-    lost = [Lost(*entry) for entry in facts["report"][2]]
+    failed = [Failure(*entry) for entry in facts["report"][2]]
     for name, tag, digest in facts["portraits"]:
-        gone = {entry.style for entry in lost if entry.portrait in (name, None)}
+        gone = {entry.style for entry in failed if entry.portrait in (name, None)}
         kept = styles if not gone else frozenset(s for s in styles if None not in gone and s.name not in gone)
-        found.setdefault(name, []).append(Made(tag, digest, kept))
+        found.setdefault(name, []).append(FinishedPortrait(tag, digest, kept))

@@ -10,7 +10,7 @@ import torch
 from ...core.errors import MagicStyleError
 
 HELD = 4  # styles whose features a run holds from one portrait to the next
-MOST = 1000
+MAX_BLOCK_SIDE = 1000
 
 
 class BlockShape(NamedTuple):
@@ -26,9 +26,9 @@ class BlockShape(NamedTuple):
 def parse_shape(text: str) -> BlockShape:
     """'16x50' -> 16 contents, 50 styles."""
     found = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", text.strip().lower())
-    if found is None or not all(1 <= int(side) <= MOST for side in found.groups()):
+    if found is None or not all(1 <= int(side) <= MAX_BLOCK_SIDE for side in found.groups()):
         raise MagicStyleError(
-            f"--block is '{text[:40]}': write portraits x styles, such as 16x50, each from 1 to {MOST}."
+            f"--block is '{text[:40]}': write portraits x styles, such as 16x50, each from 1 to {MAX_BLOCK_SIDE}."
         )
     return BlockShape(*map(int, found.groups()))
 

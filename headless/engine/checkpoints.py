@@ -60,7 +60,7 @@ def _any(*parts: str) -> Callable[[Shapes], bool]:
 
 NODES = "the command line paints with SD1.5, the nodes in ComfyUI with this kind too"
 COMPLETE = "choose a single file that holds SD1.5's UNet, VAE and text encoder"
-# asked in this order
+# tried in this order
 KINDS = (
     Kind("a LoRA", _any("lora_", ".lora.", "_lora"), "it belongs on top of a checkpoint; give an SD1.5 checkpoint"),
     Kind("an SDXL checkpoint", _any("conditioner.embedders.", f"{UNET}label_emb."), NODES),

@@ -42,8 +42,8 @@ Callback = Callable[[dict[str, Any]], None]
 NOTHING = View(lambda layer, roles: AttentionFeatures())
 
 
-class Shown:
-    """One picture, or several side by side, as the running step sees it: replayed once for all who ask."""
+class ReplayedColumn:
+    """One picture, or several side by side, as the running step sees it: replayed once for all batches that read it."""
 
     def __init__(self, places: Sequence[int], features: ImageFeatures) -> None:
         self.places = tuple(places)  # of its pictures among those of the block, a row each
@@ -52,7 +52,7 @@ class Shown:
         self._view: View | None = None
 
     @property
-    def lasts(self) -> bool:
+    def reused_next_step(self) -> bool:
         """Whether the next noise level may see the same."""
         kept = self.features
         return isinstance(kept, Trajectory) and len(kept.latents) < len(kept.header.sigmas)
@@ -62,7 +62,7 @@ class Shown:
 
         def replay(trajectory: Trajectory, group: int) -> View:
             if self._view is None or self._group != group:
-                self.forget()
+                self.clear()
                 catcher = Catcher(layers, roles, trajectory.header.grids)
                 rerun(trajectory, group, catcher.handlers)
                 self._group, self._view = group, catcher.view
@@ -70,16 +70,16 @@ class Shown:
 
         return self.features.view(sigma, replay) if roles else NOTHING
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Let go of what was replayed."""
         self._group = self._view = None
 
 
-class Tile(NamedTuple):
+class PairBatch(NamedTuple):
     """The rows of one model call: one content beside several styles, or one style beside several contents."""
 
-    content: Shown
-    style: Shown
+    content: ReplayedColumn
+    style: ReplayedColumn
     patch: FusionPatch
     start: NoisePair  # b c h w
 
@@ -93,8 +93,8 @@ class Tile(NamedTuple):
 class Strip(NamedTuple):
     """A column beside every single picture of the other side."""
 
-    column: Shown
-    tiles: list[Tile]
+    column: ReplayedColumn
+    batches: list[PairBatch]
 
 
 @torch.inference_mode()
@@ -112,12 +112,12 @@ def paint_block(
     `keep` says for each content how far it stays as it is, 1 h w, or None.
     """
     strips = _strips(model, contents, styles, recipe, rows, keep)
-    tiles = [tile for strip in strips for tile in strip.tiles]
-    start = _packed_pair([tile.start for tile in tiles])
+    batches = [batch for strip in strips for batch in strip.batches]
+    start = _packed_pair([batch.start for batch in batches])
     sigmas = recipe.sigmas.to(model.device)
     flat = sample_back(_in_lockstep(model, strips), start, sigmas, recipe.inversion.method, callback)
-    found = zip(tiles, _unpacked(flat, tiles), strict=True)
-    return {pair: row for tile, latents in found for pair, row in zip(tile.pairs, latents.split(1), strict=True)}
+    found = zip(batches, _unpacked(flat, batches), strict=True)
+    return {pair: row for batch, latents in found for pair, row in zip(batch.pairs, latents.split(1), strict=True)}
 
 
 def _strips(
@@ -131,39 +131,41 @@ def _strips(
     """The longer side in columns, each beside all pictures of the shorter one; `keep` is 1 h w of each content."""
     if len(styles) >= len(contents):
         single = _singly(contents)
-        return [Strip(c, [_tile(model, one, c, recipe, keep) for one in single]) for c in joined(styles, rows)]
+        return [Strip(c, [_batch(model, one, c, recipe, keep) for one in single]) for c in joined(styles, rows)]
     single = _singly(styles)
-    return [Strip(c, [_tile(model, c, one, recipe, keep) for one in single]) for c in joined(contents, rows)]
+    return [Strip(c, [_batch(model, c, one, recipe, keep) for one in single]) for c in joined(contents, rows)]
 
 
 def _in_lockstep(model: HeadlessModel, strips: Sequence[Strip]) -> Denoiser:
-    """One denoiser of all tiles: samplers work number by number, so that latents of any sizes go through together."""
-    tiles = [tile for strip in strips for tile in strip.tiles]
+    """One denoiser of all batches: samplers work number by number, so that latents of any sizes go through together."""
+    batches = [batch for strip in strips for batch in strip.batches]
 
     def denoised(x: Tensor, sigma: Tensor) -> Tensor:
         """1 r, sigma 1 -> 1 r."""
-        level, latents, found = float(sigma[0]), iter(_unpacked(x, tiles)), []
+        level, latents, found = float(sigma[0]), iter(_unpacked(x, batches)), []
         for strip in strips:
-            found += [_denoised_tile(model, tile, next(latents), level) for tile in strip.tiles]
-            if not strip.column.lasts:
-                strip.column.forget()
+            found += [_denoised_batch(model, batch, next(latents), level) for batch in strip.batches]
+            if not strip.column.reused_next_step:
+                strip.column.clear()
         return _packed(found)
 
     return denoised
 
 
-def _denoised_tile(model: HeadlessModel, tile: Tile, x: Tensor, level: float) -> Tensor:
+def _denoised_batch(model: HeadlessModel, batch: PairBatch, x: Tensor, level: float) -> Tensor:
     """b c h w -> b c h w."""
     sigma = x.new_full((x.shape[0],), level)
-    patch, rerun = tile.patch, rerun_like(model, x)
-    pictures = zip((tile.content, tile.style), patch.roles, strict=False)
+    patch, rerun = batch.patch, rerun_like(model, x)
+    pictures = zip((batch.content, batch.style), patch.roles, strict=False)
     views = [shown.view(level, patch.layers, roles, rerun) for shown, roles in pictures]
     moment = Moment(patch.progress(level), float(model.timesteps(sigma[:1])) / LEVELS)
     with model.hooks.answered_by(patch.handlers(views, moment)):
         return model.denoised(x, sigma)
 
 
-def _tile(model: HeadlessModel, content: Shown, style: Shown, recipe: Recipe, keep: Sequence[Tensor | None]) -> Tile:
+def _batch(
+    model: HeadlessModel, content: ReplayedColumn, style: ReplayedColumn, recipe: Recipe, keep: Sequence[Tensor | None]
+) -> PairBatch:
     """One content beside several styles or one style beside several contents; `keep` is 1 h w of each content."""
     bank = FeatureBank(content.features, (StyleEntry(style.features),))
     layers = stored_layers(model.architecture, bank, recipe.layers)
@@ -171,10 +173,10 @@ def _tile(model: HeadlessModel, content: Shown, style: Shown, recipe: Recipe, ke
     check_roles(bank, patch.roles, recipe.settings.method)
     b = max(content.features.header.batch, style.features.header.batch)
     own, other = (_rows_of(shown.features, b, model.device) for shown in (content, style))
-    return Tile(content, style, patch, own.mapped(adain_map(own.noise, other.noise, recipe.adain)))
+    return PairBatch(content, style, patch, own.map(adain_map(own.noise, other.noise, recipe.adain)))
 
 
-def _masks(content: Shown, keep: Sequence[Tensor | None]) -> Tensor | None:
+def _masks(content: ReplayedColumn, keep: Sequence[Tensor | None]) -> Tensor | None:
     """The masks of contents, b h w, black for those that have none; None where none has one."""
     found = [keep[place] for place in content.places if keep]
     like = next((mask for mask in found if mask is not None), None)
@@ -182,19 +184,19 @@ def _masks(content: Shown, keep: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def _rows_of(features: ImageFeatures, b: int, device: torch.device) -> NoisePair:
-    """The ends of an inversion on b rows, b c h w each."""
-    if features.ends is None:
+    """The noise pair of an inversion on b rows, b c h w each."""
+    if features.noise_pair is None:
         raise MagicStyleError("a picture lacks the end of its inversion, where painting starts: invert it again.")
-    return features.ends.mapped(lambda end: end.to(device, torch.float32).expand(b, -1, -1, -1))
+    return features.noise_pair.map(lambda end: end.to(device, torch.float32).expand(b, -1, -1, -1))
 
 
-def joined(pictures: Sequence[ImageFeatures], rows: int) -> list[Shown]:
+def joined(pictures: Sequence[ImageFeatures], rows: int) -> list[ReplayedColumn]:
     """Trajectories of equal headers side by side, at most so many; every other picture by itself."""
     columns: list[list[int]] = []
     for place, features in enumerate(pictures):
         fits = [c for c in columns if len(c) < rows and _alike(pictures[c[0]], features)]
         fits[0].append(place) if fits else columns.append([place])
-    return [Shown(column, _side_by_side([pictures[place] for place in column])) for column in columns]
+    return [ReplayedColumn(column, _side_by_side([pictures[place] for place in column])) for column in columns]
 
 
 def _alike(one: ImageFeatures, other: ImageFeatures) -> bool:
@@ -210,13 +212,13 @@ def _side_by_side(pictures: Sequence[Any]) -> ImageFeatures:
         return first
     header = replace(first.header, latent_shape=(len(pictures), *first.header.latent_shape[1:]))
     latents = torch.cat([picture.latents for picture in pictures], dim=1)
-    ends = [picture.ends.tensors for picture in pictures]
-    together = NoisePair(**{name: torch.cat([pair[name] for pair in ends]) for name in ends[0]})
+    parts = [picture.noise_pair.tensors for picture in pictures]
+    together = NoisePair.of_tensors({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
     return Trajectory(header, latents, {}, together)
 
 
-def _singly(pictures: Sequence[ImageFeatures]) -> list[Shown]:
-    return [Shown([place], features) for place, features in enumerate(pictures)]
+def _singly(pictures: Sequence[ImageFeatures]) -> list[ReplayedColumn]:
+    return [ReplayedColumn([place], features) for place, features in enumerate(pictures)]
 
 
 def _packed(latents: Iterable[Tensor]) -> Tensor:
@@ -224,15 +226,15 @@ def _packed(latents: Iterable[Tensor]) -> Tensor:
     return torch.cat([latent.flatten() for latent in latents]).unsqueeze(0)
 
 
-def _packed_pair(ends: Sequence[NoisePair]) -> NoisePair:
-    """Both ends of all tiles, b c h w each -> 1 r each."""
-    companions = [pair.companion for pair in ends if pair.companion is not None]
-    return NoisePair(_packed(pair.noise for pair in ends), _packed(companions) if companions else None)
+def _packed_pair(pairs: Sequence[NoisePair]) -> NoisePair:
+    """The noise pairs of all batches, b c h w each -> 1 r each."""
+    steps_from = [pair.step_from for pair in pairs if pair.step_from is not None]
+    return NoisePair(_packed(pair.noise for pair in pairs), _packed(steps_from) if steps_from else None)
 
 
-def _unpacked(flat: Tensor, tiles: Sequence[Tile]) -> list[Tensor]:
+def _unpacked(flat: Tensor, batches: Sequence[PairBatch]) -> list[Tensor]:
     """1 r -> latents b c h w: the inverse of `_packed`."""
-    shapes = [tile.start.noise.shape for tile in tiles]
+    shapes = [batch.start.noise.shape for batch in batches]
     parts = flat[0].split([shape.numel() for shape in shapes])
     return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 

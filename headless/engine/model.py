@@ -87,7 +87,7 @@ class HeadlessModel:
 
     @property
     def prompt(self) -> Tensor:
-        """What every model call is asked with: 1 m c."""
+        """The prompt of every model call: 1 m c."""
         return self._prompt
 
     @torch.inference_mode()

@@ -16,12 +16,12 @@ from ..console import one_line
 from ..pictures.reading import to_images, to_tensor
 from .model import HeadlessModel
 from .recipe import Recipe
-from .stylize import Inversion, invert
+from .stylize import InvertedPicture, invert
 
 OVERFLOW = "set temperature and weights nearer to their defaults, or give another checkpoint"
 
 
-class Easel:
+class Session:
     """A model at work with one recipe."""
 
     def __init__(self, model: HeadlessModel, recipe: Recipe, *, quiet: bool) -> None:
@@ -31,13 +31,13 @@ class Easel:
 
     def invert(
         self, role: Literal["content", "style"], name: str, image: Image.Image, *, storage: str = "features"
-    ) -> Inversion:
+    ) -> InvertedPicture:
         """A picture inverted as a content or a style, with what the recipe reads of it."""
         roles = self.recipe.content_roles if role == "content" else self.recipe.style_roles
         latent = self.model.encode(to_tensor(image))
         with self.progress(f"invert {role} {name}") as callback:
             found = invert(self.model, latent, self.recipe, roles=roles, storage=storage, callback=callback)
-        for end in found.ends.tensors.values():
+        for end in found.noise_pair.tensors.values():
             check_finite(end, f"the inversion of {name}", OVERFLOW)
         return found
 

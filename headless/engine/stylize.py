@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...attention_patches.call import Handlers
-from ...attention_patches.capture import RECORDERS, TrajectoryRecorder, Wanted
+from ...attention_patches.capture import RECORDERS, RecordingSpec, TrajectoryRecorder
 from ...attention_patches.checks import check_roles, check_run, stored_layers
 from ...attention_patches.fusion_patch import FusionPatch, SigmaWindow
 from ...attention_patches.prefetch import lane_to
@@ -38,16 +38,16 @@ EVERYWHERE = SigmaWindow(float("inf"), 0.0)
 Callback = Callable[[dict[str, Any]], None]
 
 
-class Inversion(NamedTuple):
+class InvertedPicture(NamedTuple):
     """An inverted picture (or batch of pictures): where it ended, in the model's scale, and the features on the way."""
 
-    ends: NoisePair
+    noise_pair: NoisePair
     features: ImageFeatures
 
     @property
     def noise(self) -> Tensor:
         """The noise latent: b c h w."""
-        return self.ends.noise
+        return self.noise_pair.noise
 
 
 @torch.inference_mode()
@@ -60,7 +60,7 @@ def invert(
     dtype: torch.dtype = torch.float16,
     storage: str = "features",
     callback: Callback | None = None,
-) -> Inversion:
+) -> InvertedPicture:
     """Walk a latent b c h w up to its noise; keep the features of the recipe's layers, or the latents that replay them.
 
     `roles` are letters of ROLES + RESNET; by default all that the recipe can read of a content.
@@ -69,7 +69,7 @@ def invert(
     sigmas = recipe.sigmas.to(latent.device)
     levels, grids = recipe.inversion.way.levels(sigmas).tolist(), _kept_grids(model, latent, recipe, roles)
     groups = LevelGroups(len(levels), recipe.every)
-    recorder = RECORDERS[storage](Wanted(tuple(grids), groups, roles, dtype))
+    recorder = RECORDERS[storage](RecordingSpec(tuple(grids), groups, roles, dtype))
     if isinstance(recorder, TrajectoryRecorder):
         recorder.inputs = {"c_crossattn": model.prompt.expand(latent.shape[0], -1, -1).cpu()}
     with model.hooks.answered_by(recorder.handlers):
@@ -80,14 +80,14 @@ def invert(
     header = FeatureHeader(
         model.id, recipe.inversion.method, tuple(levels), tuple(latent.shape), grids, heads, every=groups.every
     )
-    return Inversion(found.ends, recorder.close(header, found.ends))
+    return InvertedPicture(found.noise_pair, recorder.close(header, found.noise_pair))
 
 
 @torch.inference_mode()
 def stylize(
     model: HeadlessModel,
-    content: Inversion,
-    style: Inversion,
+    content: InvertedPicture,
+    style: InvertedPicture,
     recipe: Recipe,
     callback: Callback | None = None,
     keep: Tensor | None = None,
@@ -95,7 +95,7 @@ def stylize(
     """The content latent painted with the style's features: b c h w; `keep`, b h w, says how far it stays as it is."""
     bank = FeatureBank(content.features, (StyleEntry(style.features),))
     moved = adain_map(content.noise, style.noise, recipe.adain)
-    return paint(model, bank, content.ends.mapped(moved), recipe, callback, keep)
+    return paint(model, bank, content.noise_pair.map(moved), recipe, callback, keep)
 
 
 @torch.inference_mode()
@@ -113,10 +113,12 @@ def paint(
 
 
 @torch.inference_mode()
-def reconstruct(model: HeadlessModel, content: Inversion, recipe: Recipe, callback: Callback | None = None) -> Tensor:
+def reconstruct(
+    model: HeadlessModel, content: InvertedPicture, recipe: Recipe, callback: Callback | None = None
+) -> Tensor:
     """The content latent sampled back from its noise without any fusion: b c h w."""
     sigmas = recipe.sigmas.to(content.noise.device)
-    return sample_back(model.denoised, content.ends, sigmas, recipe.inversion.method, callback)
+    return sample_back(model.denoised, content.noise_pair, sigmas, recipe.inversion.method, callback)
 
 
 def fused(model: HeadlessModel, bank: FeatureBank, recipe: Recipe, keep: Tensor | None = None) -> Denoiser:
@@ -149,7 +151,7 @@ def rerun_like(model: HeadlessModel, like: Tensor) -> Rerun:
 
 
 def _kept_grids(model: HeadlessModel, latent: Tensor, recipe: Recipe, roles: str) -> dict[LayerId, Grid]:
-    """The token grids of the recipe's layers for a latent b c h w, and of the block whose ResNet is copied if asked."""
+    """The token grids of the recipe's layers for a latent b c h w, and of the block whose ResNet's inputs are kept."""
     every = model.architecture.grids(tuple(latent.shape[2:]))
     chosen, resnet = set(select_layers(recipe.layers, every)), model.architecture.resnet
     if RESNET in roles and resnet is not None:

@@ -14,13 +14,14 @@ from ..engine.blocks import HELD, BlockShape, rows_at_once
 from ..engine.lockstep import paint_block
 from ..engine.model import HeadlessModel
 from ..engine.session import reason
-from ..engine.stylize import Inversion
-from .jobs import NoPlaceToWriteError, Studio, kept, run_pairs
-from .outcome import Failure, Outcome
-from .plan import Job, Order, Picture, Places, Plan
+from ..engine.stylize import InvertedPicture
+from ..failure import Failure
+from .jobs import NoPlaceToWriteError, PairRunner, kept, run_pairs
+from .outcome import Outcome
+from .plan import FolderPlan, Job, Order, OutputNames, Picture
 
 Role = Literal["content", "style"]
-Inverted = Mapping[Path, Inversion | MagicStyleError]
+InvertedByPath = Mapping[Path, InvertedPicture | MagicStyleError]
 
 
 class Block(NamedTuple):
@@ -31,7 +32,7 @@ class Block(NamedTuple):
     jobs: list[Job]
 
 
-def run(plan: Plan, model: HeadlessModel, order: Order, console: Console) -> Outcome:
+def run(plan: FolderPlan, model: HeadlessModel, order: Order, console: Console) -> Outcome:
     """Make the pictures: pair by pair where the features of all styles may be held, else block by block."""
     styles = dict.fromkeys(job.style.path for job in plan.waiting)
     if order.block is None and len(styles) <= HELD:
@@ -45,18 +46,18 @@ def run(plan: Plan, model: HeadlessModel, order: Order, console: Console) -> Out
     return outcome
 
 
-def _run_blocks(plan: Plan, model: HeadlessModel, order: Order, console: Console) -> Outcome:
-    studio, outcome = BlockStudio(model, order, plan.places, console), Outcome([], [])
+def _run_blocks(plan: FolderPlan, model: HeadlessModel, order: Order, console: Console) -> Outcome:
+    runner, outcome = BlockRunner(model, order, plan.names, console), Outcome([], [])
     blocks = list(blocks_of(plan.waiting, order.block or BlockShape()))
     for number, block in enumerate(blocks, start=1):
         shown = f"{len(block.contents)} portraits x {len(block.styles)} styles"
         console.progress(f"block {number} of {len(blocks)}: {shown}")
         try:
-            for found in studio.paint(block):
+            for found in runner.paint(block):
                 _tell(found, outcome, order, console)
         except NoPlaceToWriteError as error:
-            done = {job.base for job in [*outcome.made, *(failure.job for failure in outcome.failed)]}
-            outcome.failed.extend(Failure(job, str(error)) for job in plan.waiting if job.base not in done)
+            done = {*(job.pair for job in outcome.made), *(failure[:2] for failure in outcome.failed)}
+            outcome.failed.extend(job.failed(str(error)) for job in plan.waiting if job.pair not in done)
             break
     return outcome
 
@@ -92,13 +93,13 @@ def _by_content(jobs: Iterator[Job]) -> dict[Picture, list[Job]]:
     return found
 
 
-class BlockStudio(Studio):
-    """A studio that keeps the latents of inversions, a thousandth of their features, and paints blocks."""
+class BlockRunner(PairRunner):
+    """A runner that keeps the latents of inversions, a thousandth of their features, and paints blocks."""
 
-    def __init__(self, model: HeadlessModel, order: Order, places: Places, console: Console) -> None:
-        super().__init__(model, order, places, console)
+    def __init__(self, model: HeadlessModel, order: Order, names: OutputNames, console: Console) -> None:
+        super().__init__(model, order, names, console)
         self._rows = order.batch or rows_at_once(model.device)
-        self._known: dict[Path, Inversion | MagicStyleError] = {}
+        self._known: dict[Path, InvertedPicture | MagicStyleError] = {}
 
     def paint(self, block: Block) -> Iterator[Job | Failure]:
         """The jobs of a block one after the other, each as it is done or has failed."""
@@ -110,14 +111,14 @@ class BlockStudio(Studio):
         for job in block.jobs:
             bad = [found for path in _paths(job) if isinstance(found := inverted[path], MagicStyleError)]
             if bad:
-                yield Failure(job, reason(bad[0]))
+                yield job.failed(reason(bad[0]))
             else:
                 good.append(job)
         if good:
             yield from self._painted(block, good, inverted, masks)
 
     def _masks(
-        self, contents: Sequence[Picture], inverted: dict[Path, Inversion | MagicStyleError]
+        self, contents: Sequence[Picture], inverted: dict[Path, InvertedPicture | MagicStyleError]
     ) -> dict[Path, Tensor | None]:
         """The contents' masks 1 h w; a content whose mask cannot be read has failed, the others of a block go on."""
         found: dict[Path, Tensor | None] = {}
@@ -129,33 +130,33 @@ class BlockStudio(Studio):
         return found
 
     def _painted(
-        self, block: Block, jobs: Sequence[Job], inverted: Inverted, masks: Mapping[Path, Tensor | None]
+        self, block: Block, jobs: Sequence[Job], inverted: InvertedByPath, masks: Mapping[Path, Tensor | None]
     ) -> Iterator[Job | Failure]:
         whole = {path: found for path, found in inverted.items() if not isinstance(found, MagicStyleError)}
         contents, styles = ([p.path for p in side if p.path in whole] for side in (block.contents, block.styles))
         try:
-            with self._easel.progress(f"paint {len(contents)} x {len(styles)}") as callback:
+            with self._session.progress(f"paint {len(contents)} x {len(styles)}") as callback:
                 features = {path: found.features for path, found in whole.items()}
                 sides = [features[path] for path in contents], [features[path] for path in styles]
                 own = [masks[path] for path in contents]
                 latents = paint_block(self._model, *sides, self._order.recipe, self._rows, callback, own)
         except Exception as error:  # the next block may still succeed
-            yield from (Failure(job, reason(error)) for job in jobs)
+            yield from (job.failed(reason(error)) for job in jobs)
             return
         for job in jobs:
             latent = latents[contents.index(job.content.path), styles.index(job.style.path)]
             yield self._kept(job, latent, whole[job.content.path])
 
-    def _kept(self, job: Job, latent: Tensor, content: Inversion) -> Job | Failure:
+    def _kept(self, job: Job, latent: Tensor, content: InvertedPicture) -> Job | Failure:
         """Decode a latent 1 c h w and write its files."""
         try:
-            return self.keep(job, self._easel.picture(latent, "the result"), content)
+            return self.keep(job, self._session.picture(latent, "the result"), content)
         except NoPlaceToWriteError:
             raise
         except Exception as error:
-            return Failure(job, reason(error))
+            return job.failed(reason(error))
 
-    def _inverted(self, role: Role, pictures: Sequence[Picture]) -> dict[Path, Inversion | MagicStyleError]:
+    def _inverted(self, role: Role, pictures: Sequence[Picture]) -> dict[Path, InvertedPicture | MagicStyleError]:
         return {
             picture.path: self._known.get(picture.path) or self._invert(role, picture, "latents")
             for picture in pictures

@@ -14,15 +14,15 @@ from ...core.errors import MagicStyleError
 from ...core.regions import keep_mask
 from ..console import Console
 from ..engine.model import HeadlessModel
-from ..engine.session import Easel, reason
-from ..engine.stylize import Inversion, reconstruct, stylize
+from ..engine.session import Session, reason
+from ..engine.stylize import InvertedPicture, reconstruct, stylize
 from ..pictures.png import write_png
 from ..pictures.reading import read_mask, read_picture
 from ..pictures.sheet import contact_sheet
 from ..pictures.sizes import shape_notes
 from .memory import free_bytes
-from .outcome import Failure, Outcome
-from .plan import Job, Order, Picture, Places, Plan, file_record
+from .outcome import Outcome
+from .plan import FolderPlan, Job, Order, OutputNames, Picture, file_record
 
 LABELS = ("content", "style", "reconstruction", "result")
 ROOM = 3  # times the largest picture's features: a style, a content, and what their inversion takes
@@ -32,18 +32,18 @@ class NoPlaceToWriteError(MagicStyleError):
     """The disk takes nothing more: no other job would fare better."""
 
 
-def run_pairs(plan: Plan, model: HeadlessModel, order: Order, console: Console) -> Outcome:
+def run_pairs(plan: FolderPlan, model: HeadlessModel, order: Order, console: Console) -> Outcome:
     """Make the pictures one by one; one that fails does not stop the others, unless nothing can be written."""
-    studio, outcome = Studio(model, order, plan.places, console), Outcome([], [])
+    runner, outcome = PairRunner(model, order, plan.names, console), Outcome([], [])
     for number, job in enumerate(plan.waiting, start=1):
         console.progress(f"{number} of {len(plan.waiting)}: {job}")
         try:
-            job = studio.make(job)
+            job = runner.make(job)
         except NoPlaceToWriteError as error:
-            outcome.failed.extend(Failure(left, str(error)) for left in plan.waiting[number - 1 :])
+            outcome.failed.extend(left.failed(str(error)) for left in plan.waiting[number - 1 :])
             break
         except Exception as error:  # the next pair may still succeed
-            outcome.failed.append(Failure(job, reason(error)))
+            outcome.failed.append(job.failed(reason(error)))
         else:
             outcome.made.append(job)
             for path in [job.result, job.sheet][: 1 + order.sheet]:
@@ -51,30 +51,30 @@ def run_pairs(plan: Plan, model: HeadlessModel, order: Order, console: Console) 
     return outcome
 
 
-class Studio:
+class PairRunner:
     """A model at work: styles stay inverted for the whole run, a content as long as its pairs are made."""
 
-    def __init__(self, model: HeadlessModel, order: Order, places: Places, console: Console) -> None:
+    def __init__(self, model: HeadlessModel, order: Order, names: OutputNames, console: Console) -> None:
         self._model = model
-        self._easel = Easel(model, order.recipe, quiet=order.quiet)
-        self._places = places
+        self._session = Session(model, order.recipe, quiet=order.quiet)
+        self._names = names
         self._order = order
         self._console = console
-        self._styles: OrderedDict[Path, Inversion | MagicStyleError] = OrderedDict()
+        self._styles: OrderedDict[Path, InvertedPicture | MagicStyleError] = OrderedDict()
         self._forgotten = 0
-        self._content: tuple[Path, Inversion | MagicStyleError] | None = None
+        self._content: tuple[Path, InvertedPicture | MagicStyleError] | None = None
 
     def make(self, job: Job) -> Job:
         """Paint one pair and write its files, the result last: where it lies, all is done."""
         style = self._style(job.style)
         content = self._content_of(job.content)
         recipe = self._order.recipe
-        with self._easel.progress(f"paint {job.result.stem}") as callback:
+        with self._session.progress(f"paint {job.result.stem}") as callback:
             latent = stylize(self._model, content, style, recipe, callback, kept(job.content))
-        result = self._easel.picture(latent, "the result")
+        result = self._session.picture(latent, "the result")
         return self.keep(job, result, content)
 
-    def keep(self, job: Job, result: Image.Image, content: Inversion) -> Job:
+    def keep(self, job: Job, result: Image.Image, content: InvertedPicture) -> Job:
         """Write a result, and its sheet before it where one is wanted."""
         sheet = self._sheet(job, content, result) if self._order.sheet else None
         job = self._placed(job)
@@ -83,20 +83,20 @@ class Studio:
         _write(job.result, result, job.record)
         return job
 
-    def _sheet(self, job: Job, content: Inversion, result: Image.Image) -> Image.Image:
-        with self._easel.progress(f"reconstruct {job.content.path.name}") as callback:
+    def _sheet(self, job: Job, content: InvertedPicture, result: Image.Image) -> Image.Image:
+        with self._session.progress(f"reconstruct {job.content.path.name}") as callback:
             latent = reconstruct(self._model, content, self._order.recipe, callback)
-        plain = self._easel.picture(latent, "the reconstruction")
+        plain = self._session.picture(latent, "the reconstruction")
         return contact_sheet([[self._read(job.content), self._read(job.style), plain, result]], LABELS)
 
     def _placed(self, job: Job) -> Job:
         """The job under a name that is free at this moment, should another run have taken the planned one."""
-        place = self._places.find(job)
-        for note in place.notes if place.result != job.result else ():
+        name = self._names.find(job)
+        for note in name.notes if name.result != job.result else ():
             self._console.note(note)
-        return job._replace(result=place.result)
+        return job._replace(result=name.result)
 
-    def _style(self, picture: Picture) -> Inversion:
+    def _style(self, picture: Picture) -> InvertedPicture:
         if picture.path not in self._styles:
             self._make_room()
             self._styles[picture.path] = self._invert("style", picture)
@@ -114,7 +114,7 @@ class Studio:
                 )
             self._forgotten += 1
 
-    def _content_of(self, picture: Picture) -> Inversion:
+    def _content_of(self, picture: Picture) -> InvertedPicture:
         if self._content is None or self._content[0] != picture.path:
             self._content = None  # make room before the next one is inverted
             self._content = (picture.path, self._invert("content", picture))
@@ -122,11 +122,11 @@ class Studio:
 
     def _invert(
         self, role: Literal["content", "style"], picture: Picture, storage: str = "features"
-    ) -> Inversion | MagicStyleError:
+    ) -> InvertedPicture | MagicStyleError:
         for note in shape_notes(str(picture.path), picture.shape, picture.size):
             self._console.note(note)
         try:
-            return self._easel.invert(role, picture.path.name, self._read(picture), storage=storage)
+            return self._session.invert(role, picture.path.name, self._read(picture), storage=storage)
         except MagicStyleError as error:
             return error
 
@@ -151,7 +151,7 @@ def _write(path: Path, image: Image.Image, record: str) -> None:
         ) from None
 
 
-def _found(inversion: Inversion | MagicStyleError) -> Inversion:
+def _found(inversion: InvertedPicture | MagicStyleError) -> InvertedPicture:
     if isinstance(inversion, MagicStyleError):
         raise inversion
     return inversion

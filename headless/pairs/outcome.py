@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..failure import Failure
 from .plan import Job
-
-
-class Failure(NamedTuple):
-    """A job that could not be done, and why, in one line."""
-
-    job: Job
-    reason: str
 
 
 class Outcome(NamedTuple):

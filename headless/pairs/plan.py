@@ -20,6 +20,7 @@ from ...core.errors import MagicStyleError
 from ...picture_files.kinds import stem_of
 from ..engine.blocks import BlockShape
 from ..engine.recipe import Recipe
+from ..failure import Failure
 from ..pictures.masks import Mask, Masks
 from ..pictures.png import inspect
 from ..pictures.reading import picture_size
@@ -69,8 +70,17 @@ class Job(NamedTuple):
         """Where the sheet belongs, if one is wanted."""
         return sheet_of(self.result)
 
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The two pictures, as users named them."""
+        return str(self.content.path), str(self.style.path)
+
+    def failed(self, reason: str) -> Failure:
+        """The job as one that could not be done."""
+        return Failure(*self.pair, reason)
+
     def __str__(self) -> str:
-        return f"{self.content.path} + {self.style.path}"
+        return " + ".join(self.pair)
 
 
 class Bad(NamedTuple):
@@ -81,10 +91,10 @@ class Bad(NamedTuple):
 
 
 @dataclass
-class Plan:
+class FolderPlan:
     """All pairs of a run, sorted by what is to be done with them."""
 
-    places: Places
+    names: OutputNames
     waiting: list[Job] = field(default_factory=list)
     finished: list[Job] = field(default_factory=list)
     bad: list[Bad] = field(default_factory=list)
@@ -105,12 +115,12 @@ class State(Enum):
 PREFERRED = {State.FINISHED: 0, State.DAMAGED: 1}  # where a job's file lies already, it stays
 
 
-def plan(contents: Sequence[Path], styles: Sequence[Path], out: Path, order: Order, *, one_file: bool) -> Plan:
-    """Look at every input once, then find each pair's place; `out` is the file itself or a folder."""
+def plan(contents: Sequence[Path], styles: Sequence[Path], out: Path, order: Order, *, one_file: bool) -> FolderPlan:
+    """Look at every input once, then find each pair's name; `out` is the file itself or a folder."""
     if one_file and len(contents) * len(styles) > 1:
         raise MagicStyleError(f"{out} is one file but there are several pairs: give a folder instead.")
     inputs = dict.fromkeys([*contents, *styles])
-    found = Plan(Places(order, frozenset(map(_file_id, inputs)), explicit=one_file))
+    found = FolderPlan(OutputNames(order, frozenset(map(_file_id, inputs)), explicit=one_file))
     looked = {path: _looked_at(path, order.frame, found.bad) for path in inputs}
     for content in _masked(filter(None, map(looked.get, contents)), order.masks, found.bad):
         for style in filter(None, map(looked.get, styles)):
@@ -131,15 +141,15 @@ def _masked(contents: Iterable[Picture], masks: Masks | None, bad: list[Bad]) ->
             bad.append(Bad(content.path, str(error)))
 
 
-def _sort_in(job: Job, found: Plan) -> None:
-    if found.places.is_claimed(job):
+def _sort_in(job: Job, found: FolderPlan) -> None:
+    if found.names.is_claimed(job):
         return
-    place = found.places.find(job)
-    found.notes += place.notes
-    (found.finished if place.finished else found.waiting).append(job._replace(result=place.result))
+    name = found.names.find(job)
+    found.notes += name.notes
+    (found.finished if name.finished else found.waiting).append(job._replace(result=name.result))
 
 
-class Place(NamedTuple):
+class OutputName(NamedTuple):
     """A job's name, whether all of its files are there, and what the user should know about it."""
 
     result: Path
@@ -147,7 +157,7 @@ class Place(NamedTuple):
     notes: list[str]
 
 
-class Places:
+class OutputNames:
     """Which names are taken: on disk, by inputs, and by other jobs of this run."""
 
     def __init__(self, order: Order, inputs: frozenset[Any], *, explicit: bool) -> None:
@@ -160,19 +170,19 @@ class Places:
         self._claims: dict[str, str] = {}
 
     def is_claimed(self, job: Job) -> bool:
-        """Whether an equal job has a place: the same two pictures, named twice."""
-        return any(self._claims.get(_key(name)) == job.record for name in names(job))
+        """Whether an equal job has a name: the same two pictures, named twice."""
+        return any(self._claims.get(_key(name)) == job.record for name in possible_names(job))
 
-    def find(self, job: Job) -> Place:
+    def find(self, job: Job) -> OutputName:
         """Where the job's file lies already, else the first of its names that is free; it is then taken."""
-        seen = {name: self._states(name, job.record) for name in names(job)}
+        seen = {name: self._states(name, job.record) for name in possible_names(job)}
         free = [name for name, states in seen.items() if self._replaceable.issuperset(states)]
         if not free or (self._explicit and State.FOREIGN in seen[job.base]):
             raise MagicStyleError(f"{self._in_the_way(job)}: it stays as it is; choose another name or folder with -o.")
         chosen = min(free, key=lambda name: PREFERRED.get(seen[name][0], len(PREFERRED)))
         notes = self._notes(job, chosen, seen)
         self._claims |= {_key(path): job.record for path in self._outputs(chosen)}
-        return Place(chosen, not self._order.overwrite and set(seen[chosen]) == {State.FINISHED}, notes)
+        return OutputName(chosen, not self._order.overwrite and set(seen[chosen]) == {State.FINISHED}, notes)
 
     def _outputs(self, result: Path) -> list[Path]:
         return [result, sheet_of(result)] if self._order.sheet else [result]
@@ -187,7 +197,7 @@ class Places:
 
     def _in_the_way(self, job: Job) -> str:
         """The file that keeps a job from its name, and what it is."""
-        paths = [path for name in names(job) for path in self._outputs(name)]
+        paths = [path for name in possible_names(job) for path in self._outputs(name)]
         path = next((path for path in paths if not _is_ours(path, self._inputs)), job.base)
         if path.is_dir():
             return f"{path} is a folder"
@@ -226,7 +236,7 @@ def state_of(path: Path, kind: str, record: str, inputs: frozenset[Any]) -> Stat
     return State.OTHER_SETTINGS if _inputs_of(found.record) == _inputs_of(record) else State.OTHER_PICTURES
 
 
-def names(job: Job) -> list[Path]:
+def possible_names(job: Job) -> list[Path]:
     """The names that a job may have, the plain one first."""
     return [job.base, job.base.with_name(f"{job.base.stem}-{digest(job.record.encode())[:8]}{job.base.suffix}")]
 

@@ -18,7 +18,7 @@ RECORD = "magicstyle"  # the PNG text under which a result says how it was made
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-class Found(NamedTuple):
+class InspectedFile(NamedTuple):
     """What a file turned out to be."""
 
     record: str | None  # how it was made; None where it is no result of this program
@@ -44,12 +44,12 @@ def _save(file: BinaryIO, image: Image.Image, record: str) -> None:
     image.save(file, format="PNG", pnginfo=texts)
 
 
-def inspect(path: Path) -> Found:
+def inspect(path: Path) -> InspectedFile:
     """Read as much of a file as it takes to know what it is: of a picture of other origin, only its beginning."""
     with path.open("rb") as file:
         start = file.read(len(SIGNATURE))
         if start != SIGNATURE:
-            return Found(None, whole=False, blank=SIGNATURE.startswith(start))
+            return InspectedFile(None, whole=False, blank=SIGNATURE.startswith(start))
         return _inspect_chunks(file)
 
 
@@ -61,17 +61,17 @@ def read_record(path: Path) -> str | None:
         return None
 
 
-def _inspect_chunks(file: BinaryIO) -> Found:
+def _inspect_chunks(file: BinaryIO) -> InspectedFile:
     record, blank = None, True
     for kind, data, sound in _chunks(file):
         blank = blank and not (kind == b"IDAT" and data)
         if not sound or (record is None and not blank):
             break
         if kind == b"IEND":
-            return Found(record, whole=not blank, blank=blank)
+            return InspectedFile(record, whole=not blank, blank=blank)
         if kind == b"tEXt" and data.startswith(RECORD.encode() + b"\0"):
             record = data.partition(b"\0")[2].decode("latin-1")
-    return Found(record, whole=False, blank=blank)
+    return InspectedFile(record, whole=False, blank=blank)
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes, bool]]:

@@ -16,7 +16,7 @@ UNREPEATABLE = {"control": "a ControlNet", "hooks": "hooks", "gligen": "GLIGEN's
 LATENTS_EVERY = (3, 5)
 
 
-class Need(NamedTuple):
+class MemoryNeed(NamedTuple):
     """What keeping takes."""
 
     levels: int
@@ -56,7 +56,9 @@ def carried_beside_text(conditioning: list[Any]) -> list[str]:
     return [name for key, name in UNREPEATABLE.items() if key in carried]
 
 
-def settle_budget(order: InversionOrder, need: Need, free: Free, *, large: bool, repeatable: bool = True) -> Budget:
+def settle_budget(
+    order: InversionOrder, need: MemoryNeed, free: Free, *, large: bool, repeatable: bool = True
+) -> Budget:
     """What the order says; for `auto` the finest that fits the part of what is free, where features will lie.
 
     Of transformers it is latents: a large one's features of a single level are several GB. Latents alone are no choice
@@ -81,14 +83,14 @@ def settle_budget(order: InversionOrder, need: Need, free: Free, *, large: bool,
     return Budget(storage, every, estimate, reason)
 
 
-def _finest(order: InversionOrder, need: Need, free: Free, *, repeatable: bool) -> tuple[str, int]:
+def _finest(order: InversionOrder, need: MemoryNeed, free: Free, *, repeatable: bool) -> tuple[str, int]:
     """The first choice that fits, else the last one: storage, and how many levels share what is kept."""
     choices = list(_choices(order, need, repeatable))
     fitting = [choice[:2] for choice in choices if free.fits(choice[2])]
     return fitting[0] if fitting else choices[-1][:2]
 
 
-def _choices(order: InversionOrder, need: Need, repeatable: bool) -> Iterator[tuple[str, int, int]]:
+def _choices(order: InversionOrder, need: MemoryNeed, repeatable: bool) -> Iterator[tuple[str, int, int]]:
     """Storage, every and bytes, the best first, none finer than the order's; latents where a replay can be had."""
     ways = [("features", FEATURES_EVERY, need.features), ("latents", LATENTS_EVERY, need.latents)]
     for storage, everies, size in ways if repeatable else ways[:1]:

@@ -20,30 +20,30 @@ KEY = "magicstyle_pair"
 
 
 class LatentPair(NamedTuple):
-    """Both ends, in the host's LATENT convention, and the schedule that they belong to."""
+    """Both latents, in the host's LATENT convention, and the schedule that they belong to."""
 
-    ends: NoisePair
+    noise_pair: NoisePair
     sigmas: tuple[float, ...]  # the sampling grid, descending, without the final zero
 
 
-def noise_latent(ends: NoisePair, sigmas: tuple[float, ...]) -> Latent:
-    """A LATENT of inverted noise, with both ends where there are two."""
-    pair = {} if ends.companion is None else {KEY: LatentPair(ends, sigmas)}
-    return {"samples": ends.noise, **pair}
+def noise_latent(noise_pair: NoisePair, sigmas: tuple[float, ...]) -> Latent:
+    """A LATENT of inverted noise, with both latents where there are two."""
+    pair = {} if noise_pair.step_from is None else {KEY: LatentPair(noise_pair, sigmas)}
+    return {"samples": noise_pair.noise, **pair}
 
 
 def fitting_pair(latent: Latent) -> LatentPair | None:
     """The pair of a LATENT, unless its samples were changed since."""
     pair, samples = latent.get(KEY), latent["samples"]
-    return pair if pair is not None and torch.equal(pair.ends.noise.to(samples), samples) else None
+    return pair if pair is not None and torch.equal(pair.noise_pair.noise.to(samples), samples) else None
 
 
-def mapped(latent: Latent, change: Callable[[Tensor], Tensor]) -> Latent:
+def map_samples(latent: Latent, change: Callable[[Tensor], Tensor]) -> Latent:
     """A LATENT whose samples b c h w went through an affine map, and its pair with them."""
     pair = fitting_pair(latent)
     if pair is None:
         return {**latent, "samples": change(latent["samples"])}
-    return {**latent, **noise_latent(pair.ends.mapped(change), pair.sigmas)}
+    return {**latent, **noise_latent(pair.noise_pair.map(change), pair.sigmas)}
 
 
 def required_pair(latent: Latent) -> LatentPair:

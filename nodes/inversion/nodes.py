@@ -7,10 +7,10 @@ from typing import Any
 import comfy.samplers
 from comfy_api.latest import io
 
-from ...banks.level_groups import MOST_EVERY
+from ...banks.level_groups import MAX_EVERY
 from ...banks.placement import PLACES, PRECISIONS
 from ...banks.representations import REPRESENTATIONS
-from ...core.inversion_methods import INVERSIONS, MOST_CORRECTIONS
+from ...core.inversion_methods import INVERSIONS, MAX_CORRECTIONS
 from ..notices import show_on_node
 from ..roles import CONTENT, STYLE, remember
 from ..schema import check_choices, check_layers, folded, search_aliases
@@ -109,7 +109,7 @@ def _inputs(picture: str) -> list[Any]:
             "corrections",
             default=InversionOrder.corrections,
             min=0,
-            max=MOST_CORRECTIONS,
+            max=MAX_CORRECTIONS,
             optional=True,
             tooltip="For method fixed_point: how often each step is corrected, a model call each.",
         ),
@@ -124,7 +124,7 @@ def _inputs(picture: str) -> list[Any]:
             "every",
             default=InversionOrder.every,
             min=1,
-            max=MOST_EVERY,
+            max=MAX_EVERY,
             optional=True,
             tooltip="Keep the features of only every n-th noise level, and use them at the neighbouring levels, too. 5 "
             "takes a fifth of the memory; with stored latents, features are computed a fifth as often. At 50 steps "

@@ -1,4 +1,4 @@
-"""What a user asks of an inversion, and whether that can be: an order, and the checks of its inputs."""
+"""What a user wants of an inversion, and whether that can be: an order, and the checks of its inputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ...core.inversion_methods import InversionSettings
 from .latent_pair import Latent
 
 # of one attention call: 4 seconds on one core at a width of 128, and growing with the square
-MOST_TOKENS_ON_CPU = 128 * 128
+MAX_TOKENS_ON_CPU = 128 * 128
 HOST_GUIDANCE = 3.5  # what the host gives a distilled model where the prompt says nothing
 KEEP = {"all": ROLES, "queries": "q", "keys and values": "kv", "all and ResNet": ROLES + RESNET}
 
@@ -162,7 +162,7 @@ def check_tokens(model: Model, samples: Tensor) -> None:
     """Refuse a latent b c h w on the CPU, one attention call of which would take minutes and hear no interrupt."""
     height, width = samples.shape[-2:]
     tokens = max(grid.tokens for grid in find(model).grids(tuple(samples.shape[2:])).values())
-    if model.load_device.type == "cpu" and tokens > MOST_TOKENS_ON_CPU:
+    if model.load_device.type == "cpu" and tokens > MAX_TOKENS_ON_CPU:
         raise MagicStyleError(
             f"latent is {height}x{width}, a picture of about {8 * height}x{8 * width} pixels: {tokens} tokens in one "
             "attention call, which takes a CPU minutes and cannot be interrupted; scale the picture first, with Scale "

@@ -19,7 +19,7 @@ from torch import Tensor
 from ...attention_patches.architectures import Architecture, find
 from ...attention_patches.architectures.base import Parametrization
 from ...attention_patches.architectures.transformer import sizes_of
-from ...attention_patches.capture import RECORDERS, AnyRecorder, Wanted
+from ...attention_patches.capture import RECORDERS, AnyRecorder, RecordingSpec
 from ...attention_patches.checks import named
 from ...attention_patches.comfy import ModelSource, check_model, install_capture, install_start, manner_of, plain_model
 from ...attention_patches.comfy.memory import allocator, free_memory, free_on_device, free_on_disk
@@ -37,7 +37,7 @@ from ...core.layers import LayerId, select_layers
 from ...core.noise_pair import NoisePair
 from ..report import Walk, inversion_report
 from ..samplers import host_sampler
-from .budget import Budget, Free, Need, settle_budget
+from .budget import Budget, Free, MemoryNeed, settle_budget
 from .latent_pair import Latent, noise_latent
 from .order import InversionOrder, at_guidance_one, check_conditioning, check_tokens, checked_latent
 from .sampler import InversionSampler, InvertedNoise
@@ -69,7 +69,7 @@ class Plan(NamedTuple):
 class Walked(NamedTuple):
     """The end of a walk: in the host's LATENT convention, and in the model's scale."""
 
-    ends: NoisePair
+    noise_pair: NoisePair
     inverted: Inverted
     clean: Tensor  # b c h w, in the model's scale
     seconds: float
@@ -109,7 +109,7 @@ def plan_inversion(order: InversionOrder, *, repeatable: bool = True) -> Plan:
     architecture = find(model)
     resnet = _resnet(architecture, grids, order.layers) if RESNET in order.roles else {}
     level = feature_bytes(grids, architecture.widths, 1, samples.shape[0], order.roles, order.dtype, resnet)
-    need = Need(len(levels), level, samples.numel() * latent_precision(order.dtype).itemsize)
+    need = MemoryNeed(len(levels), level, samples.numel() * latent_precision(order.dtype).itemsize)
     budget = settle_budget(order, need, _free(order), large=architecture.large, repeatable=repeatable)
     plain, removed = plain_model(model)
     prompt, left = at_guidance_one(model, order.conditioning)
@@ -126,7 +126,7 @@ def plan_inversion(order: InversionOrder, *, repeatable: bool = True) -> Plan:
 def _recorder(plan: Plan) -> AnyRecorder:
     order, header = plan.order, plan.header
     room = partial(allocator, order.place, order.model, plan.budget.estimate)
-    return RECORDERS[plan.budget.storage](Wanted(header.layers, header.groups, order.roles, order.dtype, room))
+    return RECORDERS[plan.budget.storage](RecordingSpec(header.layers, header.groups, order.roles, order.dtype, room))
 
 
 def _walk_up(plan: Plan, recorder: AnyRecorder) -> Walked:
@@ -138,17 +138,17 @@ def _walk_up(plan: Plan, recorder: AnyRecorder) -> Walked:
     noise = _walk(captured, sampler, plan.samples, plan.prompt, plan.sigmas)
     seconds = time.perf_counter() - started
     ended = sampler.ended
-    ends = NoisePair(noise, None if ended.companion is None else ended.companion.to(noise.device))
-    for end in ends.tensors.values():
+    noise_pair = NoisePair(noise, None if ended.step_from is None else ended.step_from.to(noise.device))
+    for end in noise_pair.tensors.values():
         _check_finite(end)
-    return Walked(ends, ended.inverted, ended.clean, seconds, ended.start)
+    return Walked(noise_pair, ended.inverted, ended.clean, seconds, ended.start)
 
 
 def _close(plan: Plan, recorder: AnyRecorder, walked: Walked) -> Inversion:
     order, header = plan.order, plan.header
     schedule = tuple(sampling_grid(plan.sigmas).tolist())
-    result = noise_latent(walked.ends, schedule)
-    kept = _kept_ends(walked.ends, latent_precision(order.dtype))
+    result = noise_latent(walked.noise_pair, schedule)
+    kept = _kept_noise(walked.noise_pair, latent_precision(order.dtype))
     features = recorder.close(header, kept, source=ModelSource(plan.model))
     trip = _round_trip(plan, result) if order.measure and order.settings.way.inverts else None
     flow = find(plan.model).parametrization is Parametrization.FLOW
@@ -162,9 +162,11 @@ def _close(plan: Plan, recorder: AnyRecorder, walked: Walked) -> Inversion:
     return Inversion(result, features, plan.sigmas, report, walked.start)
 
 
-def _kept_ends(ends: NoisePair, dtype: torch.dtype) -> NoisePair:
+def _kept_noise(noise_pair: NoisePair, dtype: torch.dtype) -> NoisePair:
     """What a bank keeps, b c h w each: a reversible pair is worth no more than its digits."""
-    return NoisePair(narrowed(ends.noise, dtype)) if ends.companion is None else ends.mapped(Tensor.float)
+    return (
+        NoisePair(narrowed(noise_pair.noise, dtype)) if noise_pair.step_from is None else noise_pair.map(Tensor.float)
+    )
 
 
 def _round_trip(plan: Plan, noise: Latent) -> RoundTrip:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...attention_patches.comfy import is_flow, latent_share
-from ...attention_patches.protocols import Denoiser
+from ...attention_patches.protocols import HostDenoiser
 from ...core.errors import MagicStyleError
 from ...core.inversion import Record, flowed, noised, sampling_grid
 from ...core.inversion_methods import InversionSettings, Inverted, invert_latent
@@ -22,7 +22,7 @@ class Ended(NamedTuple):
 
     clean: Tensor  # b c h w
     inverted: Inverted
-    companion: Tensor | None  # b c h w, in the host's LATENT convention
+    step_from: Tensor | None  # b c h w, in the host's LATENT convention
     start: InvertedNoise
 
 
@@ -43,7 +43,7 @@ class InversionSampler(comfy.samplers.Sampler):
 
     def sample(
         self,
-        model_wrap: Denoiser,
+        model_wrap: HostDenoiser,
         sigmas: Tensor,
         extra_args: dict[str, Any],
         callback: Callable[[int, Tensor, Tensor, int], None] | None,
@@ -63,12 +63,12 @@ class InversionSampler(comfy.samplers.Sampler):
         inverted = invert_latent(
             model_wrap, latent_image, sigmas, self._settings, extra_args, report_step, record=self._record, mix=mix
         )
-        start = InvertedNoise.of(sampling, sigmas[0], inverted.ends.noise)
+        start = InvertedNoise.of(sampling, sigmas[0], inverted.noise_pair.noise)
         share = latent_share(sampling, float(sigmas[0]))
-        noise, companion = inverted.ends if share == 1.0 else inverted.ends.mapped(lambda end: end / share)
-        if companion is not None:
-            companion = model_wrap.inner_model.process_latent_out(companion.float())
-        self._ended = Ended(latent_image, inverted, companion, start)
+        noise, step_from = inverted.noise_pair if share == 1.0 else inverted.noise_pair.map(lambda end: end / share)
+        if step_from is not None:
+            step_from = model_wrap.inner_model.process_latent_out(step_from.float())
+        self._ended = Ended(latent_image, inverted, step_from, start)
         return noise
 
 

@@ -112,7 +112,7 @@ def test_sd3s_second_attention_is_that_of_the_picture_alone():
             options[OVERRIDE](attention, x, x, x, 3)
 
     def handler(call):
-        seen.append((str(call.layer), call.layout.picture, call.live.q.shape[1], call.kernel.beside is None))
+        seen.append((str(call.layer), call.layout.picture, call.live.q.shape[1], call.kernel.text_source is None))
 
     with hooked(ModelCall.read(inputs, {}), sd3(), Handlers(handler)):
         patch = options["patches_replace"]["dit"]["double_block", 1]
@@ -330,13 +330,13 @@ def test_grouped_keys_and_values_serve_as_many_heads_as_queries():
     given = torch.zeros(1, 4, 4, 6), torch.ones(1), None, torch.zeros(1, 4, 7), None, {}
     seen = {}
 
-    def asked(q, k, v, heads, **kwargs):
+    def host_attention(q, k, v, heads, **kwargs):
         seen.update(shapes={tuple(x.shape) for x in (k, v)}, kwargs=kwargs)
         return torch.zeros(q.shape[0], q.shape[2], 8)
 
     with architecture.marks(ModelCall.read(given, {})) as mark:
         mark.running_layers.append(LayerId("double", 0, 0))
-        raw = RawCall(asked, q, k, v, (4,), {"skip_reshape": True, "enable_gqa": True}, {}, mark, None)
+        raw = RawCall(host_attention, q, k, v, (4,), {"skip_reshape": True, "enable_gqa": True}, {}, mark, None)
         call = architecture.read(raw)
         keys = rearrange(call.live.k, "b n (h d) -> b h n d", h=4)
         assert torch.equal(keys, k[:, [0, 0, 1, 1], 4:])

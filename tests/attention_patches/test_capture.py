@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from magicstyle.attention_patches.call import Call, RowPlan, TokenLayout
-from magicstyle.attention_patches.capture import RECORDERS, TrajectoryRecorder, Wanted
+from magicstyle.attention_patches.capture import RECORDERS, RecordingSpec, TrajectoryRecorder
 from magicstyle.attention_patches.model_call import ModelCall
 from magicstyle.banks.image_features import FeatureHeader
 from magicstyle.banks.level_groups import LevelGroups
@@ -69,7 +69,7 @@ def test_every_representation_has_a_recorder_that_ends_in_it_and_asks_for_room_w
         return in_memory()
 
     for name, kind in REPRESENTATIONS.items():
-        recorder = RECORDERS[name](Wanted((layer,), LevelGroups(3, 2), "k", torch.float8_e4m3fn, room))
+        recorder = RECORDERS[name](RecordingSpec((layer,), LevelGroups(3, 2), "k", torch.float8_e4m3fn, room))
         for step in (2, 1, 0):
             with recorder.recording((step,), torch.full((1, 4, 3, 5), float(step))):
                 recorder.see_inputs(call(torch.ones(1, 7, 8)))

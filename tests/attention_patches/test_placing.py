@@ -67,7 +67,7 @@ def test_an_untwisted_styles_keys_are_scaled_by_frequency_behind_the_move():
     keys = untwisted(turned("k", 2.0, 0.0, 0.0), HEADS, ROTATION, 0.25, 1.5)
     same(chosen.style(FEATURES, call(2.0), ()), q=turned("q", 2.0, 0.0, 0.0), k=keys)
     same(chosen.content(FEATURES, call(), ()))
-    queries = FEATURES.only("q")
+    queries = FEATURES.select("q")
     assert chosen.style(queries, call(), (0.0, 0.0)) is queries
 
 

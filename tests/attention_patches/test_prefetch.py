@@ -1,4 +1,4 @@
-"""Prefetch order, on a lane that only writes down what it is asked."""
+"""Prefetch order, on a lane that only writes down what it is to do."""
 
 import weakref
 
@@ -20,7 +20,7 @@ class Notebook:
 
     def send(self, features):
         self.events.append(("send", float(features.k[0])))
-        return features.mapped(torch.clone)
+        return features.map(torch.clone)
 
     def receive(self, sent):
         self.events.append(("receive", float(sent.k[0])))

@@ -133,8 +133,8 @@ def test_replaced_layers_are_known_by_block_or_by_transformer():
     live = options(
         patches_replace={"attn1": {("output", 9, 1): len, ("middle", 0): len}, "attn2": {("output", 3): len}}
     )
-    assert UNET.replaced(live, layers) == layers[1:3]
-    assert UNET.replaced(options(), layers) == []
+    assert UNET.layers_answered_by_others(live, layers) == layers[1:3]
+    assert UNET.layers_answered_by_others(options(), layers) == []
 
 
 OTHER_CONVENTIONS = [{"mask": torch.zeros(1, N, N)}, {"skip_reshape": True}, {"skip_output_reshape": True}]

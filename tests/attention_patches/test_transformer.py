@@ -37,7 +37,7 @@ def attention(q, k, v, heads, mask=None, skip_reshape=False, transformer_options
     return rearrange(out, "b h n d -> b n (h d)")
 
 
-def asked(handler, *, mask=None, split=False, missed=None, text=TEXT):
+def answered(handler, *, mask=None, split=False, missed=None, text=TEXT):
     """(what the block gets, what the host alone would have answered) for one attention call of block 3."""
     q, k, v = (randn(seed, ROWS, COUNT, WIDTH) for seed in (1, 2, 3))
     if split:
@@ -59,7 +59,7 @@ def asked(handler, *, mask=None, split=False, missed=None, text=TEXT):
 
 
 def itself(call):
-    """The picture asked with its own keys: what the host would answer."""
+    """The picture attends to its own keys: what the host would answer."""
     assert call.layer == LayerId("double", 3, 0)
     assert call.layout.grid == GRID and call.layout.picture == PICTURE
     return attend(call.kernel, call.live.q, [Source(call.live.k, call.live.v)])
@@ -82,34 +82,34 @@ MASKS = {
 
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("name", MASKS)
-def test_a_picture_that_asks_itself_changes_nothing(name, split):
-    found, plain = asked(itself, mask=MASKS[name], split=split)
+def test_a_picture_that_attends_to_itself_changes_nothing(name, split):
+    found, plain = answered(itself, mask=MASKS[name], split=split)
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-5)
 
 
 def test_text_and_what_stands_behind_the_picture_keep_their_answer():
-    found, plain = asked(lambda call: torch.full_like(call.live.q, 7.0))
+    found, plain = answered(lambda call: torch.full_like(call.live.q, 7.0))
     assert bool((found[:, PICTURE] == 7.0).all())
     for rest in (slice(0, TEXT), slice(PICTURE.stop, COUNT)):
         torch.testing.assert_close(found[:, rest], plain[:, rest], rtol=0, atol=1e-6)
 
 
 def test_a_call_that_nobody_answers_is_the_hosts_to_the_last_bit():
-    found, plain = asked(lambda call: None)
+    found, plain = answered(lambda call: None)
     assert torch.equal(found, plain)
 
 
 def test_a_mask_that_differs_by_query_is_left_alone_and_told():
     mask, missed = torch.zeros(COUNT, COUNT), []
     mask[TEXT + 1, 2] = -3.0
-    found, plain = asked(itself, mask=mask, missed=missed.append)
+    found, plain = answered(itself, mask=mask, missed=missed.append)
     assert torch.equal(found, plain)
     assert missed == [LayerId("double", 3, 0)]
 
 
 def test_fewer_tokens_than_a_picture_has_are_left_alone_and_told():
     missed = []
-    found, plain = asked(itself, text=COUNT, missed=missed.append)
+    found, plain = answered(itself, text=COUNT, missed=missed.append)
     assert torch.equal(found, plain)
     assert missed == [LayerId("double", 3, 0)]
 

@@ -21,15 +21,15 @@ SIZE = (48, 32)
 
 
 @pytest.fixture(scope="module")
-def studio():
-    return walks.load_studio(None, "cpu")
+def loaded():
+    return walks.load_with_posterior(None, "cpu")
 
 
 @pytest.fixture(scope="module")
-def latents(studio):
+def latents(loaded):
     pictures = [to_tensor(read_picture(path, SIZE)) for path in (DEMO_CONTENT, DEMO_STYLE)]
     with torch.inference_mode():
-        return [studio.model.encode(picture) for picture in pictures]
+        return [loaded.model.encode(picture) for picture in pictures]
 
 
 class Loop:
@@ -99,8 +99,8 @@ def difference(a, b):
 
 
 @pytest.mark.parametrize("steps", [5, 50])
-def test_the_walk_is_styleids_loop(studio, latents, steps):
-    model, timesteps = studio.model, walks.times(steps)
+def test_the_walk_is_styleids_loop(loaded, latents, steps):
+    model, timesteps = loaded.model, walks.times(steps)
     with torch.inference_mode():
         ours = [walks.walk_up(model, latent, timesteps) for latent in latents]
         loop = Loop(model, steps)
@@ -128,10 +128,10 @@ def test_steps_that_do_not_divide_are_refused():
         walks.times(48)
 
 
-def test_the_two_protocols_are_not_the_same(studio, latents):
+def test_the_two_protocols_are_not_the_same(loaded, latents):
     """A different start, a different walk: what the calibration row is for."""
-    walk = walks.StyleIdWalk(studio, 10)
-    own = walks.MagicStyleWalk(studio.model, 10)
+    walk = walks.StyleIdWalk(loaded, 10)
+    own = walks.MagicStyleWalk(loaded.model, 10)
     pictures = [to_tensor(read_picture(path, SIZE)) for path in (DEMO_CONTENT, DEMO_STYLE)]
     results = [
         np.asarray(each.paint(*(each.invert(picture, "qkv") for picture in pictures), SETTINGS), dtype=float)
@@ -140,10 +140,10 @@ def test_the_two_protocols_are_not_the_same(studio, latents):
     assert 2.0 < np.abs(results[0] - results[1]).mean() < 60.0
 
 
-def test_the_posterior_is_drawn_around_its_mean_and_the_same_each_time(studio, latents):
+def test_the_posterior_is_drawn_around_its_mean_and_the_same_each_time(loaded, latents):
     picture = to_tensor(read_picture(DEMO_CONTENT, SIZE))
     with torch.inference_mode():
-        drawn = [studio.posterior(picture, torch.Generator().manual_seed(22)) for _ in range(2)]
+        drawn = [loaded.posterior(picture, torch.Generator().manual_seed(22)) for _ in range(2)]
     assert torch.equal(*drawn)
     assert 0 < difference(drawn[0], latents[0]) < 0.5
 

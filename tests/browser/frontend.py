@@ -136,7 +136,7 @@ class Frontend:
             self.complaints.append(f"{message.type}: {message.text}")
 
     def _on_request(self, url: str, status: str | int) -> None:
-        # what the frontend asks of the Registry is its own affair; en.md is asked for before the page that we have
+        # what the frontend requests of the Registry is its own affair; en.md is requested before the page that we have
         ours = url.startswith(self.url) and "magicstyle" in url.lower() and not url.endswith("/en.md")
         if ours and (status == "failed" or int(status) >= 400):
             self.complaints.append(f"{status}: {url}")

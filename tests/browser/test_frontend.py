@@ -96,7 +96,7 @@ def check_places_at_rest(frontend, saved, tries=4):
 def test_everything_stays_in_its_place_while_previews_come_and_go(frontend, server, renderer):
     """The demo in few steps with live previews, from Run to the result."""
     if not meets_nodes_2(frontend, server) or not frontend.has_setting(PREVIEWS):
-        pytest.skip("live previews are asked for by the frontend on ComfyUI 0.33 or newer")
+        pytest.skip("live previews are requested by the frontend on ComfyUI 0.33 or newer")
     saved, seen = graphs.saved(DEMO), 0
     frontend.set_settings({NODES_2: RENDERERS[renderer], PREVIEWS: "latent2rgb"})
     frontend.open_template(graphs.title(DEMO))

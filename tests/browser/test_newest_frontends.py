@@ -17,7 +17,7 @@ from magicstyle.tests.workflows import graphs
 
 FOLDER = Path(os.environ.get("FRONTENDS_PATH", Path.home() / "frontends"))
 VERSIONS = ("1.53.6", "1.58.1")
-NEEDS = (0, 33, 0)  # the host whose routes they ask for
+NEEDS = (0, 33, 0)  # the host whose routes they request
 COLOURED = "() => [LGraphCanvas.link_type_colors.MAGICSTYLE_BANK, LGraphCanvas.link_type_colors.MAGICSTYLE_FEATURES]"
 
 

@@ -73,9 +73,9 @@ class Fuzzer:
         kind = source.choice(["bytes of new", "bytes of old", "header", "header", "tensors", "both"])
         if kind.startswith("bytes"):
             sealed = kind.endswith("new")
-            content, deed = damaged_bytes(source, bytearray((self.new if sealed else self.old).read_bytes()))
+            content, action = damaged_bytes(source, bytearray((self.new if sealed else self.old).read_bytes()))
             path.write_bytes(content)
-            return path, deed, sealed
+            return path, action, sealed
         header, tensors, deeds = copy.deepcopy(self.header), dict(self.tensors), []
         if kind != "tensors":
             deeds += [damage_json(source, header) for _ in range(source.choice([1, 1, 1, 2, 4]))]
@@ -87,7 +87,7 @@ class Fuzzer:
 
     def verdict(self, seed):
         """'refused' or 'loaded' for one damaged file; raises AssertionError where it is neither rightly."""
-        path, deed, sealed = self.damaged(seed)
+        path, action, sealed = self.damaged(seed)
         started, before = time.process_time(), peak_bytes()
         bank, message = None, ""
         try:
@@ -95,8 +95,8 @@ class Fuzzer:
         except MagicStyleError as error:
             message = str(error)
         spent, grown = time.process_time() - started, peak_bytes() - before
-        assert spent < SECONDS and grown < BYTES, f"seed {seed} ({deed}): {spent:.1f} s, {grown / 2**20:.0f} MB"
-        assert len(message) < 1000 and message.isprintable(), f"seed {seed} ({deed}): {message[:2000]!r}"
+        assert spent < SECONDS and grown < BYTES, f"seed {seed} ({action}): {spent:.1f} s, {grown / 2**20:.0f} MB"
+        assert len(message) < 1000 and message.isprintable(), f"seed {seed} ({action}): {message[:2000]!r}"
         if bank is not None:
             use(bank)
             if sealed:
@@ -110,25 +110,25 @@ def damaged_bytes(source, content):
     place, span = source.randrange(len(content)), source.choice([1, 2, 8, 100, 4096])
     if source.random() < 0.5:  # the header is short and all of it matters
         place = source.randrange(8 + int.from_bytes(content[:8], "little"))
-    deed = source.choice(["flip", "set", "cut", "truncate", "insert", "zero", "repeat", "many"])
-    if deed == "flip":
+    action = source.choice(["flip", "set", "cut", "truncate", "insert", "zero", "repeat", "many"])
+    if action == "flip":
         content[place] ^= 1 << source.randrange(8)
-    elif deed == "set":
+    elif action == "set":
         content[place] = source.randrange(256)
-    elif deed == "cut":
+    elif action == "cut":
         del content[place : place + span]
-    elif deed == "truncate":
+    elif action == "truncate":
         del content[place:]
-    elif deed == "insert":
+    elif action == "insert":
         content[place:place] = source.randbytes(span)
-    elif deed == "zero":
+    elif action == "zero":
         content[place : place + span] = bytes(len(content[place : place + span]))
-    elif deed == "repeat":
+    elif action == "repeat":
         content[place:place] = content[place : place + span]
     else:
         for _ in range(span):
             content[source.randrange(len(content))] ^= 1 << source.randrange(8)
-    return bytes(content), f"{deed} {span} at {place}"
+    return bytes(content), f"{action} {span} at {place}"
 
 
 def damage_json(source, header):
@@ -139,18 +139,18 @@ def damage_json(source, header):
     with suppress(KeyError, IndexError, TypeError):
         for key in place[:-1]:
             inner = inner[key]
-        deed = source.choice(["replace", "replace", "replace", "remove", "copy", "rename", "scale"])
-        if deed == "replace":
+        action = source.choice(["replace", "replace", "replace", "remove", "copy", "rename", "scale"])
+        if action == "replace":
             inner[place[-1]] = copy.deepcopy(source.choice(VALUES))
-        elif deed == "remove":
+        elif action == "remove":
             del inner[place[-1]]
-        elif deed == "copy":
+        elif action == "copy":
             inner[place[-1]] = copy.deepcopy(at(header, source.choice(places)))
-        elif deed == "rename" and isinstance(inner, dict):
+        elif action == "rename" and isinstance(inner, dict):
             inner[source.choice(["output.6.1", "output.6.0", "foo.1.2", "weight", "picture"])] = inner.pop(place[-1])
-        elif deed == "scale" and isinstance(inner[place[-1]], int | float):
+        elif action == "scale" and isinstance(inner[place[-1]], int | float):
             inner[place[-1]] *= source.choice([-1, 0, 2, 10, 1000, 0.5])
-        return f"{deed} {place}"
+        return f"{action} {place}"
     return "nothing"
 
 
@@ -158,32 +158,34 @@ def damage_tensors(source, tensors):
     """One tensor renamed, removed, added, of another type or shape, or of other values."""
     name = source.choice(list(tensors))
     tensor = tensors[name]
-    deed = source.choice(["remove", "rename", "add", "type", "shape", "turn", "nan", "inf", "scale", "slice", "repeat"])
-    if deed == "remove":
+    action = source.choice(
+        ["remove", "rename", "add", "type", "shape", "turn", "nan", "inf", "scale", "slice", "repeat"]
+    )
+    if action == "remove":
         del tensors[name]
-    elif deed == "rename":
+    elif action == "rename":
         tensors[source.choice(NAMES)] = tensors.pop(name)
-    elif deed == "add":
+    elif action == "add":
         tensors[source.choice(NAMES)] = torch.ones(
             source.choice([(), (1,), (1, 8), (1, 4, 6, 10), (1, 0, 4), (3, 2, 2)])
         )
-    elif deed == "type":
+    elif action == "type":
         tensors[name] = tensor.float().to(source.choice(DTYPES))
-    elif deed == "shape":
+    elif action == "shape":
         tensors[name] = tensor.flatten() if source.random() < 0.5 else tensor.unsqueeze(0)
-    elif deed == "turn" and tensor.ndim > 1:
+    elif action == "turn" and tensor.ndim > 1:
         tensors[name] = tensor.transpose(-1, -2)
-    elif deed in ("nan", "inf") and tensor.numel():
+    elif action in ("nan", "inf") and tensor.numel():
         changed = tensor.clone().float()
-        changed.view(-1)[source.randrange(changed.numel())] = float(deed)
+        changed.view(-1)[source.randrange(changed.numel())] = float(action)
         tensors[name] = changed.to(tensor.dtype)
-    elif deed == "scale":
+    elif action == "scale":
         tensors[name] = (tensor.float() * source.choice([-1.0, 0.0, 3.0, 1e3])).to(tensor.dtype)
-    elif deed == "slice" and tensor.ndim:
+    elif action == "slice" and tensor.ndim:
         tensors[name] = tensor[..., : source.choice([0, 1, 2, 4])]
-    elif deed == "repeat" and tensor.ndim:
+    elif action == "repeat" and tensor.ndim:
         tensors[name] = tensor.repeat(source.choice([2, 3]), *(1 for _ in tensor.shape[1:]))
-    return f"{deed} {name}"
+    return f"{action} {name}"
 
 
 def paths(value, path=()):
@@ -252,7 +254,7 @@ def on_rows(picture, layer, roles, rows):
     found = picture.at(layer, 0, roles)
     for role in roles:
         assert getattr(found, role).shape[:2] == (picture.header.batch, h * w)
-    return found.mapped(lambda tokens: tokens.float().expand(rows, -1, -1))
+    return found.map(lambda tokens: tokens.float().expand(rows, -1, -1))
 
 
 def width_of(bank, layer):

@@ -116,11 +116,11 @@ def shifted_softmax(parts, heads):
 
 
 def mast(live, content, style, heads, done=0.0, t=1.0, gamma=0.0, tau=1.0, w_s=1.0, w_c=0.1):
-    """The style has w_s / (w_s + w_c) of the answer, the content the rest, asked by its own queries."""
+    """The style has w_s / (w_s + w_c) of the answer, the content the rest, under its own queries."""
     n = live[0].shape[1]
-    asked = logits(gamma * content[0] + (1 - gamma) * live[0], style[1], heads, tau), style[2]
+    drawn = logits(gamma * content[0] + (1 - gamma) * live[0], style[1], heads, tau), style[2]
     own = logits(content[0], content[1], heads), content[2]
-    return shifted_softmax([([w_s / (w_s + w_c)] * n, *asked), ([w_c / (w_s + w_c)] * n, *own)], heads)
+    return shifted_softmax([([w_s / (w_s + w_c)] * n, *drawn), ([w_c / (w_s + w_c)] * n, *own)], heads)
 
 
 def gar(live, content, style, heads, done=0.0, t=1.0, gamma=0.25):

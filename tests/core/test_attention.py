@@ -58,7 +58,7 @@ def test_any_mix_of_weights_regions_and_masks_equals_a_dense_bias(name, tau, tak
 @pytest.mark.parametrize("name", SOURCES)
 def test_what_stands_beside_is_asked_with_every_mix_as_one_source_more(name, bias, takes_key_mask):
     q, text = randn(0, 3, N, C), source(40, 6, key_bias=bias)
-    beside = replace(kernel(HEADS, takes_key_mask), beside=text)
+    beside = replace(kernel(HEADS, takes_key_mask), text_source=text)
     assert_close(attend(beside, q, SOURCES[name], 1.5), dense(q, [*SOURCES[name], text], 1.5), **CLOSE)
 
 

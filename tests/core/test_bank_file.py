@@ -61,7 +61,7 @@ def grouped(picture, every):
     header = replace(picture.header, every=every)
     whole = {name: t for name, t in picture.tensors.items() if name.startswith(("noise", "inputs."))}
     kept = {name: t[list(header.groups.kept)] for name, t in picture.tensors.items() if name not in whole}
-    return type(picture).of_tensors(header, kept | whole, picture.ends)
+    return type(picture).of_tensors(header, kept | whole, picture.noise_pair)
 
 
 def test_a_bank_of_every_third_level_says_so_in_its_header(path):
@@ -97,7 +97,7 @@ def test_every_input_of_a_model_comes_back(path):
         "num_tokens": 7.0,
     }
     header = replace(plain.header, constants=constants_of(inputs))
-    whole = Trajectory(header, plain.latents, inputs, plain.ends)
+    whole = Trajectory(header, plain.latents, inputs, plain.noise_pair)
     assert not unkept(inputs)
     save_bank(FeatureBank(whole, (StyleEntry(whole),)), path)
     loaded = load_bank(path).content
@@ -391,7 +391,7 @@ def test_a_file_that_is_something_else_is_refused(path, name):
 
 def test_a_header_is_read_up_to_its_greatest_length_and_not_beyond(path):
     path.parent.mkdir()
-    for length, refused in ((bank_file.MOST_HEADER, False), (bank_file.MOST_HEADER + 1, True)):
+    for length, refused in ((bank_file.MAX_HEADER, False), (bank_file.MAX_HEADER + 1, True)):
         path.write_bytes(struct.pack("<Q", length) + b"{}")
         with pytest.raises(MagicStyleError) as caught:
             load_bank(path)
@@ -434,10 +434,10 @@ def test_a_reversible_picture_keeps_its_method_and_both_ends_in_full_precision(p
     loaded = load_bank(path).styles[0].features
     assert loaded.header.method == "exact"
     assert (
-        torch.equal(loaded.ends.companion, torch.full((1, 4, 6, 10), 1 / 3))
-        and loaded.ends.companion.dtype == torch.float32
+        torch.equal(loaded.noise_pair.step_from, torch.full((1, 4, 6, 10), 1 / 3))
+        and loaded.noise_pair.step_from.dtype == torch.float32
     )
-    same(loaded, reversible(loaded.ends.companion))
+    same(loaded, reversible(loaded.noise_pair.step_from))
 
 
 def test_a_companion_of_another_shape_is_refused(path):

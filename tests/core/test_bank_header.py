@@ -73,7 +73,7 @@ def with_frames(count):
     return given, kinds
 
 
-MOST = {
+LIMITS = {
     "layers": (with_layers, 1_000),
     "steps": (with_steps, 10_000),
     "styles": (with_styles, 1_000),
@@ -83,9 +83,9 @@ MOST = {
 }
 
 
-@pytest.mark.parametrize("name", MOST)
+@pytest.mark.parametrize("name", LIMITS)
 def test_as_much_as_a_header_may_hold_passes_and_one_more_is_refused(name):
-    make, most = MOST[name]
+    make, most = LIMITS[name]
     check_header(*make(most))
     with pytest.raises(BadHeaderError):
         check_header(*make(most + 1))
@@ -122,7 +122,7 @@ def test_a_mask_beside_a_content_is_one_for_all_of_its_pictures_or_one_for_each(
             check_header(given, kinds)
 
 
-@pytest.mark.parametrize("rows, fits", [(1, True), (2, True), (bank_header.MOST_BATCH, True), (4_097, False)])
+@pytest.mark.parametrize("rows, fits", [(1, True), (2, True), (bank_header.MAX_BATCH, True), (4_097, False)])
 def test_a_mask_that_waits_for_its_content_may_have_as_many_rows_as_a_latent_has_pictures(rows, fits):
     given, kinds = facts(content=None), inventory(style0_style_mask=(rows, 2, 4))
     if fits:

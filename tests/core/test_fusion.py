@@ -104,10 +104,10 @@ def test_mast_shares_the_mass_of_regions_among_styles_and_leaves_the_rest_to_the
     covered, weighed = (first + second).clamp(max=1.0), first + 3.0 * second
     whole = w_s * covered + w_c + 1.0 - covered
     shares = [w_s * covered * first / weighed, w_s * covered * 3.0 * second / weighed, w_c + 1.0 - covered]
-    asked = [oracle.logits(LIVE.q, style.k, HEADS) for style in (STYLE, OTHER)]
-    asked.append(oracle.logits(CONTENT.q, CONTENT.k, HEADS))
+    drawn = [oracle.logits(LIVE.q, style.k, HEADS) for style in (STYLE, OTHER)]
+    drawn.append(oracle.logits(CONTENT.q, CONTENT.k, HEADS))
     values = [features.v for features in (STYLE, OTHER, CONTENT)]
-    parts = [(share / whole, found, v) for share, found, v in zip(shares, asked, values, strict=True)]
+    parts = [(share / whole, found, v) for share, found, v in zip(shares, drawn, values, strict=True)]
     styles = StyleFeatures(STYLE, 1.0, first.unsqueeze(0)), StyleFeatures(OTHER, 3.0, second.unsqueeze(0))
     knobs = {"style_weight": w_s, "content_weight": w_c, "query_preservation": 0.0, "temperature": 1.0}
     assert_close(run(*styles, method="mast", **knobs), oracle.shifted_softmax(parts, HEADS), **CLOSE)
@@ -124,12 +124,12 @@ def test_mast_alone_is_styleid_to_the_bit_and_without_style_the_contents_own_ans
     assert_close(run(black, method="mast", **knobs), own, **CLOSE)
 
 
-def test_mast_asks_a_style_only_where_it_has_a_mass_and_text_beside_every_part():
+def test_mast_attends_to_a_style_only_where_it_has_a_mass_and_text_beside_every_part():
     left, calls, text = (torch.arange(N) < 6).float().unsqueeze(0), [], features(40, 5)
-    asking = replace(kernel(HEADS, True, calls), beside=source(text))
+    with_text = replace(kernel(HEADS, True, calls), text_source=source(text))
     styles = StyleFeatures(STYLE, 1.0, left), StyleFeatures(OTHER, 1.0, 0.5 * left)
     settings = FusionSettings("mast", query_preservation=0.0, temperature=1.0)
-    out = fuse(asking, Scene(LIVE, CONTENT, styles), settings)
+    out = fuse(with_text, Scene(LIVE, CONTENT, styles), settings)
     assert [(q[1], k[1]) for q, k, _ in calls] == [(6, 22 + 5), (6, 9 + 5), (N - 6, N + 5)]
     parts = [dense_attention(LIVE.q, cat(s.k, text.k), cat(s.v, text.v), HEADS) for s in (STYLE, OTHER)]
     own = dense_attention(CONTENT.q, cat(CONTENT.k, text.k), cat(CONTENT.v, text.v), HEADS)
@@ -159,7 +159,7 @@ READ = {
 @pytest.mark.parametrize("knob", READ)
 @pytest.mark.parametrize("method", FUSIONS)
 def test_a_method_reads_the_knobs_that_its_table_names_and_no_other(method, knob):
-    """The weight of a single style cancels where nothing else is asked: half a region leaves the content in."""
+    """The weight of a single style cancels where nothing else is attended to: half a region leaves the content in."""
     style = StyleFeatures(STYLE, 1.0, torch.full((1, N), 0.5))
     changed = (run(style, method=method, **READ[knob]) - run(style, method=method)).abs().max() > 1e-4
     assert bool(changed) == (knob in FUSIONS[method].knobs)
@@ -284,7 +284,7 @@ def test_without_style_weight_a_method_of_styles_alone_asks_the_content(method, 
 
 
 def test_style_aligned_takes_its_statistics_from_what_the_style_mask_shows():
-    shown = STYLE.mapped(lambda t: t[:, :11])
+    shown = STYLE.map(lambda t: t[:, :11])
     mask = (torch.arange(22) < 11).float().unsqueeze(0)
     result = run(StyleFeatures(STYLE, style_mask=mask), method="style_aligned")
     assert_close(result, oracle.style_aligned(*PLAIN[:2], tuple(shown), HEADS), **CLOSE)
@@ -330,7 +330,7 @@ def test_bad_knobs_are_refused_in_one_sentence(knobs, message):
 
 def test_a_scene_that_says_nothing_more_is_the_first_moment_of_a_run_and_a_style_of_weight_one_everywhere():
     scene, style = Scene(LIVE, CONTENT, ()), StyleFeatures(STYLE)
-    assert scene.moment == (0.0, 1.0) and scene.keep is None and scene.yielding is scene
+    assert scene.moment == (0.0, 1.0) and scene.keep is None and scene.with_styles_outside_keep is scene
     assert style == (STYLE, 1.0, None, None, None)
 
 
@@ -357,14 +357,14 @@ PLACES = {"everywhere": None, "region": REGION, "empty region": torch.zeros(2, N
 def test_a_method_reads_no_role_that_its_row_does_not_declare(method, progress, style_weight, place, keep):
     settings = FusionSettings(method, style_weight=style_weight, content_weight=0.2)
     bank = SimpleNamespace(styles=(StyleFeatures(STYLE, region=PLACES[place]),))
-    content = CONTENT.only(content_roles(settings, bank, keeps=keep is not None))
-    style = StyleFeatures(STYLE.only(style_roles(settings)), region=PLACES[place])
+    content = CONTENT.select(content_roles(settings, bank, keeps=keep is not None))
+    style = StyleFeatures(STYLE.select(style_roles(settings)), region=PLACES[place])
     scene = Scene(LIVE, content, (style,), Moment(progress, 0.4), keep)
     whole = scene._replace(content=CONTENT, styles=(style._replace(features=STYLE),))
     assert torch.equal(fuse(kernel(HEADS, True), scene, settings), fuse(kernel(HEADS, True), whole, settings))
 
 
 def test_a_role_that_was_forgotten_in_a_row_is_noticed():
-    scene = Scene(LIVE, CONTENT.only("q"), (StyleFeatures(STYLE, region=REGION),))
+    scene = Scene(LIVE, CONTENT.select("q"), (StyleFeatures(STYLE, region=REGION),))
     with pytest.raises(KeyError, match="k"):
         fuse(kernel(HEADS, True), scene, FusionSettings("styleid"))

@@ -161,7 +161,7 @@ def test_a_picture_that_has_converged_is_not_moved_by_one_that_has_not():
 def test_exact_returns_the_latent(gamma, steps):
     sigmas = ddim_uniform(steps)
     pair = sample_exact_inversion(gaussian_denoiser, clean(), sigmas, gamma=gamma)
-    back = sample_exact(gaussian_denoiser, pair.noise, sigmas, companion=pair.companion, gamma=gamma)
+    back = sample_exact(gaussian_denoiser, pair.noise, sigmas, step_from=pair.step_from, gamma=gamma)
     assert relative(back, clean()) < 1e-10
 
 
@@ -170,7 +170,7 @@ def test_exact_in_single_precision_returns_the_latent_to_1e_4():
     for steps in (10, 50, 200):
         sigmas = ddim_uniform(steps).float()
         pair = sample_exact_inversion(gaussian_denoiser, x, sigmas)
-        assert relative(sample_exact(gaussian_denoiser, pair.noise, sigmas, companion=pair.companion), x) <= 1e-4
+        assert relative(sample_exact(gaussian_denoiser, pair.noise, sigmas, step_from=pair.step_from), x) <= 1e-4
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_sampling_equals_the_published_recurrence(gamma, published):
         pair.noise,
         sigmas,
         callback=lambda state: states.append(state["x"]),
-        companion=pair.companion,
+        step_from=pair.step_from,
         gamma=gamma,
     )
     signal, _ = variance_preserving(sigmas)
@@ -248,7 +248,7 @@ def test_inversion_and_sampling_evaluate_the_same_latents():
     sigmas, up, down = ddim_uniform(20), Recorder(), []
     pair = sample_exact_inversion(up.watching(gaussian_denoiser), clean(), sigmas, record=up)
     sample_exact(
-        gaussian_denoiser, pair.noise, sigmas, callback=lambda state: down.append(state["x"]), companion=pair.companion
+        gaussian_denoiser, pair.noise, sigmas, callback=lambda state: down.append(state["x"]), step_from=pair.step_from
     )
     assert len(up.visits) == 21 and len(down) == 20
     for step, x in enumerate(down):
@@ -352,14 +352,14 @@ def test_fewer_corrections_cost_fewer_calls():
 def test_what_belongs_to_a_method_samples_back(method, bound):
     sigmas = ddim_uniform(20)
     found = invert_latent(gaussian_denoiser, clean(), sigmas, InversionSettings(method))
-    assert relative(sample_back(gaussian_denoiser, found.ends, sigmas, method), clean()) < bound
+    assert relative(sample_back(gaussian_denoiser, found.noise_pair, sigmas, method), clean()) < bound
 
 
 def test_ddim_is_the_plain_inversion():
     sigmas = ddim_uniform(20)
     found = invert_latent(gaussian_denoiser, clean(), sigmas, InversionSettings())
-    assert torch.equal(found.ends.noise, sample_ddim_inversion(gaussian_denoiser, clean(), sigmas))
-    assert found.ends.companion is None and found.calls == 21
+    assert torch.equal(found.noise_pair.noise, sample_ddim_inversion(gaussian_denoiser, clean(), sigmas))
+    assert found.noise_pair.step_from is None and found.calls == 21
 
 
 def test_settings_that_make_no_sense_are_refused():

@@ -130,7 +130,7 @@ def test_a_kept_place_equals_the_formula(method, mask, takes_key_mask):
 def test_a_black_place_is_as_without_a_mask(method):
     black = HARD == 0
     result, plain = (run(keep, method=method, progress=0.9, noise=0.2) for keep in (HARD, None))
-    if method in ("style_aligned", "diffstyler", "gar"):  # there the keys of kept places are others for all who ask
+    if method in ("style_aligned", "diffstyler", "gar"):  # there the keys of kept places are others for every query
         assert not torch.allclose(result[:, black[0]], plain[:, black[0]], atol=1e-4)
     else:
         assert_close(result[:, black[0]], plain[:, black[0]], **CLOSE)
@@ -179,7 +179,7 @@ def test_without_a_style_a_mask_keeps_the_queries_alone():
 
 
 def test_half_precision_and_its_devices_are_followed():
-    half = [features.mapped(lambda t: t.bfloat16()) for features in (LIVE, CONTENT, STYLE)]
+    half = [features.map(lambda t: t.bfloat16()) for features in (LIVE, CONTENT, STYLE)]
     for method in FUSIONS:
         scene = Scene(half[0], half[1], (StyleFeatures(half[2]),), Moment(0.9, 0.2), SOFT)
         assert fuse(kernel(HEADS, True), scene, FusionSettings(method)).dtype == torch.bfloat16

@@ -16,7 +16,7 @@ def test_a_preset_costs_the_model_calls_that_it_says(name, most):
         calls.append(1)
         return gaussian_denoiser(x, sigma)
 
-    ends = [invert_latent(counted, clean(), sigmas, preset.inversion).ends for _ in ("content", "style")]
+    ends = [invert_latent(counted, clean(), sigmas, preset.inversion).noise_pair for _ in ("content", "style")]
     sample_back(counted, ends[0], sigmas, preset.inversion.method)
     assert len(calls) == preset.calls <= most
 

@@ -43,26 +43,26 @@ def test_sampling_undoes_inversion_for_a_gaussian():
 
 
 def test_the_demo_models_are_trained_on_the_same_schedule_and_judged_by_the_same_walks():
-    """The walks by hand, with a noise predictor that is asked by timestep."""
+    """The walks by hand, with a noise predictor that is called by timestep."""
     sigma = demo.sigmas()
     assert_close(sigma, noise_levels(), rtol=1e-4, atol=0)
-    asked = []
+    called = []
 
     def eps(x, t):
-        asked.append(t)
+        called.append(t)
         return x * sigma[t] / (0.49 + sigma[t] ** 2)
 
     x = torch.randn(3, 2, 5, 7, generator=torch.Generator().manual_seed(0))
     levels = ddim_uniform(sigma, 4)
     top = sample_ddim_inversion(demo.denoiser(eps), x, levels)
-    assert asked == [1, 1, 251, 501, 751]
+    assert called == [1, 1, 251, 501, 751]
     expected = x + sigma[1] * eps(x, 1)
     for here, above in ((1, 251), (251, 501), (501, 751)):
         expected = expected + (sigma[above] - sigma[here]) * eps(expected, here)
     assert_close(top, expected, rtol=1e-5, atol=1e-5)
-    asked.clear()
+    called.clear()
     back = sample_ddim(demo.denoiser(eps), top, levels)
-    assert asked == [751, 501, 251, 1]
+    assert called == [751, 501, 251, 1]
     for here, below in ((751, sigma[501]), (501, sigma[251]), (251, sigma[1]), (1, 0.0)):
         top = top + (below - sigma[here]) * eps(top, here)
     assert_close(back, top, rtol=1e-5, atol=1e-5)

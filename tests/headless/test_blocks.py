@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from magicstyle.headless import cli
 from magicstyle.headless.engine import model as model_module
-from magicstyle.headless.engine import session as easel
+from magicstyle.headless.engine import session
 from magicstyle.headless.engine.blocks import BlockShape
 from magicstyle.headless.pairs import block_jobs
 from magicstyle.headless.pairs.block_jobs import blocks_of
@@ -56,14 +56,18 @@ def test_more_styles_than_are_held_go_in_blocks(pictures, monkeypatch):
 
 def test_a_picture_that_cannot_be_inverted_fails_alone(tmp_path, pictures, monkeypatch, capsys):
     pictures("photos/a.png", "photos/b.png", "x.png", "y.png")
-    invert, calls = easel.invert, []
+    invert, calls = session.invert, []
 
     def failing_once(*args, **kwargs):
         calls.append(1)
         found = invert(*args, **kwargs)
-        return found._replace(ends=found.ends.mapped(lambda end: end * float("nan"))) if len(calls) == 2 else found
+        return (
+            found._replace(noise_pair=found.noise_pair.map(lambda end: end * float("nan")))
+            if len(calls) == 2
+            else found
+        )
 
-    monkeypatch.setattr(easel, "invert", failing_once)
+    monkeypatch.setattr(session, "invert", failing_once)
     assert stylize("photos", "x.png", "y.png", "-o", "out", "--block", "9x9") == cli.SOME_FAILED
     assert made(tmp_path / "out") == ["a--x.png", "b--x.png"]
     assert "photos/a.png + y.png and 1 more failed" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from magicstyle.core.inversion_methods import INVERSIONS
 from magicstyle.core.presets import PRESETS
 from magicstyle.headless import choices, cli, option_table, options
 from magicstyle.headless.engine import model as model_module
-from magicstyle.headless.engine import session as easel
+from magicstyle.headless.engine import session
 from magicstyle.headless.engine.recipe import Recipe
 from magicstyle.headless.pairs import jobs, memory
 from magicstyle.headless.pictures.png import read_record, write_png
@@ -47,13 +47,13 @@ def loads(monkeypatch, model):
 @pytest.fixture
 def inversions(monkeypatch):
     """The inversions that a run does, by their number of kept roles."""
-    seen, invert = [], easel.invert
+    seen, invert = [], session.invert
 
     def counting(*args, **kwargs):
         seen.append(kwargs["roles"])
         return invert(*args, **kwargs)
 
-    monkeypatch.setattr(easel, "invert", counting)
+    monkeypatch.setattr(session, "invert", counting)
     return seen
 
 
@@ -115,7 +115,7 @@ def test_the_inversion_is_chosen_and_recorded(tmp_path, pictures, capsys):
 
 def test_a_preset_chooses_steps_and_inversion_and_what_is_given_besides_holds():
     def recipe(*arguments):
-        return options.request(options.parse(["stylize", *arguments])).order.recipe
+        return options.read_request(options.parse(["stylize", *arguments])).order.recipe
 
     for name, preset in PRESETS.items():
         assert (recipe("--preset", name).steps, recipe("--preset", name).inversion) == (preset.steps, preset.inversion)
@@ -365,13 +365,13 @@ def test_an_unexpected_error_fails_its_pair_only(tmp_path, pictures, monkeypatch
 @pytest.mark.parametrize("where", ["invert", "stylize", "reconstruct"])
 def test_what_is_no_number_is_never_saved_as_a_picture(tmp_path, pictures, monkeypatch, capsys, where):
     pictures("a.png", "x.png")
-    module = easel if where == "invert" else jobs
+    module = session if where == "invert" else jobs
     right = getattr(module, where)
 
     def broken(*args, **kwargs):
         found = right(*args, **kwargs)
         if where == "invert":
-            return found._replace(ends=found.ends.mapped(lambda end: end * float("inf")))
+            return found._replace(noise_pair=found.noise_pair.map(lambda end: end * float("inf")))
         return torch.full_like(found, float("nan"))
 
     monkeypatch.setattr(module, where, broken)
@@ -403,7 +403,7 @@ def test_an_interrupt_ends_the_run_with_its_own_code(pictures, monkeypatch, caps
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(easel, "invert", interrupted)
+    monkeypatch.setattr(session, "invert", interrupted)
     assert quiet("a.png", "x.png") == cli.INTERRUPTED
     assert capsys.readouterr().err.splitlines()[-1] == "magicstyle: interrupted; a rerun continues"
 
@@ -676,7 +676,7 @@ def test_bars_count_the_steps(pictures, monkeypatch):
     pictures("a.png", "x.png")
     seen = []
 
-    class Bar(easel.tqdm):
+    class Bar(session.tqdm):
         def __init__(self, **kwargs):
             super().__init__(**{**kwargs, "disable": False})
 
@@ -685,7 +685,7 @@ def test_bars_count_the_steps(pictures, monkeypatch):
                 seen.append((self.desc.rstrip(": "), self.n, self.total))
             super().close()
 
-    monkeypatch.setattr(easel, "tqdm", Bar)
+    monkeypatch.setattr(session, "tqdm", Bar)
     assert stylize("a.png", "x.png") == cli.OK
     assert seen == [("invert style x.png", 2, 2), ("invert content a.png", 2, 2), ("paint a--x", 2, 2)]
 

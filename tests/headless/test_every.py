@@ -32,7 +32,7 @@ def spread(features):
     stacks = {
         (layer, role): features.tensors[f"{layer}.{role}"][steps] for layer in features.header.layers for role in "qkv"
     }
-    return StoredFeatures(replace(features.header, every=1), stacks, features.ends)
+    return StoredFeatures(replace(features.header, every=1), stacks, features.noise_pair)
 
 
 @pytest.mark.parametrize("method", INVERSIONS)
@@ -81,7 +81,7 @@ def test_content_and_style_may_keep_other_levels(model):
     same = FeatureBank(
         spread(inverted(model, replace(RECIPE, every=2))[0].features), (StyleEntry(spread(style.features)),)
     )
-    ours, theirs = (paint(model, found, content.ends, RECIPE) for found in (bank, same))
+    ours, theirs = (paint(model, found, content.noise_pair, RECIPE) for found in (bank, same))
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import InversionSettings
-from magicstyle.headless.campaign.spec import Commission
+from magicstyle.headless.campaign.spec import RunSpec
 from magicstyle.headless.engine.recipe import VERSION_1, Recipe, different
 from magicstyle.headless.pairs.plan import Order, Picture, describe
 from magicstyle.headless.pictures.sizes import Frame
@@ -23,12 +23,12 @@ EVERYTHING = Recipe(
 FRAME = Frame((512, 512), fixed=False)
 
 
-def commission(recipe):
-    return Commission("photos", "styles", "out", recipe, FRAME, identity="sd15 0123456789abcdef")
+def spec_of(recipe):
+    return RunSpec("photos", "styles", "out", recipe, FRAME, identity="sd15 0123456789abcdef")
 
 
 def test_the_keys_of_version_1_stay():
-    keys = [(c.key, c.library_key) for c in map(commission, (DEFAULTS, EVERYTHING))]
+    keys = [(c.key, c.library_key) for c in map(spec_of, (DEFAULTS, EVERYTHING))]
     assert keys == [("c63c6423fb73", "c63c6423fb73"), ("d25be19cf768", "c331d666b18d")]
 
 

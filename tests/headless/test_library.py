@@ -242,7 +242,9 @@ def test_a_library_file_holds_its_noise_as_a_latent_of_comfyui(inputs, model):
     (features,) = load_styles(bank)
     picture = worker.decode_picture("x.png", Path("styles/x.png").read_bytes(), worker_frame())
     own = invert(model, model.encode(worker_tensor(picture)), Recipe(steps=2), storage="latents").features
-    torch.testing.assert_close(features.ends.noise * model.scale_factor, own.ends.noise, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        features.noise_pair.noise * model.scale_factor, own.noise_pair.noise, atol=1e-4, rtol=1e-4
+    )
 
 
 def worker_frame():

@@ -87,15 +87,15 @@ def test_what_is_held_of_the_longer_side_is_one_column(model, monkeypatch):
     contents, styles = inverted(model, recipe, [(64, 64)] * 2, 9), inverted(model, recipe, [(64, 64)] * 6, 10)
     from magicstyle.headless.engine import lockstep
 
-    shown, tile = [], lockstep._denoised_tile
-    monkeypatch.setattr(lockstep.Shown, "__init__", remembering(lockstep.Shown.__init__, shown))
+    shown, denoised = [], lockstep._denoised_batch
+    monkeypatch.setattr(lockstep.ReplayedColumn, "__init__", remembering(lockstep.ReplayedColumn.__init__, shown))
 
     def counting(*args):
-        found = tile(*args)
+        found = denoised(*args)
         held.append(sum(len(one.places) for one in shown if one._view is not None))
         return found
 
-    monkeypatch.setattr(lockstep, "_denoised_tile", counting)
+    monkeypatch.setattr(lockstep, "_denoised_batch", counting)
     paint_block(model, [c.features for c in contents], [s.features for s in styles], recipe, 2)
     assert max(held) == 2 + 2
 
@@ -111,8 +111,8 @@ def remembering(init, seen):
 def test_only_trajectories_of_one_kind_are_joined(model):
     (first,), (second,) = (inverted(model, Recipe(steps=steps), [(64, 64)], 11) for steps in (2, 3))
     one, other = first.features, second.features
-    narrow = type(one)(one.header, one.latents.half(), one.inputs, one.ends)
-    renamed = type(one)(replace(one.header, method="exact"), one.latents, one.inputs, one.ends)
+    narrow = type(one)(one.header, one.latents.half(), one.inputs, one.noise_pair)
+    renamed = type(one)(replace(one.header, method="exact"), one.latents, one.inputs, one.noise_pair)
     assert [column.places for column in joined([one, other, narrow, renamed, one, one], 2)] == [
         (0, 4), (1,), (2,), (3,), (5,)
     ]  # fmt: skip

@@ -13,13 +13,14 @@ from magicstyle.headless.campaign import patience, store, worker
 from magicstyle.headless.campaign import ray as ray_run
 from magicstyle.headless.campaign.library import Library
 from magicstyle.headless.campaign.names import StyleName, fitting, output_name
-from magicstyle.headless.campaign.run import look
-from magicstyle.headless.campaign.spec import Commission
+from magicstyle.headless.campaign.run import find_missing
+from magicstyle.headless.campaign.spec import RunSpec
 from magicstyle.headless.campaign.store import FolderStore, leaves, local_path, open_store
-from magicstyle.headless.campaign.units import Lost, Report, Shard, Unit
+from magicstyle.headless.campaign.units import Report, Shard, Unit
 from magicstyle.headless.engine.blocks import BlockShape
 from magicstyle.headless.engine.checkpoints import model_file
 from magicstyle.headless.engine.recipe import Recipe
+from magicstyle.headless.failure import Failure
 from magicstyle.headless.pictures.sizes import Frame
 
 FAST = ["--steps", "2", "--size", "64", "--quiet"]
@@ -33,36 +34,36 @@ def in_a_folder(tmp_path, monkeypatch, model):
 
 
 @pytest.fixture
-def asked(pictures):
-    """A commission of two portraits and two styles, one portrait a unit."""
+def spec(pictures):
+    """A run of two portraits and two styles, one portrait a unit."""
     pictures("photos/a.png", "photos/b.png", "styles/x.png", "styles/y.png")
     assert cli.main(["invert-styles", "styles", "--library", "lib", *FAST]) == cli.OK
     identity, frame = model_file(None).identity, Frame((64, 64), fixed=True)
     places = [str(Path(name).absolute()) for name in ("photos", "lib", "out")]
-    found = Commission(*places, Recipe(steps=2), frame, identity, block=BlockShape(1, 9))
-    open_store(found.out).put(found.settings_file, found.settings)  # as carry_out does
+    found = RunSpec(*places, Recipe(steps=2), frame, identity, block=BlockShape(1, 9))
+    open_store(found.out).put(found.settings_file, found.settings)  # as run_units does
     return found
 
 
-def units(asked):
-    return look(asked, Shard()).units
+def units(spec):
+    return find_missing(spec, Shard()).units
 
 
 # --- a wrong machine -------------------------------------------------------------------------------------------------
 
 
-def wrong(asked, kind, monkeypatch):
+def wrong(spec, kind, monkeypatch):
     """A worker on a machine that lacks something."""
     if kind == "no file":
-        asked = replace(asked, checkpoint="/nowhere/sd15.safetensors")
+        spec = replace(spec, checkpoint="/nowhere/sd15.safetensors")
     if kind == "another file":
-        asked = replace(asked, identity="magicstyle_demo.safetensors 0123456789abcdef")
-        open_store(asked.out).put(asked.settings_file, asked.settings)
+        spec = replace(spec, identity="magicstyle_demo.safetensors 0123456789abcdef")
+        open_store(spec.out).put(spec.settings_file, spec.settings)
     if kind == "a device that does not compute":
-        asked = replace(asked, device="cuda:99")
+        spec = replace(spec, device="cuda:99")
     if kind == "a model that does not load":
         monkeypatch.setattr(worker, "load_model", lambda *args: 1 / 0)
-    return worker.Worker(asked)
+    return worker.Worker(spec)
 
 
 MODEL = {
@@ -74,9 +75,9 @@ MODEL = {
 
 
 @pytest.mark.parametrize("kind", MODEL)
-def test_a_machine_without_the_runs_model_says_so_and_makes_nothing(asked, monkeypatch, kind):
-    found = wrong(asked, kind, monkeypatch)
-    report = found.paint(units(asked)[0])
+def test_a_machine_without_the_runs_model_says_so_and_makes_nothing(spec, monkeypatch, kind):
+    found = wrong(spec, kind, monkeypatch)
+    report = found.paint(units(spec)[0])
     assert report.made == 0 and MODEL[kind] in report.unfit and not report.stop
     with pytest.raises(worker.UnfitMachineError) as caught:
         found.check()
@@ -91,15 +92,15 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_machine_that_has_not_mounted_a_place_says_so(asked, place):
+def test_a_machine_that_has_not_mounted_a_place_says_so(spec, place):
     """It would make the folder, and its pictures would be nowhere."""
-    worker.Worker(asked).check()
+    worker.Worker(spec).check()
     Path(place).rename("elsewhere")
     with pytest.raises(worker.UnfitMachineError, match=PLACES[place]):
-        worker.Worker(asked).check()
+        worker.Worker(spec).check()
 
 
-def test_on_one_machine_the_run_stops_with_one_sentence(asked, monkeypatch, capsys):
+def test_on_one_machine_the_run_stops_with_one_sentence(spec, monkeypatch, capsys):
     loads = []
 
     def broken(*args):
@@ -121,7 +122,7 @@ class RayError(Exception):
 
 
 class FakeRay:
-    """As much of Ray as a crew uses; actors answer at once, in the order in which they were asked."""
+    """As much of Ray as a crew uses; actors answer at once, in the order in which they were called."""
 
     exceptions = SimpleNamespace(RayError=RayError)
 
@@ -129,7 +130,7 @@ class FakeRay:
         self.answers, self.killed = {}, []
 
     def actor(self, check, paint):
-        def ask(what):
+        def remote(what):
             def remote(*args):
                 ref = object()
                 self.answers[ref] = lambda: what(*args)
@@ -141,7 +142,7 @@ class FakeRay:
             __hash__ = object.__hash__
             __eq__ = object.__eq__
 
-        return Actor(check=ask(check), paint=ask(lambda text: paint(Unit.of(text)).text))
+        return Actor(check=remote(check), paint=remote(lambda text: paint(Unit.of(text)).text))
 
     def wait(self, refs, num_returns, timeout):
         return refs[:1], refs[1:]
@@ -194,14 +195,14 @@ def test_a_wrong_machine_gets_no_units_and_the_others_make_all(ray, caplog):
 
 
 def test_a_machine_that_fails_later_hands_its_unit_back(ray):
-    unfit = ray.actor(lambda: "", lambda unit: Report(unit.name, 0, (Lost(None, None, "why"),), unfit="why"))
+    unfit = ray.actor(lambda: "", lambda unit: Report(unit.name, 0, (Failure(None, None, "why"),), unfit="why"))
     found = reports(unfit, ray.actor(lambda: "", made))
     assert all(report.made for report in found) and ray.killed[0] is unfit
 
 
 def test_a_worker_that_loses_unit_after_unit_gets_no_more_and_they_are_made_by_others(ray):
     """Such as one whose GPU has failed: it is the fastest of all."""
-    losing = ray.actor(lambda: "", lambda unit: Report(unit.name, 0, (Lost(None, None, "CUDA error"),)))
+    losing = ray.actor(lambda: "", lambda unit: Report(unit.name, 0, (Failure(None, None, "CUDA error"),)))
     found = reports(losing, ray.actor(lambda: "", made))
     assert all(report.made for report in found) and ray.killed[0] is losing
 
@@ -240,35 +241,35 @@ def test_a_worker_that_never_comes_back_is_given_up(ray, monkeypatch):
 # --- what fails for a moment -----------------------------------------------------------------------------------------
 
 
-def failing(monkeypatch, times, name, error=errno.EIO):
+def failing(monkeypatch, times, part, error=errno.EIO):
     """Let the first reads of a file fail -> the reads that were tried."""
     tried, read = [], FolderStore.read
 
-    def failing_first(self, asked):
-        if name in asked:
-            tried.append(asked)
+    def failing_first(self, name):
+        if part in name:
+            tried.append(name)
             if len(tried) <= times:
                 raise OSError(error, "Input/output error")
-        return read(self, asked)
+        return read(self, name)
 
     monkeypatch.setattr(FolderStore, "read", failing_first)
     return tried
 
 
 @pytest.mark.parametrize("name", ["x.png.", "a.png"])
-def test_a_read_that_fails_for_a_moment_costs_nothing(asked, monkeypatch, name):
-    found = units(asked)
+def test_a_read_that_fails_for_a_moment_costs_nothing(spec, monkeypatch, name):
+    found = units(spec)
     tried = failing(monkeypatch, 2, name)
-    painter = worker.Worker(asked)
+    painter = worker.Worker(spec)
     for unit in found:
         assert not painter.paint(unit).failed
     assert len(tried) == 3 and len(list(Path("out").rglob("*/?.png/*.png"))) == 4
 
 
-def test_a_style_that_could_not_be_read_is_read_again_for_the_next_unit(asked, monkeypatch):
-    found = units(asked)
+def test_a_style_that_could_not_be_read_is_read_again_for_the_next_unit(spec, monkeypatch):
+    found = units(spec)
     failing(monkeypatch, 4, "x.png.")
-    painter = worker.Worker(asked)
+    painter = worker.Worker(spec)
     first, second = (painter.paint(unit) for unit in found)
     assert [lost.style for lost in first.failed] == ["x.png"] and first.made == 1
     assert not second.failed and second.made == 2
@@ -286,11 +287,11 @@ def test_what_no_wait_changes_is_not_waited_for(monkeypatch):
     assert len(tried) == 1
 
 
-def test_a_manifest_that_cannot_be_read_is_not_said_to_be_unwritable(asked, monkeypatch):
-    (unit, _) = units(asked)
-    assert worker.Worker(asked).paint(unit).made == 2
+def test_a_manifest_that_cannot_be_read_is_not_said_to_be_unwritable(spec, monkeypatch):
+    (unit, _) = units(spec)
+    assert worker.Worker(spec).paint(unit).made == 2
     failing(monkeypatch, 99, f"{unit.name}.json")
-    report = worker.Worker(asked).paint(unit)
+    report = worker.Worker(spec).paint(unit)
     assert "cannot be read" in report.failed[0].reason and not report.stop
 
 

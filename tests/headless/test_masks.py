@@ -38,7 +38,7 @@ def stylize(*arguments):
 
 
 def settings(*arguments):
-    return options.request(options.parse(["stylize", *arguments])).order
+    return options.read_request(options.parse(["stylize", *arguments])).order
 
 
 def pixels(path):

@@ -212,10 +212,10 @@ def test_one_style_twice_at_half_weight_in_a_soft_region_is_that_style_once(mode
     recipe, region = Recipe(FusionSettings(method), steps=4), torch.full((1, 8, 8), 0.5)
     once = FeatureBank(content.features, (StyleEntry(style.features, 1.0, region),))
     twice = FeatureBank(content.features, (StyleEntry(style.features, 0.5, region),) * 2)
-    results = [paint(model, bank, content.ends, recipe) for bank in (once, twice)]
+    results = [paint(model, bank, content.noise_pair, recipe) for bank in (once, twice)]
     torch.testing.assert_close(*results, atol=1e-4, rtol=1e-4)
     two = FeatureBank(content.features, (StyleEntry(style.features, 0.5, region), StyleEntry(content.features, 0.5)))
-    assert float((paint(model, two, content.ends, recipe) - results[0]).norm() / results[0].norm()) > 1e-4
+    assert float((paint(model, two, content.noise_pair, recipe) - results[0]).norm() / results[0].norm()) > 1e-4
 
 
 @pytest.mark.parametrize("w_s, w_c, g, tau", [(1.0, 0.3, 0.75, 1.5), (2.0, 0.0, 0.5, 1.0)])
@@ -312,7 +312,7 @@ def test_fixed_point_halves_the_round_trips_error_at_the_same_model_calls(model,
         sigmas = Recipe(steps=steps).sigmas
         found = invert_latent(model.denoised, latent, sigmas, InversionSettings(method))
         calls.append(found.calls)
-        back = sample_back(model.denoised, found.ends, sigmas, method)
+        back = sample_back(model.denoised, found.noise_pair, sigmas, method)
         errors.append(float((back - latent).norm() / latent.norm()))
     assert calls[1] <= calls[0] + 1, calls
     assert errors[1] < errors[0] / 2, errors

@@ -46,7 +46,7 @@ def planned(inputs, out, order=ORDER, **more):
 
 
 def finish(found, order=ORDER):
-    """Write what a plan asks for."""
+    """Write what a plan names."""
     for job in found.waiting:
         write_png(job.result, Image.new("RGB", (8, 8)), job.record)
         if order.sheet:

@@ -39,7 +39,7 @@ OneLayer.__abstractmethods__ = frozenset()
 
 
 class OneLayerModel:
-    """What the headless runs ask of a model."""
+    """What the headless runs need of a model."""
 
     device = torch.device("cpu")
     scale_factor = 0.5

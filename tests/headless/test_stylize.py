@@ -1,4 +1,4 @@
-"""Where sampling starts from: both ends of the content's inversion, with the style's moments."""
+"""Where sampling starts from: both latents of the content's inversion, with the style's moments."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_sampling_starts_from_both_ends_with_the_styles_moments(model, monkeypat
     starts = []
     monkeypatch.setattr(module, "paint", lambda model, bank, start, *args, **more: starts.append(start))
     stylize(model, content, style, recipe)
-    ((noise, companion),) = starts
+    ((noise, step_from),) = starts
     assert_close(noise, adain_latents(content.noise, style.noise, strength))
-    assert_close(companion, adain_map(content.noise, style.noise, strength)(content.ends.companion))
+    assert_close(step_from, adain_map(content.noise, style.noise, strength)(content.noise_pair.step_from))
     assert strength == 0.0 or not torch.equal(noise, content.noise)

@@ -8,15 +8,24 @@ import pytest
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import InversionSettings
 from magicstyle.headless.campaign.names import StyleName, digest, fitting, output_name
-from magicstyle.headless.campaign.spec import Commission
-from magicstyle.headless.campaign.store import Entry, FolderStore, open_store
-from magicstyle.headless.campaign.units import Lost, Report, Shard, Unit, finished, manifest, read_manifests, units_of
+from magicstyle.headless.campaign.spec import RunSpec
+from magicstyle.headless.campaign.store import FolderStore, StoreEntry, open_store
+from magicstyle.headless.campaign.units import (
+    Failure,
+    Report,
+    Shard,
+    Unit,
+    finished,
+    manifest,
+    read_manifests,
+    units_of,
+)
 from magicstyle.headless.engine.blocks import BlockShape
 from magicstyle.headless.engine.recipe import Recipe
 from magicstyle.headless.pictures.sizes import Frame
 from magicstyle.headless.uris import is_uri
 
-ASKED = Commission("photos", "library", "out", Recipe(), Frame((64, 64), fixed=True), "model 0")
+SPEC = RunSpec("photos", "library", "out", Recipe(), Frame((64, 64), fixed=True), "model 0")
 CHANGES = {
     "method": {"recipe": Recipe(FusionSettings("styleid"))},
     "temperature": {"recipe": Recipe(FusionSettings(temperature=1.0))},
@@ -32,7 +41,7 @@ SHAPE = BlockShape(2, 3)
 
 
 def portraits(*names, tag="1"):
-    return [Entry(name, tag) for name in names]
+    return [StoreEntry(name, tag) for name in names]
 
 
 STYLES = [StyleName(f"s{number}.png", digest(bytes([number]))) for number in range(5)]
@@ -62,14 +71,14 @@ def finish(store, units, lost=()):
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_changed_settings_have_another_folder(change):
-    other = replace(ASKED, **CHANGES[change])
-    assert other.key != ASKED.key and other.manifests != ASKED.manifests
-    assert (other.library_key == ASKED.library_key) == (change in AFTER_INVERSION)
+    other = replace(SPEC, **CHANGES[change])
+    assert other.key != SPEC.key and other.manifests != SPEC.manifests
+    assert (other.library_key == SPEC.library_key) == (change in AFTER_INVERSION)
 
 
 def test_what_changes_no_picture_changes_no_folder():
-    other = replace(ASKED, portraits="s3://a", device="cuda", block=SHAPE, batch=7, overwrite=True)
-    assert (other.key, other.library_key) == (ASKED.key, ASKED.library_key)
+    other = replace(SPEC, portraits="s3://a", device="cuda", block=SHAPE, batch=7, overwrite=True)
+    assert (other.key, other.library_key) == (SPEC.key, SPEC.library_key)
 
 
 def test_units_hold_every_pair_once():
@@ -92,7 +101,7 @@ def test_units_of_another_shape_count_too(store):
 
 
 def test_what_failed_is_tried_again_and_nothing_else(store):
-    lost = (Lost("a", "s1.png", "why"), Lost("b", None, "why"))
+    lost = (Failure("a", "s1.png", "why"), Failure("b", None, "why"))
     made = finish(store, planned(portraits(*"abc"), STYLES[:3], shape=BlockShape(3, 3)), lost)
     assert pairs(planned(portraits(*"abc"), STYLES[:3], made)) == [
         ("a", "s1.png"),
@@ -102,7 +111,7 @@ def test_what_failed_is_tried_again_and_nothing_else(store):
 
 def test_a_portrait_is_read_only_where_its_file_is_not_as_it_was(store):
     made = finish(store, planned(portraits(*"ab")))
-    touched, read = [Entry("a", "1"), Entry("b", "2")], []
+    touched, read = [StoreEntry("a", "1"), StoreEntry("b", "2")], []
 
     def same(name):
         read.append(name)
@@ -136,7 +145,7 @@ def test_a_manifest_that_is_none_counts_for_nothing(store):
 
 
 def test_a_report_travels_and_says_that_it_was_there(store):
-    report = Report("u", 3, (Lost("a", None, "b\u00fc"),), 7, 0.5)
+    report = Report("u", 3, (Failure("a", None, "b\u00fc"),), 7, 0.5)
     assert Report.of(report.text) == report
     unit = planned(portraits("a"))[0]
     store.put("u.json", manifest(unit, report, {}))

@@ -15,7 +15,7 @@ from unittest import mock
 
 import torch
 from magicstyle.tests.host.families import FAMILIES, Family, family_base
-from magicstyle.tests.host.flow_rules import OF_THE_PROMPT, Asked, Drawn, Features, Rule, Style, softmax_attention
+from magicstyle.tests.host.flow_rules import OF_THE_PROMPT, Drawn, Features, Rule, RuleCall, Style, softmax_attention
 from torch import Tensor
 
 
@@ -226,7 +226,9 @@ class FlowOracle:
             drawn = [Drawn(spread(of_styles[id(style)][layer], rows), self._mass(style, content)) for style in styles]
             kept = spread(of_content[layer], rows)
             return rule(
-                Asked(live, kept, tuple(drawn), rest, self._outside(styles, content), done, noise, self.beside.raised)
+                RuleCall(
+                    live, kept, tuple(drawn), rest, self._outside(styles, content), done, noise, self.beside.raised
+                )
             )
 
         return fused

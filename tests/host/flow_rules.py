@@ -32,7 +32,7 @@ class Drawn(NamedTuple):
     mass: Tensor | float  # n m: of its keys for each query
 
 
-class Asked(NamedTuple):
+class RuleCall(NamedTuple):
     """What a rule answers."""
 
     live: Features
@@ -60,14 +60,14 @@ class Asked(NamedTuple):
         return [(*self.content[1:], left)] if isinstance(left, Tensor) or left else []
 
     def answer(self, q: Tensor, *parts: Part) -> Tensor:
-        """b h n d: the text is asked with every source."""
+        """b h n d: the text is attended to with every source."""
         k, v = (torch.cat([part[i] for part in parts] + [self.rest[i + 1]], 2) for i in (0, 1))
         masses = [mass * q.new_ones(q.shape[2], k.shape[2]) for k, _, mass in parts]
         masses.append(q.new_ones(q.shape[2], self.rest[1].shape[2]))
         return softmax_attention(q, k, v, torch.cat(masses, 1)) + self.raised
 
 
-Rule = Callable[[Asked], Tensor]
+Rule = Callable[[RuleCall], Tensor]
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mass: Tensor | None = None) -> Tensor:
@@ -78,40 +78,40 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mass: Tensor | None = Non
     return weights / weights.sum(-1, keepdim=True) @ v
 
 
-def blended(asked: Asked, role: int, share: float) -> Tensor:
+def blended(call: RuleCall, role: int, share: float) -> Tensor:
     """The content's queries or keys, and the rest of the picture's own."""
-    return share * asked.content[role] + (1 - share) * asked.live[role]
+    return share * call.content[role] + (1 - share) * call.live[role]
 
 
-def styleid(asked: Asked) -> Tensor:
+def styleid(call: RuleCall) -> Tensor:
     """The styles' keys and values in the place of the picture's; the content's where no style acts."""
-    return asked.answer(1.5 * blended(asked, 0, 0.75), *asked.of_styles(), *asked.of_content(0.0))
+    return call.answer(1.5 * blended(call, 0, 0.75), *call.of_styles(), *call.of_content(0.0))
 
 
-def ffa(asked: Asked) -> Tensor:
+def ffa(call: RuleCall) -> Tensor:
     """Styles and content in one softmax, the content's keys at a tenth of their mass."""
-    return asked.answer(1.5 * blended(asked, 0, 0.5), *asked.of_styles(), *asked.of_content(0.1))
+    return call.answer(1.5 * blended(call, 0, 0.5), *call.of_styles(), *call.of_content(0.1))
 
 
-def masactrl(asked: Asked) -> Tensor:
-    """The picture asks the content."""
-    return asked.answer(asked.live[0], (*asked.content[1:], 1.0))
+def masactrl(call: RuleCall) -> Tensor:
+    """The picture attends to the content."""
+    return call.answer(call.live[0], (*call.content[1:], 1.0))
 
 
-def sac(asked: Asked) -> Tensor:
-    """The content's queries ask the style, in the last steps with guidance from the picture's own."""
-    anchored, free = (asked.answer(x[0], *asked.of_styles()) for x in (asked.content, asked.live))
-    return anchored if asked.done < 0.7 else anchored + 1.2 * (free - anchored)
+def sac(call: RuleCall) -> Tensor:
+    """The content's queries attend to the style, in the last steps with guidance from the picture's own."""
+    anchored, free = (call.answer(x[0], *call.of_styles()) for x in (call.content, call.live))
+    return anchored if call.done < 0.7 else anchored + 1.2 * (free - anchored)
 
 
-def seac(asked: Asked) -> Tensor:
+def seac(call: RuleCall) -> Tensor:
     """Content and emphasised style in one softmax."""
-    return asked.answer(asked.live[0], (*asked.content[1:], 1.0), *asked.of_styles(1.2))
+    return call.answer(call.live[0], (*call.content[1:], 1.0), *call.of_styles(1.2))
 
 
-def zstar(asked: Asked) -> Tensor:
+def zstar(call: RuleCall) -> Tensor:
     """Emphasised style and the picture itself in one softmax."""
-    return asked.answer(asked.live[0], *asked.of_styles(1.2), (*asked.live[1:], 1.0))
+    return call.answer(call.live[0], *call.of_styles(1.2), (*call.live[1:], 1.0))
 
 
 def statistics(x: Tensor, y: Tensor) -> Tensor:
@@ -120,35 +120,35 @@ def statistics(x: Tensor, y: Tensor) -> Tensor:
     return normal * y.std(2, keepdim=True, correction=0) + y.mean(2, keepdim=True)
 
 
-def style_aligned(asked: Asked) -> Tensor:
+def style_aligned(call: RuleCall) -> Tensor:
     """The style beside the picture, whose queries and keys have the style's statistics."""
-    q, k = (statistics(asked.live[role], asked.style[role]) for role in (0, 1))
-    return asked.answer(q, *asked.of_styles(), (k, asked.live[2], 1.0))
+    q, k = (statistics(call.live[role], call.style[role]) for role in (0, 1))
+    return call.answer(q, *call.of_styles(), (k, call.live[2], 1.0))
 
 
-def rsa(asked: Asked) -> Tensor:
+def rsa(call: RuleCall) -> Tensor:
     """The picture beside the style, three added to the style's logits."""
-    reference = (*asked.style[1:], math.exp(3.0))
-    return asked.answer(asked.live[0], (*asked.live[1:], 1.0), reference)
+    reference = (*call.style[1:], math.exp(3.0))
+    return call.answer(call.live[0], (*call.live[1:], 1.0), reference)
 
 
-def diffstyler(asked: Asked) -> Tensor:
+def diffstyler(call: RuleCall) -> Tensor:
     """The content's queries and keys while noise is high."""
-    share = min(2 * asked.noise, 1.0)
-    return asked.answer(blended(asked, 0, share), (blended(asked, 1, share), asked.live[2], 1.0))
+    share = min(2 * call.noise, 1.0)
+    return call.answer(blended(call, 0, share), (blended(call, 1, share), call.live[2], 1.0))
 
 
-def mast(asked: Asked) -> Tensor:
+def mast(call: RuleCall) -> Tensor:
     """Style and content answer by themselves, each with the text, and nine parts of ten are the style's."""
-    styled = asked.answer(blended(asked, 0, 0.5), *asked.of_styles())
-    return 0.9 * styled + 0.1 * asked.answer(asked.content[0], (*asked.content[1:], 1.0))
+    styled = call.answer(blended(call, 0, 0.5), *call.of_styles())
+    return 0.9 * styled + 0.1 * call.answer(call.content[0], (*call.content[1:], 1.0))
 
 
-def gar(asked: Asked) -> Tensor:
+def gar(call: RuleCall) -> Tensor:
     """The content's features with the style's statistics, half and half with the running ones."""
-    parts = zip(asked.live, asked.content, asked.style, strict=True)
+    parts = zip(call.live, call.content, call.style, strict=True)
     q, k, v = (0.5 * statistics(content, style) + 0.5 * live for live, content, style in parts)
-    return asked.answer(q, (k, v, 1.0))
+    return call.answer(q, (k, v, 1.0))
 
 
 KNOBS = {

@@ -67,7 +67,7 @@ def scene(model, size, storage="features"):
 
 
 def first_calls(patched, content, positive=None, negative=None, cfg=3.0, make_guider=None):
-    """(x, prompt, answer) of every row that the model is asked for at the first noise level."""
+    """(x, prompt, answer) of every row that the model is called with at the first noise level."""
     rows = []
 
     def spy(executor, x, t, c_concat, context, *args, **kwargs):
@@ -92,17 +92,17 @@ def sample_with(guider, content):
 
 
 class OneByOne(comfy.samplers.CFGGuider):
-    """Asks the model for each cond on its own, those that `asked(conds)` names."""
+    """Calls the model for each cond on its own, those that `chosen(conds)` names."""
 
-    def __init__(self, model, positive, negative, asked=lambda conds: sum(conds.values(), [])):
+    def __init__(self, model, positive, negative, chosen=lambda conds: sum(conds.values(), [])):
         super().__init__(model)
         self.set_conds(positive, negative)
-        self.asked = asked
+        self.chosen = chosen
 
     def predict_noise(self, x, timestep, model_options=None, seed=None):
         answers = [
             comfy.samplers.calc_cond_batch(self.inner_model, [[cond]], x, timestep, model_options or {})[0]
-            for cond in self.asked(self.conds)
+            for cond in self.chosen(self.conds)
         ]
         return answers[-1]
 
@@ -172,13 +172,13 @@ def test_two_calls_with_other_areas_of_one_prompt_fuse_each_their_own(tiny_model
     content, bank = scene(tiny_model, size)
     prompt = tiny_conditioning(seed=6)
 
-    def asked(conds):
+    def chosen(conds):
         cond = conds["positive"][0]
         whole = {name: value for name, value in cond.items() if name != "area"}
         return [cond, {**cond, "area": (two.height, two.width, two.y, two.x)}, whole]
 
     patched = patch(tiny_model, bank, method="masactrl")
-    rows = first_calls(patched, content, make_guider=lambda model: OneByOne(model, one.limit(prompt), prompt, asked))
+    rows = first_calls(patched, content, make_guider=lambda model: OneByOne(model, one.limit(prompt), prompt, chosen))
     assert len(rows) == 3
     for (x, _, answer), area in zip(rows, (one, two, None), strict=True):
         assert difference(answer - x, fused_by_hand(tiny_model, content, x, prompt, area, size) - x) < 1e-4
@@ -206,7 +206,7 @@ def test_rsa_under_two_positive_prompts_leaves_the_negative_one_alone(tiny_model
 
 
 def test_rsa_fuses_the_part_of_a_prompt_that_the_host_has_copied_to_the_negative_one(tiny_model):
-    """The copy has the identity of the part: asked for on its own it cannot be told, and the part must not suffer."""
+    """The copy has the identity of the part: called on its own it cannot be told, and the part must not suffer."""
     size, one, _ = EVEN
     content, bank = scene(tiny_model, size)
     positive = one.limit(tiny_conditioning(seed=6)) + tiny_conditioning(seed=5)
@@ -272,12 +272,12 @@ def test_rsa_tells_the_negative_prompts_rows_of_an_area_from_the_positive_ones(t
     content, bank = scene(tiny_model, size)
     positive, negative = one.limit(tiny_conditioning(seed=6)), tiny_conditioning(seed=4)
     positive = positive + tiny_conditioning(seed=5) if whole else positive
-    asked = []
+    negative_rows = []
     for x, prompt, answer in first_calls(patch(tiny_model, bank, method="rsa"), content, positive, negative):
         plain = tiny_model.model.apply_model(x, content.sigmas[:1], c_crossattn=prompt, transformer_options={})
-        asked.append(torch.equal(prompt, negative[0][0]))
-        assert (difference(answer - x, plain - x) < 1e-5) == asked[-1]
-    assert {True, False} == set(asked)
+        negative_rows.append(torch.equal(prompt, negative[0][0]))
+        assert (difference(answer - x, plain - x) < 1e-5) == negative_rows[-1]
+    assert {True, False} == set(negative_rows)
 
 
 @pytest.mark.parametrize(
@@ -290,6 +290,6 @@ def test_rsa_tells_the_negative_prompts_rows_of_an_area_from_the_positive_ones(t
     ids=["area", "mask", "steps"],
 )
 def test_an_inversion_of_a_part_is_refused(tiny_model, limit, named):
-    """Outside of it the model would not be asked, and the noise mean nothing."""
+    """Outside of it the model would not be called, and the noise would mean nothing."""
     with pytest.raises(MagicStyleError, match=f"conditioning is limited to {named}.*whole picture"):
         inversion(tiny_model, picture(), conditioning=limit(tiny_conditioning()))

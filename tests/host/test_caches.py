@@ -183,7 +183,7 @@ def test_a_replay_of_latents_from_a_file_is_not_answered_by_the_runs_cache(tiny_
 
 
 def _from_file(trajectory):
-    return type(trajectory)(trajectory.header, trajectory.latents, trajectory.inputs, trajectory.ends)
+    return type(trajectory)(trajectory.header, trajectory.latents, trajectory.inputs, trajectory.noise_pair)
 
 
 def test_a_replay_that_another_node_answers_is_one_sentence(tiny_model):

@@ -140,7 +140,7 @@ def test_both_copy_the_contents_resnet(demo, headless, pictures, in_comfyui, in_
     recipe = Recipe(FusionSettings("diffstyler"), steps=STEPS)
     own = invert(headless, headless.encode(pictures[0].movedim(-1, 1) * 2 - 1), recipe)
     bank = FeatureBank(own.features, (StyleEntry(in_headless[1].features),))
-    ours = paint(headless, bank, in_headless[1].ends, recipe)
+    ours = paint(headless, bank, in_headless[1].noise_pair, recipe)
     assert own.features.roles == "qkvx"
     apart = difference(ours, with_it)
     assert apart < TOLERANCE
@@ -171,7 +171,7 @@ def test_copies_of_a_style_weigh_the_same_in_both(demo, headless, in_comfyui, in
 
     theirs = painted(demo, bank(in_comfyui[0][1], in_comfyui[1][1]), in_comfyui[0], "ffa")
     recipe = Recipe(FusionSettings("ffa"), steps=STEPS)
-    ours = paint(headless, bank(*(entry.features for entry in in_headless)), in_headless[0].ends, recipe)
+    ours = paint(headless, bank(*(entry.features for entry in in_headless)), in_headless[0].noise_pair, recipe)
     assert difference(ours, theirs) < TOLERANCE
 
 

@@ -172,10 +172,10 @@ def test_an_interrupted_inversion_stops_within_a_step_and_the_next_run_is_comple
     prompt_id = server.queue(graphs.substituted(graph, steps=500))
     time.sleep(3)  # pictures are encoded from the cache at once: this is in the midst of the first inversion
     server.interrupt()
-    asked = time.monotonic()
+    interrupted = time.monotonic()
     with pytest.raises(PromptInterrupted, match="MagicStyleInvert"):
         server.wait(prompt_id, patience=30)
-    assert time.monotonic() - asked < 10
+    assert time.monotonic() - interrupted < 10
     server.free()  # so that the next run computes everything again
     again = server.saved_images(server.run(graph))
     assert len(again) == len(expected) == 1

@@ -243,13 +243,15 @@ def test_a_model_that_samples_otherwise_than_its_network_was_made_for_is_refused
 
 
 @pytest.mark.parametrize("together, rows", [({}, 3), ({"together": 4}, 12)])
-def test_a_capture_asks_for_the_rows_of_the_steps_that_share_a_call_and_leaves_the_model_as_it_is(
+def test_a_capture_makes_room_for_the_rows_of_the_steps_that_share_a_call_and_leaves_the_model_as_it_is(
     tiny_model, together, rows
 ):
     captured = recording.install_capture(tiny_model, TrajectoryRecorder(1, torch.float32), **together)
     (wrapper,) = captured.wrappers[WrappersMP.PREPARE_SAMPLING]["magicstyle.capture"]
-    asked = wrapper(lambda patcher, shape, *more, **kw: (patcher, shape, more, kw), "patcher", (3, 4, 6, 10), 5, a=6)
-    assert asked == ("patcher", [rows, 4, 6, 10], (5,), {"a": 6})
+    handed_on = wrapper(
+        lambda patcher, shape, *more, **kw: (patcher, shape, more, kw), "patcher", (3, 4, 6, 10), 5, a=6
+    )
+    assert handed_on == ("patcher", [rows, 4, 6, 10], (5,), {"a": 6})
     assert not any("magicstyle.capture" in keys for keys in tiny_model.wrappers.values())
 
 

@@ -133,13 +133,13 @@ def test_the_pair_goes_through_initial_latent_as_the_noise_does(tiny_model):
     content = inversion(tiny_model, picture(), "features", method="exact")
     style = inversion(tiny_model, picture(seed=9), "features", method="exact")
     moved = InitialLatent.execute(content.noise, style.noise, "adain", 1.0).result[0]
-    before, after = content.noise[KEY].ends, moved[KEY].ends
+    before, after = content.noise[KEY].noise_pair, moved[KEY].noise_pair
     assert torch.equal(after.noise, moved["samples"])
-    spread = [(pair.companion - pair.noise).std(dim=(2, 3)) for pair in (before, after)]
+    spread = [(pair.step_from - pair.noise).std(dim=(2, 3)) for pair in (before, after)]
     scale = style.noise["samples"].std(dim=(2, 3)) / content.noise["samples"].std(dim=(2, 3))
     torch.testing.assert_close(spread[1], spread[0] * scale, rtol=2e-3, atol=1e-5)
     same = InitialLatent.execute(content.noise, style.noise, "content", 1.0).result[0]
-    assert torch.equal(same[KEY].ends.companion, before.companion)
+    assert torch.equal(same[KEY].noise_pair.step_from, before.step_from)
     assert torch.isfinite(run_sampler(tiny_model, moved["samples"], content.sigmas, sampler=exact(moved))).all()
 
 

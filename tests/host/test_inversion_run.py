@@ -56,14 +56,14 @@ ROW = 1000.0  # bytes that the host reckons for a row of a batch, in these tests
 
 @pytest.fixture
 def batches(tiny_model, monkeypatch):
-    """The batch sizes that the host is asked the memory of."""
-    asked = []
+    """The batch sizes whose memory the host computes."""
+    sizes = []
     monkeypatch.setattr(
         type(tiny_model.model),
         "memory_required",
-        lambda self, input_shape, **_: asked.append(input_shape[0]) or ROW * input_shape[0],
+        lambda self, input_shape, **_: sizes.append(input_shape[0]) or ROW * input_shape[0],
     )
-    return asked
+    return sizes
 
 
 def by_hand(tokens, width=32, roles=5):
@@ -120,7 +120,7 @@ CUDA = torch.device("cuda")
 
 def allocate(monkeypatch, place, device=CUDA, *, free, on_device=0, model=0, estimate=GIGABYTE):
     memory = {CUDA.type: on_device, "cpu": free}
-    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda asked: memory[asked.type])
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: memory[device.type])
     stub = SimpleNamespace(load_device=device, model_size=lambda: model)
     return inversion_run.allocator(place, stub, estimate)
 

@@ -37,11 +37,11 @@ def ffa_keeping(name):
     grid = tuple(-(-side // patch) for side in SIZE)
     k = STRENGTH * F.adaptive_avg_pool2d(MASK[None, None], grid).reshape(1, 1, -1, 1)
 
-    def rule(asked):
+    def rule(call):
         g = k
         weight = (0.001 + (KEPT_WEIGHT - 0.001) * k)[0, 0]  # n 1: of the portrait's keys for each query
-        q = 1.5 * (g * asked.content[0] + (1 - g) * asked.live[0])
-        return asked.answer(q, *asked.of_styles(), (*asked.content[1:], weight))
+        q = 1.5 * (g * call.content[0] + (1 - g) * call.live[0])
+        return call.answer(q, *call.of_styles(), (*call.content[1:], weight))
 
     return rule
 

@@ -174,7 +174,7 @@ def test_fusion_with_zero_terminal_snr_is_finite_in_half_precision(scenes, stora
     name = "sdxl v-prediction, zero-terminal SNR"
     content, bank = scene(name, storage=storage, precision="auto")
     assert float(content.noise["samples"].abs().max()) > torch.finfo(torch.float16).max
-    assert all(torch.isfinite(features.ends.noise).all() for features in bank)
+    assert all(torch.isfinite(features.noise_pair.noise).all() for features in bank)
     chosen = FAMILIES[name].chosen
     exact, result = (sample(name, content, patch(family_model(name), one, chosen)) for one in (scenes[name][1], bank))
     plain = sample(name, content, family_model(name))
@@ -261,9 +261,9 @@ def test_fusion_acts_in_the_chosen_layers_and_in_no_other(scenes, name, method):
     result = sample(name, content, patch(model, bank, chosen, method=method, content_weight=0.1))
     expected = {}
     for layer, (h, w) in own.items():
-        asked = style[layer][0] * style[layer][1]
-        asked = asked + h * w if method == "ffa" else asked
-        expected[tuple(layer)] = asked if layer in select_layers(chosen, own) else h * w
+        keys = style[layer][0] * style[layer][1]
+        keys = keys + h * w if method == "ffa" else keys
+        expected[tuple(layer)] = keys if layer in select_layers(chosen, own) else h * w
     assert calls == expected
     assert difference(result, sample(name, content, family_model(name))) > 1e-3
 

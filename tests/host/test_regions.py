@@ -99,7 +99,7 @@ def change_by_step(pictures, layers, method):
     return tuple((a - b).abs().amax(dim=(0, 1, 2)) for a, b in (zip(states[0], states[1], strict=True)))
 
 
-FILLED = ["ffa", "styleid", "sac", "seac"]  # outside their regions these ask the content alone
+FILLED = ["ffa", "styleid", "sac", "seac"]  # outside their regions these attend to the content alone
 
 
 @pytest.mark.parametrize("method", FILLED)

@@ -31,11 +31,11 @@ def test_interrupt_stops_an_inversion_within_seconds_and_the_next_run_is_whole(s
     while prompt not in str(server.get("queue")["queue_running"]) and time.monotonic() < deadline:
         time.sleep(0.1)
     time.sleep(4)  # long enough to be inside the walk of 999 steps, short enough not to be through
-    asked = time.monotonic()
+    interrupted = time.monotonic()
     server.interrupt()
     with pytest.raises(PromptInterrupted):
         server.wait(prompt)
-    assert time.monotonic() - asked < 20
+    assert time.monotonic() - interrupted < 20
     assert server.images(server.run(graph))
 
 

@@ -10,7 +10,7 @@ SIZES = [(128, 128), (192, 128)]
 
 @pytest.fixture
 def graph(server, request):
-    """The workflow on the two photographs, at the size that the test asks for, as (width, height)."""
+    """The workflow on the two photographs, at the size that the test names, as (width, height)."""
     width, height = request.param
     graph = graphs.substituted(
         graphs.with_pictures("portrait_stylization"), width=width, height=height, steps=4, ckpt_name="tiny_full.ckpt"

@@ -71,8 +71,8 @@ def test_the_initial_latent_has_the_contents_size(tiny_model, content_size, styl
 )
 def test_another_size_than_the_contents_is_refused_and_named(tiny_model, sampled, message):
     content, bank = scene(tiny_model, 9, 13, style=(14, 6), steps=STEPS)
-    patched, asked = patch(tiny_model, bank), []
-    patched.add_wrapper_with_key("apply_model", "spy", lambda executor, *a, **k: asked.append(1) or executor(*a, **k))
+    patched, called = patch(tiny_model, bank), []
+    patched.add_wrapper_with_key("apply_model", "spy", lambda executor, *a, **k: called.append(1) or executor(*a, **k))
     with pytest.raises(MagicStyleError, match=message + ".*sample the noise of DDIM Inversion") as error:
         run_sampler(patched, picture(*sampled), content.sigmas)
-    assert not asked and "\n" not in str(error.value)
+    assert not called and "\n" not in str(error.value)

@@ -48,7 +48,7 @@ def scene(model, storage, *, batch=1, **more):
 
 
 class Control(comfy.controlnet.ControlBase):
-    """A ControlNet as the host sees it: a residual for the middle block, on the rows that it is asked for."""
+    """A ControlNet as the host sees it: a residual for the middle block, on the rows that it is called with."""
 
     def __init__(self):
         super().__init__()
@@ -95,7 +95,7 @@ def test_latents_and_features_give_the_same_picture_on_another_schedule(tiny_mod
 
 
 def test_one_picture_as_content_and_as_style_is_replayed_with_what_both_ask(tiny_model):
-    """StyleID asks the content's queries and the style's keys and values."""
+    """StyleID reads the content's queries and the style's keys and values."""
     results = []
     for storage in ("features", "latents"):
         content = inversion(tiny_model, picture(), storage)
@@ -292,7 +292,7 @@ def test_the_estimate_and_the_grids_are_known_before_the_run(tiny_model, layers,
     grids, widths = result.features.header.grids, find(tiny_model).widths
     assert (
         inversion_run.feature_bytes(grids, widths, 5, 1, "qkv", torch.float16)
-        == result.features.nbytes - result.features.ends.noise.nbytes
+        == result.features.nbytes - result.features.noise_pair.noise.nbytes
     )
 
 

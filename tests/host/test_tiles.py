@@ -72,7 +72,7 @@ def first_call(model, content, cfg=1.0, positive=None):
 
 
 def one_tile(model, top, left, height, width):
-    """The model asked for one tile alone."""
+    """The model called with one tile alone."""
 
     def run(apply_model, given):
         tile = given["input"][..., top : top + height, left : left + width]

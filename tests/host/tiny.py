@@ -61,10 +61,10 @@ def fill(module: torch.nn.Module, *, seed: int, eps_gain: float, qk_gain: float)
 @functools.lru_cache(maxsize=4)
 def tiny_base(seed: int = 0, eps_gain: float = 0.25, qk_gain: float = 2.0) -> comfy.model_patcher.ModelPatcher:
     """The miniature model itself, one for all tests; hand out clones."""
-    # normal tensors, whichever test asks first: shared weights must serve inside and outside of inference mode
+    # normal tensors, whichever test comes first: shared weights must serve inside and outside of inference mode
     with torch.inference_mode(False):
         config = comfy.supported_models.SD15(dict(UNET_CONFIG))
-        config.unet_config["num_heads"] = HEADS  # the class asks for the 8 heads of the full width
+        config.unet_config["num_heads"] = HEADS  # the class expects the 8 heads of the full width
         config.set_inference_dtype(torch.float32, None)
         model = comfy.model_base.BaseModel(config).eval().requires_grad_(False)
         fill(model.diffusion_model, seed=seed, eps_gain=eps_gain, qk_gain=qk_gain)

@@ -1,4 +1,4 @@
-"""The files that a workflow asks for, as a user would have put them there."""
+"""The files that a workflow names, as a user would have put them there."""
 
 from __future__ import annotations
 

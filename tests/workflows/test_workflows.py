@@ -16,7 +16,7 @@ TITLE, HEADING = 30, 65  # heights of a node's title and of a group's heading
 MARGIN = 15  # between a node and the edge of its group
 # what the frontend shows at 58 % or more in a window of 1600x900
 WIDEST, HIGHEST = 2080, 1245
-MOST_NODES = 11
+MAX_NODES = 11
 SMALL = {"width": 128, "height": 128, "largest_size": 128, "steps": 4, "preset": "fast"}
 
 BROKEN = re.compile(r"\S\n(?!\n|#|- |\d+\. |\Z)")  # a line break within a paragraph
@@ -115,7 +115,7 @@ def test_a_page_is_small_enough_to_be_read_when_it_opens(saved):
     frames = [group["bounding"] for group in saved["groups"]]
     assert max(x + width for x, _, width, _ in frames) <= WIDEST
     assert max(y + height for _, y, _, height in frames) <= HIGHEST
-    assert len([node for node in saved["nodes"] if node["type"] not in NOTES]) <= MOST_NODES
+    assert len([node for node in saved["nodes"] if node["type"] not in NOTES]) <= MAX_NODES
 
 
 def test_pictures_are_those_that_the_pack_lays_into_the_input_folder_so_that_run_shows_what_it_does(saved):

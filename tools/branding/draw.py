@@ -13,7 +13,7 @@ import random
 from pathlib import Path
 from typing import NamedTuple
 
-from ..pictures.scenes import Look, Scene, Studio, shown
+from ..pictures.scenes import Look, Scene, ScenePainter, shown
 
 # isort: split
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -185,7 +185,7 @@ def banner() -> Image.Image:
     side, top = 720, height - 720 - 110
     gap = (width - 3 * side) // 4
     lefts = [gap + i * (side + gap) for i in range(3)]
-    looks = shown("collins"), shown("van Gogh"), Studio().painted(Scene("collins", (Look("van Gogh"),)))
+    looks = shown("collins"), shown("van Gogh"), ScenePainter().painted(Scene("collins", (Look("van Gogh"),)))
     pictures = [ImageOps.fit(look, (side, side), Image.Resampling.LANCZOS, centering=(0.5, 0.1)) for look in looks]
     for left, picture in zip(lefts, pictures, strict=True):
         card = rounded(picture, 0.08)

@@ -55,7 +55,7 @@ def loop(model: DemoModel, denoised: Denoiser, levels: Tensor, method: str) -> W
 
     def looped(images: Tensor) -> Tensor:
         found = invert_latent(denoised, model.encode(images), levels, InversionSettings(method))
-        return model.decode(sample_back(denoised, found.ends, levels, method))
+        return model.decode(sample_back(denoised, found.noise_pair, levels, method))
 
     return looped
 

@@ -30,7 +30,7 @@ def sigmas() -> Tensor:
 
 
 def denoiser(eps: Eps) -> Denoiser:
-    """A noise predictor of timesteps as core's walks ask it: x b c h w at levels b -> the denoised latents."""
+    """A noise predictor of timesteps as core's walks call it: x b c h w at levels b -> the denoised latents."""
     levels = sigmas()
 
     def denoised(x: Tensor, sigma: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def denoiser(eps: Eps) -> Denoiser:
 
 
 def flow_denoiser(velocity: Velocity) -> Denoiser:
-    """A rectified flow as core's walks ask it: x b c h w at levels b, which are its times -> the denoised latents."""
+    """A rectified flow as core's walks call it: x b c h w at levels b, which are its times -> the denoised latents."""
 
     def denoised(x: Tensor, sigma: Tensor) -> Tensor:
         """x b c h w, all rows at one level -> b c h w."""

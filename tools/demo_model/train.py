@@ -296,7 +296,7 @@ def export_transformer(work: Path) -> None:
 
 
 def prepare(stage: str, work: Path) -> None:
-    """Draw or encode what a training stage needs, once, before several processes ask for it."""
+    """Draw or encode what a training stage needs, once, before several processes need it."""
     training_pictures(work, PICTURES)
     if stage != "ae":
         training_latents(work)

@@ -149,12 +149,12 @@ class Trainer:
     def run(self, loss_of_step: Callable[[int], Tensor]) -> Iterator[tuple[int, float]]:
         """Train to the end or to a termination signal -> (step, mean loss) every `log_every` steps."""
         losses: list[float] = []
-        asked = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: asked.set())
+        stopping = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: stopping.set())
         last_save = clock = time.monotonic()
         while self.step < self.settings.steps:
             loss = loss_of_step(self.step)
-            stop = self._update(loss, asked.is_set())
+            stop = self._update(loss, stopping.is_set())
             losses.append(float(loss.detach()))
             self.step += 1
             now = time.monotonic()

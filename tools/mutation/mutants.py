@@ -125,9 +125,11 @@ def _of_expression(node: ast.expr, statement: ast.stmt) -> list[Site]:
         found.append(Site("name", node, lambda: setattr(node, "id", NAMES[node.id])))
     if isinstance(node, ast.Attribute) and node.attr in NAMES:
         found.append(Site("name", node, lambda: setattr(node, "attr", NAMES[node.attr])))
-    asks = node if isinstance(node, ast.IfExp) else statement
-    if isinstance(asks, ast.IfExp) or (isinstance(asks, ast.If | ast.While) and asks.test is node):
-        found.append(Site("negation", asks.test, lambda: setattr(asks, "test", ast.UnaryOp(ast.Not(), asks.test))))
+    branch = node if isinstance(node, ast.IfExp) else statement
+    if isinstance(branch, ast.IfExp) or (isinstance(branch, ast.If | ast.While) and branch.test is node):
+        found.append(
+            Site("negation", branch.test, lambda: setattr(branch, "test", ast.UnaryOp(ast.Not(), branch.test)))
+        )
     return found
 
 

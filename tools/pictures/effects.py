@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from PIL import Image
 
-from .parameters import ROOT, Cell, FusionSettings, Studio
+from .parameters import ROOT, Cell, DemoPainter, FusionSettings
 
 # isort: split
 from magicstyle.headless.pictures.sheet import contact_sheet
@@ -19,23 +19,23 @@ STRENGTHS = (0.0, 0.5, 1.0)
 Strip = dict[str, Image.Image]
 
 
-def strips(studio: Studio) -> dict[str, Strip]:
+def strips(painter: DemoPainter) -> dict[str, Strip]:
     """Labelled pictures by node."""
-    content, style = studio.pictures
+    content, style = painter.pictures
     plain = Cell("", FusionSettings())
-    painted = {strength: studio.paint(plain, strength) for strength in STRENGTHS}
+    painted = {strength: painter.paint(plain, strength) for strength in STRENGTHS}
     return {
         "MagicStyleDemoModel": {"content": content, "style": style},
         "MagicStylePatchFFA": {"content": content, "style": style, "result": painted[1.0]},
         "MagicStyleInitialLatent": {f"strength {strength:g}": picture for strength, picture in painted.items()},
-        "MagicStyleInvertContent": {"picture": content, "sampled back": studio.reconstruction()},
+        "MagicStyleInvertContent": {"picture": content, "sampled back": painter.reconstruction()},
     }
 
 
 def main() -> None:
     """The command line."""
     torch.set_num_threads(1)
-    for node, strip in strips(Studio(STEPS)).items():
+    for node, strip in strips(DemoPainter(STEPS)).items():
         sheet = contact_sheet([list(strip.values())], list(strip), tile=TILE)
         path = FOLDER / f"{node}_effect.png"
         sheet.quantize(COLOURS, kmeans=1, dither=Image.Dither.NONE).save(path, optimize=True)

@@ -8,7 +8,7 @@ Photographs painted as the cards of these workflows show them (thumbnails.py), a
 from __future__ import annotations
 
 from .parameters import ROOT
-from .scenes import BACKGROUND, Look, Scene, Studio, region, shown
+from .scenes import BACKGROUND, Look, Scene, ScenePainter, region, shown
 
 # isort: split
 import torch
@@ -24,7 +24,7 @@ EXAMPLES = {
 }
 
 
-def strip(studio: Studio, scene: Scene) -> Image.Image:
+def strip(painter: ScenePainter, scene: Scene) -> Image.Image:
     """The photograph, every style with its region, and the result side by side."""
     row, labels = [shown(scene.content)], ["portrait"]
     for number, look in enumerate(scene.looks, start=1):
@@ -34,16 +34,16 @@ def strip(studio: Studio, scene: Scene) -> Image.Image:
         if (where := region(scene.content, look.region)) is not None:
             row.append(where.convert("RGB"))
             labels.append(f"{name} here")
-    return contact_sheet([[*row, studio.painted(scene)]], [*labels, "result"], tile=TILE)
+    return contact_sheet([[*row, painter.painted(scene)]], [*labels, "result"], tile=TILE)
 
 
 def main() -> None:
     """The command line."""
     torch.set_num_threads(1)
-    studio = Studio()
+    painter = ScenePainter()
     for name, scene in EXAMPLES.items():
         path = FOLDER / f"{name}.png"
-        sheet = strip(studio, scene).quantize(COLOURS, kmeans=1, dither=Image.Dither.NONE)
+        sheet = strip(painter, scene).quantize(COLOURS, kmeans=1, dither=Image.Dither.NONE)
         sheet.save(path, optimize=True)
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB")
 

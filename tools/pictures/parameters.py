@@ -93,7 +93,7 @@ def within(span: tuple[float, float], inside: Denoiser, outside: Denoiser) -> De
     return denoised
 
 
-class Studio:
+class DemoPainter:
     """The demo's two pictures, inverted once."""
 
     def __init__(self, steps: int) -> None:
@@ -153,20 +153,20 @@ class Sheet:
         self.y += LABEL + TILE[1] + GAP
 
 
-def draw(studio: Studio, progress: Callable[[str], None] = print) -> Image.Image:
+def draw(painter: DemoPainter, progress: Callable[[str], None] = print) -> Image.Image:
     """The whole sheet: the two pictures and the plain reconstruction, then a row per setting."""
     table = rows()
     sheet = Sheet(max(len(row.cells) for row in table), 1 + len(table))
-    sheet.name(f"demo model,\n{studio.recipe.steps} steps;\nframed: defaults")
+    sheet.name(f"demo model,\n{painter.recipe.steps} steps;\nframed: defaults")
     first = ("content", "style", "reconstruction")
-    for column, (label, picture) in enumerate(zip(first, (*studio.pictures, studio.reconstruction()), strict=True)):
+    for column, (label, picture) in enumerate(zip(first, (*painter.pictures, painter.reconstruction()), strict=True)):
         sheet.tile(column, label, picture)
     sheet.end_row()
     for row in table:
         progress(row.name.replace("\n", " "))
         sheet.name(row.name)
         for column, cell in enumerate(row.cells):
-            sheet.tile(column, cell.label, studio.paint(cell), marked=cell.is_default)
+            sheet.tile(column, cell.label, painter.paint(cell), marked=cell.is_default)
         sheet.end_row()
     return sheet.image
 
@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=25)
     steps = parser.parse_args().steps
     torch.set_num_threads(1)  # the same sums in the same order everywhere
-    picture = draw(Studio(steps)).quantize(96, kmeans=1, dither=Image.Dither.NONE)
+    picture = draw(DemoPainter(steps)).quantize(96, kmeans=1, dither=Image.Dither.NONE)
     picture.save(PICTURE, optimize=True)
     print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size // 1000} kB, {picture.size}")
 

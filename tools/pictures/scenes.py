@@ -1,4 +1,4 @@
-"""What is shown in this repository: photographs, styles, regions painted on photographs, and a studio that paints.
+"""What is shown in this repository: photographs, styles, regions painted on photographs, and a painter of them.
 
 assets/PROVENANCE.md names the photographs and paintings. The drawings are of held-out seeds, numbered on and not
 chosen.
@@ -116,7 +116,7 @@ def _weights(content: str, name: str) -> Tensor | None:
     return None if mask is None else to_tensor(mask.convert("RGB"))[:, 0] / 2 + 0.5
 
 
-class Studio:
+class ScenePainter:
     """The demo model at the preset *fast*; what it has inverted or painted once it remembers."""
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ from . import cards
 from .diagrams import DIAGRAMS, diagram
 from .examples import EXAMPLES
 from .parameters import ROOT
-from .scenes import BACKGROUND, Look, Scene, Studio, shown
+from .scenes import BACKGROUND, Look, Scene, ScenePainter, shown
 
 # isort: split
 import torch
@@ -50,50 +50,50 @@ WORDS = Scene("hopper", (Look("hall", "person"), Look("ink", BACKGROUND)))
 STRONG = Scene("hopper", (Look("hatching"),), replace(FFA, query_preservation=0.4))
 
 
-def alone(studio: Studio, scene: Scene, words: str = BY) -> Image.Image:
+def alone(painter: ScenePainter, scene: Scene, words: str = BY) -> Image.Image:
     """One painting, and what it was made of."""
-    card = cards.large(studio.painted(scene), words)
+    card = cards.large(painter.painted(scene), words)
     return cards.made_of(card, shown(scene.content), [shown(look.style) for look in scene.looks])
 
 
-def app(studio: Studio, scene: Scene) -> Image.Image:
+def app(painter: ScenePainter, scene: Scene) -> Image.Image:
     """One painting beside the form that made it."""
-    pictures = shown(scene.content), shown(scene.looks[0].style), studio.painted(scene)
+    pictures = shown(scene.content), shown(scene.looks[0].style), painter.painted(scene)
     return cards.form(*pictures, KNOBS, BY)
 
 
-def folder(studio: Studio) -> Image.Image:
+def folder(painter: ScenePainter) -> Image.Image:
     """Portraits, one of them a painting, and below them what becomes of each in one style."""
     contents = ("collins", "hopper", "Tanguy")
-    painted = [studio.painted(Scene(name, (Look(FOLDER),))) for name in contents]
+    painted = [painter.painted(Scene(name, (Look(FOLDER),))) for name in contents]
     return cards.beside([*map(shown, contents), *painted], BY, columns=len(contents))
 
 
-def words(studio: Studio) -> Image.Image:
+def words(painter: ScenePainter) -> Image.Image:
     """A style for each of two words; the demo model reads no words, so that the regions are those of REGIONS."""
-    card = alone(studio, WORDS, "demo model; regions painted by hand")
+    card = alone(painter, WORDS, "demo model; regions painted by hand")
     return cards.tagged(card, (((240, 400), "person"), ((405, 60), "background")))
 
 
-def saved_style(studio: Studio) -> Image.Image:
+def saved_style(painter: ScenePainter) -> Image.Image:
     """The style picture sampled back from its noise, which is the workflow's result."""
-    card = cards.large(studio.returned(LIBRARY), "sampled back by the demo model")
+    card = cards.large(painter.returned(LIBRARY), "sampled back by the demo model")
     return cards.tagged(card, (((240, 400), "style.safetensors"),))
 
 
-def with_saved_style(studio: Studio) -> Image.Image:
+def with_saved_style(painter: ScenePainter) -> Image.Image:
     """Two portraits in the style of the card before."""
-    card = cards.beside([studio.painted(Scene(name, (Look(LIBRARY),))) for name in ("collins", "hopper")], BY)
+    card = cards.beside([painter.painted(Scene(name, (Look(LIBRARY),))) for name in ("collins", "hopper")], BY)
     return cards.tagged(cards.made_of(card, None, [shown(LIBRARY)]), (((240, 400), "style.safetensors"),))
 
 
-def kept_face(studio: Studio) -> Image.Image:
+def kept_face(painter: ScenePainter) -> Image.Image:
     """The same strong style without and with a mask on the face."""
-    both = [studio.painted(STRONG), studio.painted(STRONG._replace(keep="face"))]
+    both = [painter.painted(STRONG), painter.painted(STRONG._replace(keep="face"))]
     return cards.tagged(cards.beside(both, BY), (((119, 405), "no mask"), ((361, 405), "face kept")))
 
 
-def by_transformer(_: Studio) -> Image.Image:
+def by_transformer(_: ScenePainter) -> Image.Image:
     """The demo's portrait in the style of its style picture, with the defaults, as the workflow paints it."""
     painter, looks = FlowPainter(FlowRecipe()), ("collins", "van Gogh")
     content, style = (to_tensor(shown(name)) / 2 + 0.5 for name in looks)
@@ -102,7 +102,7 @@ def by_transformer(_: Studio) -> Image.Image:
     return cards.made_of(card, shown(looks[0]), [shown(looks[1])])
 
 
-OTHERS: dict[str, Callable[[Studio], Image.Image]] = {
+OTHERS: dict[str, Callable[[ScenePainter], Image.Image]] = {
     "portrait_folder": folder,
     "regions_from_words": words,
     "style_library_save": saved_style,
@@ -112,17 +112,17 @@ OTHERS: dict[str, Callable[[Studio], Image.Image]] = {
 }
 
 
-def picture(studio: Studio, name: str) -> Image.Image:
+def picture(painter: ScenePainter, name: str) -> Image.Image:
     """The card of a workflow."""
     if name in DIAGRAMS:
         return diagram(name)
     if name in PAINTED:
-        return alone(studio, PAINTED[name])
+        return alone(painter, PAINTED[name])
     if name in APPS:
-        return app(studio, APPS[name])
+        return app(painter, APPS[name])
     if name not in OTHERS:
         raise KeyError(f"{name} has no card: give it a scene in thumbnails.py, or a diagram in diagrams.py.")
-    return OTHERS[name](studio)
+    return OTHERS[name](painter)
 
 
 def main() -> None:
@@ -130,10 +130,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="workflows as tools and tests call them; all, if none is named")
     torch.set_num_threads(1)
-    studio = Studio()
+    painter = ScenePainter()
     for name in parser.parse_args().names or [workflow.name for workflow in WORKFLOWS]:
         target = ROOT / "workflows" / f"{title(name)}.jpg"
-        picture(studio, name).save(target, quality=QUALITY, optimize=True)
+        picture(painter, name).save(target, quality=QUALITY, optimize=True)
         print(f"{target.relative_to(ROOT)}: {target.stat().st_size // 1000} kB", flush=True)
 
 

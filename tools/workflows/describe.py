@@ -35,7 +35,7 @@ class Node:
         """The same node with other words in front of some widgets."""
         return replace(self, labels=labels)
 
-    def having(self, **inputs: Any) -> Node:
+    def with_inputs(self, **inputs: Any) -> Node:
         """The same node with some inputs set."""
         return replace(self, inputs={**self.inputs, **inputs})
 

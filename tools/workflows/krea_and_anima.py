@@ -109,7 +109,7 @@ def both(title: str, *knobs: Knob, **settings: object) -> Block:
     return block(
         "invert",
         title,
-        (prompt().having(clip=CLIP), *picture_latent("content", VAE), *picture_latent("style", VAE)),
+        (prompt().with_inputs(clip=CLIP), *picture_latent("content", VAE), *picture_latent("style", VAE)),
         (inversion("content", MODEL, **settings), inversion("style", MODEL, **settings)),
         (bank(), initial()),
         knobs=(*knobs, *size_knobs("content_sized", "style_sized")),

@@ -120,7 +120,7 @@ def stylize_block(sources: Sources, side: int) -> Block:
     sized = [largest(f"{key}_sized", Out(key, "IMAGE"), side) for key, _ in PICTURES]
     latents = [encoded(f"{key}_latent", Out(f"{key}_sized", "IMAGE"), sources.vae) for key, _ in PICTURES]
     size = Knob("size", tuple((picture.key, "largest_size") for picture in sized))
-    first = (Node("preset", "MagicStylePreset"), prompt().having(clip=sources.clip), *sized, *latents)
+    first = (Node("preset", "MagicStylePreset"), prompt().with_inputs(clip=sources.clip), *sized, *latents)
     fused = (bank(), initial(), patch(sources.model, keep_strength=LIKENESS, keep=FACE))
     stacks = first, inverted(sources), fused, painted(sources)
     return block("stylize", BLOCK, *stacks, knobs=(*KNOBS, size), **sources.names)

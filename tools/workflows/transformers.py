@@ -130,7 +130,7 @@ def invert_block(model: Out, clip: Out, vae: Out) -> Block:
     return block(
         "invert",
         "Invert both pictures",
-        (prompt().having(clip=clip), *picture_latent("content", vae), *picture_latent("style", vae)),
+        (prompt().with_inputs(clip=clip), *picture_latent("content", vae), *picture_latent("style", vae)),
         (inversion("content", **settings), inversion("style", **settings)),
         (bank(), initial()),
         knobs=(steps_knob("invert_content", "invert_style"), *size_knobs("content_sized", "style_sized")),
