@@ -51,6 +51,8 @@ class Call(NamedTuple):
     live: AttentionFeatures
     kernel: Kernel
     kind: Literal["self", "cross"] = "self"
+    # queries b m c of the tokens beside the picture, None where a mask shows these other keys; None: there are no such
+    text: Callable[[], Tensor | None] | None = None
 
     def plain(self) -> Tensor:
         """The model's own answer: b n c."""
@@ -66,8 +68,15 @@ class ResNetCall(NamedTuple):
     x: Tensor
 
 
+class Answer(NamedTuple):
+    """What a handler answers for the tokens beside the picture as well."""
+
+    picture: Tensor  # b n c
+    text: Tensor  # b m c
+
+
 # answers an attention call with b n c, or leaves it to whoever else is there with None
-Handler = Callable[[Call], Tensor | None]
+Handler = Callable[[Call], Tensor | Answer | None]
 # sees what enters the ResNet, and may replace it: b n c
 ResNetHandler = Callable[[ResNetCall], Tensor]
 

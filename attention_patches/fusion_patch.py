@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
 from ..banks.bank import FeatureBank, StyleEntry, content_roles, style_roles
-from ..banks.image_features import ImageFeatures
 from ..core.errors import MagicStyleError
 from ..core.features import RESNET, ROLES, AttentionFeatures, View
-from ..core.fusion import FUSIONS, RESNET_STEPS, FusionSettings, fuse
+from ..core.fusion import FUSIONS, RESNET_STEPS, FusionSettings, answer_text, fuse
 from ..core.layers import LayerId
+from ..core.rotation import Turn
 from ..core.scene import Moment, Scene, StyleFeatures
-from .call import Call, Handler, Handlers, ResNetCall, ResNetHandler
+from .call import Answer, Call, Handler, Handlers, ResNetCall, ResNetHandler
 from .placing import Placer, Positions
 from .rows import Rows, positive_rows
 
@@ -40,6 +41,15 @@ class Account:
         self.fused: set[LayerId] = set()
         self.merged: set[LayerId] = set()  # whose tokens another node merged or tiled
         self.lost: set[LayerId] = set()  # which showed something whose place in the content is unknown
+        self.texts: set[LayerId] = set()  # whose prompt saw the styles, too
+
+
+class Placed(NamedTuple):
+    """A style picture's features in one attention call."""
+
+    features: AttentionFeatures  # b m c each
+    own_keys: Tensor | None  # b m c, with nothing scaled in them
+    turn: Turn | None
 
 
 class FusionPatch:
@@ -60,7 +70,7 @@ class FusionPatch:
         self.window = window
         self.keep = keep  # b h w in [0, 1]: how far the content stays as it is
         self.placer = placer or Placer(bank.content.header.model.name, None, Positions())
-        weighed = any(settings.style_weight * style.weight > 0.0 for style in bank.styles)
+        weighed = settings.draws and any(style.weight > 0.0 for style in bank.styles)
         self.neutral = settings.neutral and not weighed  # the model's own attention, to the last bit
         if FUSIONS[settings.method].style and not bank.styles:
             raise MagicStyleError(
@@ -93,7 +103,7 @@ class FusionPatch:
         return Handlers(attention, resnet=self._resnet(views[0], moment), missed=account.merged.add)
 
     def _attention(self, views: Sequence[View], moment: Moment, account: Account) -> Handler:
-        def handle(call: Call) -> Tensor | None:
+        def handle(call: Call) -> Tensor | Answer | None:
             """The fused answer to one attention call, b n c, or None where it is left as it is."""
             if call.layer not in self.layers or self.neutral:
                 return None
@@ -105,9 +115,16 @@ class FusionPatch:
             content = self.placer.content(content, call, self.bank.content.header.depth)
             if self.placer.rotary:
                 content = self.placer.cut(content, call.kernel.heads, rows.shifts(centred=self.placer.centred))
-            styles = self._styles(views, call, rows)
+            styles = self._styles(views, call, rows, moment)
             keep = None if self.keep is None else rows.of_region(self.keep)
-            return fuse(call.kernel, Scene(call.live, content, styles, moment, keep), self.settings)
+            turn = self.placer.turn(call) if self._aligns_upright else None
+            scene = Scene(call.live, content, styles, moment, keep, turn)
+            picture = fuse(call.kernel, scene, self.settings)
+            text = self._asking(call)
+            if text is None:
+                return picture
+            account.texts.add(call.layer)
+            return Answer(picture, answer_text(call.kernel, text, scene, self.settings))
 
         return handle
 
@@ -124,9 +141,27 @@ class FusionPatch:
 
         return copy
 
-    def progress(self, sigma: float) -> float:
-        """The share of the stored steps that are done at a noise level."""
-        return self.bank.content.nearest(sigma).step / len(self.bank.content.header.sigmas)
+    def moment(self, sigma: float, noise: float) -> Moment:
+        """When a noise level comes, whose timestep is `noise`, among the stored ones."""
+        step, levels = self.bank.content.nearest(sigma).step, len(self.bank.content.header.sigmas)
+        return Moment(step / levels, noise, step / max(levels - 1, 1))
+
+    @property
+    def _aligns_upright(self) -> bool:
+        controls = self.settings.controls
+        return bool(controls.align) and controls.align_before_rotation and self.placer.rotary
+
+    def _asking(self, call: Call) -> Tensor | None:
+        """The queries of the text, b m c, where it shall see the styles."""
+        if not self.settings.controls.text_sees_style or call.text is None:
+            return None
+        text = call.text()
+        if text is None:
+            raise MagicStyleError(
+                f"text_sees_style cannot act in {call.layer}: a mask shows the prompt's tokens other keys than the "
+                "picture's; switch it off."
+            )
+        return text
 
     def _rows(self, call: Call) -> Rows | None:
         count = call.live.q.shape[0]
@@ -134,19 +169,27 @@ class FusionPatch:
         # past an edge the running positions go on, and those of the stored features begin anew
         return None if self.placer.rotary and rows is not None and rows.wraps else rows
 
-    def _styles(self, views: Sequence[View], call: Call, rows: Rows) -> tuple[StyleFeatures, ...]:
+    def _styles(self, views: Sequence[View], call: Call, rows: Rows, moment: Moment) -> tuple[StyleFeatures, ...]:
         laid = {
-            number: self._placed(self.bank.pictures[number], rows, view.attention(call.layer, self._style_roles), call)
+            number: self._placed(number, view, call, rows, moment)
             for number, view in enumerate(views)
             if number in self.bank.numbers
         }
         entries = zip(self.bank.styles, self.bank.numbers, strict=True)
-        return tuple(self._style(entry, laid[number], call, rows)._replace(picture=number) for entry, number in entries)
+        return tuple(self._style(entry, laid[number], call, rows, number) for entry, number in entries)
 
-    def _placed(self, picture: ImageFeatures, rows: Rows, features: AttentionFeatures, call: Call) -> AttentionFeatures:
-        return self.placer.style(rows.style_features(features, call.live.q), call, picture.header.depth)
+    def _placed(self, number: int, view: View, call: Call, rows: Rows, moment: Moment) -> Placed:
+        """One picture's features, as styles that draw from it have them."""
+        features = rows.style_features(view.attention(call.layer, self._style_roles), call.live.q)
+        header = self.bank.pictures[number].header
+        features = self.placer.style(features, call, header.depth)
+        weighed = self.placer.weighed(features, call, moment.ramp)
+        aligns = bool(self.settings.controls.align)
+        own_keys = features.k if aligns and weighed is not features else None
+        turn = self.placer.turn(call, header.grids[call.layer]) if self._aligns_upright else None
+        return Placed(weighed, own_keys, turn)
 
-    def _style(self, entry: StyleEntry, features: AttentionFeatures, call: Call, rows: Rows) -> StyleFeatures:
+    def _style(self, entry: StyleEntry, placed: Placed, call: Call, rows: Rows, number: int) -> StyleFeatures:
         # regions stay on the CPU, where their groups of tokens are found without waiting for the device
         region = None if entry.region is None else rows.of_region(entry.region)
         if FUSIONS[self.settings.method].conditional and any(call.rows.negative):
@@ -154,7 +197,7 @@ class FusionPatch:
         mask = entry.style_mask
         if mask is not None:
             mask = rows.of_mask(mask, entry.features.header.grids[call.layer]).to(call.live.q)
-        return StyleFeatures(features, entry.weight, region, mask)
+        return StyleFeatures(placed.features, entry.weight, region, mask, number, placed.own_keys, placed.turn)
 
 
 def coverage_warning(bank: FeatureBank, sigmas: Tensor, tolerance: float = 0.01) -> str | None:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..core.controls import ramped
 from ..core.errors import MagicStyleError
 from ..core.features import AttentionFeatures, Depth
-from ..core.rotation import Rotation, moved, untwisted
+from ..core.grid import Grid
+from ..core.rotation import OTHER_AXES, RISE, Rotation, Turn, moved, places, untwisted
 from .call import Call
 
 POSITIONS = {
@@ -21,7 +23,7 @@ POSITIONS = {
     "shift": "the style stands beside the picture, so that no place of it meets a place of the picture",
     "untwist": "the exact places of the style's tokens count less, so that the model copies less of its layout",
 }
-MAX_FREQUENCY_SCALE = 4.0
+MAX_FREQUENCY_SCALE, MAX_RISE = 4.0, 100.0
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,28 @@ class Positions:
     mode: str = "same"
     high_frequencies: float = 0.5
     low_frequencies: float = 1.0
+    high_frequencies_end: float | None = None  # of the last step, where they move; in between in even steps
+    low_frequencies_end: float | None = None
+    rise: float = RISE  # the exponent of the curve between the two
+    other_axes: str = "stay"  # a row of OTHER_AXES
 
     def __post_init__(self) -> None:
         if self.mode not in POSITIONS:
             raise MagicStyleError(f"positions is '{self.mode}': choose one of {', '.join(POSITIONS)}.")
-        for name in ("high_frequencies", "low_frequencies"):
-            if not 0.0 <= getattr(self, name) <= MAX_FREQUENCY_SCALE:
+        for name in ("high_frequencies", "low_frequencies", "high_frequencies_end", "low_frequencies_end"):
+            if not 0.0 <= (getattr(self, name) or 0.0) <= MAX_FREQUENCY_SCALE:
                 raise MagicStyleError(
                     f"{name} is {getattr(self, name)}: choose a value from 0 to {MAX_FREQUENCY_SCALE:g}."
                 )
+        if not 0.0 < self.rise <= MAX_RISE:
+            raise MagicStyleError(f"rise is {self.rise}: choose a value above 0, up to {MAX_RISE:g}.")
+        if self.other_axes not in OTHER_AXES:
+            raise MagicStyleError(f"other_axes is '{self.other_axes}': choose one of {', '.join(OTHER_AXES)}.")
+
+    def frequencies(self, ramp: float) -> tuple[float, float]:
+        """What remains of the highest and the lowest, from the first step, 0, to the last, 1."""
+        high = ramped(self.high_frequencies, self.high_frequencies_end, ramp)
+        return high, ramped(self.low_frequencies, self.low_frequencies_end, ramp)
 
 
 class Placer:
@@ -77,13 +92,33 @@ class Placer:
         return features.replace(**{role: turned(x) for role, x in features.items() if role in "qk"})
 
     def style(self, features: AttentionFeatures, call: Call, depth: Depth) -> AttentionFeatures:
-        """A style likewise, and where the user wants it: b m c each."""
-        aside = float(call.layout.grid.width) if self._positions.mode == "shift" else 0.0
-        placed = self._moved(features, call, depth, aside)
-        if self._positions.mode != "untwist" or self._rotation is None or "k" not in placed:
-            return placed
-        high, low = self._positions.high_frequencies, self._positions.low_frequencies
-        return placed.replace(k=untwisted(placed.k, call.kernel.heads, self._rotation, high, low))
+        """A style likewise, and beside the picture where the user wants it: b m c each."""
+        return self._moved(features, call, depth, self._aside(call))
+
+    def weighed(self, features: AttentionFeatures, call: Call, ramp: float) -> AttentionFeatures:
+        """A style whose places count as much as the user wants at this moment, of 0 to 1: b m c each."""
+        positions = self._positions
+        if positions.mode != "untwist" or self._rotation is None or "k" not in features:
+            return features
+        ends = positions.frequencies(ramp)
+        keys = untwisted(features.k, call.kernel.heads, self._rotation, *ends, positions.rise, positions.other_axes)
+        return features.replace(k=keys)
+
+    def turn(self, call: Call, style: Grid | None = None) -> Turn:
+        """How places turn the running tokens, or those of a style of a grid that stands as `style` places it."""
+        rotation = self._rotation
+        if rotation is None:
+            raise ValueError("no rotary positions")
+        grid, origin = style or call.layout.grid, list(_on_axes(call.layout.depth, len(rotation.widths)))
+        if self.centred:
+            for axis, side in zip(rotation.picture, grid.frame, strict=True):
+                origin[axis] -= side // 2
+        if style is not None:
+            origin[rotation.picture[1]] += self._aside(call)
+        return Turn(call.kernel.heads, rotation, places(grid, rotation, origin))
+
+    def _aside(self, call: Call) -> float:
+        return float(call.layout.grid.width) if self._positions.mode == "shift" else 0.0
 
     def _moved(self, features: AttentionFeatures, call: Call, depth: Depth, aside: float = 0.0) -> AttentionFeatures:
         rotation = self._rotation

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .architectures.backends import BENEATH
 from .architectures.base import HostArchitecture, Mark, Merged, RawCall
-from .call import Handlers
+from .call import Answer, Handlers
 from .entry import KEY, Entry, entered, put
 from .model_call import ModelCall
 
@@ -69,5 +69,7 @@ def _answer(raw: RawCall, architecture: HostArchitecture, handlers: Handlers) ->
     if call is None or (handler := handlers.of(call)) is None:
         return None
     with put(raw.options, KEY, entry.silent):
-        picture = handler(call)
-        return None if picture is None else architecture.write(raw, picture)
+        answer = handler(call)
+        if isinstance(answer, Answer):
+            return architecture.write(raw, answer.picture, answer.text)
+        return None if answer is None else architecture.write(raw, answer)

@@ -127,11 +127,12 @@ def content_roles(settings: FusionSettings, bank: FeatureBank, *, keeps: bool = 
     Where a mask keeps the content, the methods that draw from it attend with its queries.
     """
     method = FUSIONS[settings.method]
-    everywhere = [style for style in bank.styles if style.region is None and style.weight * settings.style_weight > 0.0]
+    least = min(settings.style_weights)
+    everywhere = [style for style in bank.styles if style.region is None and style.weight * least > 0.0]
     needed = {*method.content, *(() if everywhere else method.fills), *(method.keeps if keeps else ())}
     return "".join(role for role in ROLES if role in needed)
 
 
 def style_roles(settings: FusionSettings) -> str:
     """The stored roles of each style that a run reads."""
-    return FUSIONS[settings.method].style
+    return settings.style_roles

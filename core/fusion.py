@@ -19,13 +19,15 @@ method attends to besides: the content's features, or the running stream's own i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .attention import LOG_ZERO, Kernel, Part, Source, attend, attend_to_parts
+from .controls import AT_REST, StyleControls, controlled, mixed, ramped, text_answer
 from .errors import MagicStyleError
+from .features import ROLES
 from .ranges import check_range, check_temperature, check_weight
 from .scene import Scene, StyleFeatures
 from .sources import (
@@ -63,6 +65,7 @@ class FusionSettings:
     content_weight: float = 0.0
     query_preservation: float = 0.65
     temperature: float = 1.5
+    controls: StyleControls = AT_REST
 
     def __post_init__(self) -> None:
         if self.method not in FUSIONS:
@@ -71,6 +74,28 @@ class FusionSettings:
         check_temperature(self.temperature)
         check_weight("style_weight", self.style_weight)
         check_weight("content_weight", self.content_weight)
+        if self.controls != AT_REST and not FUSIONS[self.method].style:
+            raise MagicStyleError(
+                f"method {self.method} attends to no style, so that style controls have nothing to act on: disconnect "
+                "them, or choose a method that reads a style."
+            )
+
+    @property
+    def style_weights(self) -> tuple[float, ...]:
+        """Those of the first and the last step; all others lie between."""
+        end = self.controls.style_weight_end
+        return (self.style_weight,) if end is None else (self.style_weight, end)
+
+    @property
+    def style_roles(self) -> str:
+        """The stored roles of each style that are read: letters of "qkv"."""
+        read = FUSIONS[self.method].style + ("qk" if self.controls.align else "")
+        return "".join(role for role in ROLES if role in read)
+
+    @property
+    def draws(self) -> bool:
+        """Whether any step draws from the styles."""
+        return max(self.style_weights) > 0.0
 
     @property
     def neutral(self) -> bool:
@@ -83,8 +108,28 @@ Fuse = Callable[[Kernel, Scene, FusionSettings], Tensor]
 
 def fuse(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """One self-attention output with the method's fusion: b n c."""
+    scene, settings = _now(scene, settings)
+    method, controls = FUSIONS[settings.method], settings.controls
+    if controls.at_rest:
+        return method.fuse(kernel, scene, settings)
+    scene = controlled(scene, controls)
+    return mixed(kernel, scene, method.fuse(kernel, scene, settings), controls.mix)
+
+
+def answer_text(kernel: Kernel, asking: Tensor, scene: Scene, settings: FusionSettings) -> Tensor:
+    """What the queries b m c of a text answer that sees the styles, too: b m c."""
+    scene, settings = _now(scene, settings)
+    scene = controlled(scene, settings.controls)
+    return text_answer(kernel, asking, scene, settings.style_weight, settings.controls.mix)
+
+
+def _now(scene: Scene, settings: FusionSettings) -> tuple[Scene, FusionSettings]:
+    """The styles that act at this moment, and the settings as they are at it."""
+    end = settings.controls.style_weight_end
+    if end is not None:
+        settings = replace(settings, style_weight=ramped(settings.style_weight, end, scene.moment.ramp))
     active = tuple(style for style in scene.styles if settings.style_weight * style.weight > 0.0)
-    return FUSIONS[settings.method].fuse(kernel, scene._replace(styles=active), settings)
+    return scene._replace(styles=active), settings
 
 
 def feature_fusion(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
@@ -130,7 +175,8 @@ def style_transfer_reweighted(kernel: Kernel, scene: Scene, settings: FusionSett
 def style_aligned(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """StyleAligned (Hertz et al., CVPR 2024): softmax(AdaIN(Q_t, Q_s) [K_s; AdaIN(K_t, K_s)]') [V_s; V_t]: b n c."""
     scene = scene.with_styles_outside_keep
-    q, k = (align(scene, role) for role in "qk")
+    # where the controls say how far, queries and keys come aligned
+    q, k = (align(scene, role) if settings.controls.align is None else getattr(scene.live, role) for role in "qk")
     return attend(kernel, q, [*style_sources(scene, settings.style_weight), Source(k, scene.live.v)])
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .attention import LOG_ZERO
 from .features import AttentionFeatures
+from .rotation import Turn
 
 
 class StyleFeatures(NamedTuple):
@@ -22,6 +23,8 @@ class StyleFeatures(NamedTuple):
     region: Tensor | None = None  # b n, in [0, 1]: where in the picture the style acts
     style_mask: Tensor | None = None  # b m, in [0, 1]: which tokens of the style picture may be drawn from
     picture: int | None = None  # its number: styles of one number are copies of one picture; None: one of its own
+    own_keys: Tensor | None = None  # b m c: its keys with nothing scaled in them, where that is another tensor
+    turn: Turn | None = None  # how its places turned its queries and keys, where that counts
 
 
 class Moment(NamedTuple):
@@ -29,6 +32,7 @@ class Moment(NamedTuple):
 
     progress: float = 0.0  # the share of the stored steps that are done
     noise: float = 1.0  # the model's timestep at this noise level, from 0 (clean) to 1
+    ramp: float = 0.0  # 0 at the first of the stored levels, 1 at the last: index / (N - 1)
 
 
 class Scene(NamedTuple):
@@ -39,6 +43,7 @@ class Scene(NamedTuple):
     styles: tuple[StyleFeatures, ...]
     moment: Moment = Moment()
     keep: Tensor | None = None  # b n, in [0, 1]: how far the content shall stay as it is there
+    turn: Turn | None = None  # how places turned the running queries and keys, where that counts
 
     @property
     def with_styles_outside_keep(self) -> Scene:

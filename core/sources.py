@@ -105,14 +105,32 @@ def masses(scene: Scene, style_weight: float, content_weight: float) -> tuple[li
 
 def align(scene: Scene, role: str) -> Tensor:
     """The running features with the styles' mean and deviation per channel, shared out by weight and region: b n c."""
-    x = getattr(scene.live, role)
+    return aligned(scene, role, 1.0)
+
+
+def aligned(scene: Scene, role: str, strength: float, *, upright: bool = False) -> Tensor:
+    """(1 - a) X_t + a AdaIN(X_t, X_s) of queries or keys, shared out by weight and region: b n c.
+
+    `upright`: on both as they were before their places turned them.
+    """
+    x, turn = getattr(scene.live, role), scene.turn if upright else None
     if not scene.styles:
         return x
-    own = ChannelStatistics.of_tokens(x)
-    theirs = [ChannelStatistics.of_tokens(getattr(style.features, role), style.style_mask) for style in scene.styles]
+    standing = x if turn is None else turn.undone(x)
+    own = ChannelStatistics.of_tokens(standing)
+    theirs = [_statistics(style, role, upright=upright) for style in scene.styles]
     parts = shares(scene.styles, x.to(own.mean))
     rest = 1.0 - sum(parts)
     mean, std = (
         sum(part * moment[i] for part, moment in zip(parts, theirs, strict=True)) + rest * own[i] for i in (0, 1)
     )
-    return ((x - own.mean) / own.std * std + mean).to(x)
+    found = ((standing - own.mean) / own.std * std + mean).to(x)
+    return torch.lerp(x, found if turn is None else turn.done(found), strength)
+
+
+def _statistics(style: StyleFeatures, role: str, *, upright: bool) -> ChannelStatistics:
+    """Of a style's queries or keys."""
+    x = style.own_keys if role == "k" and style.own_keys is not None else getattr(style.features, role)
+    if upright and style.turn is not None:
+        x = style.turn.undone(x)
+    return ChannelStatistics.of_tokens(x, style.style_mask)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..banks.level_groups import MAX_EVERY
+from ..core.controls import StyleControls
 from ..core.errors import MagicStyleError
 from ..core.fusion import FusionSettings
 from ..core.inversion_methods import InversionSettings
@@ -14,7 +15,7 @@ from ..core.layers import select_layers
 from .engine.blocks import MAX_BLOCK_SIDE
 from .engine.checkpoints import ModelFile, model_file
 from .engine.recipe import Recipe
-from .option_table import KNOBS, STYLIZE
+from .option_table import CONTROLS, KNOBS, STYLIZE
 from .pictures.sizes import Frame, LongerSide, parse_size
 
 
@@ -28,7 +29,8 @@ def model_and_recipe(given: argparse.Namespace) -> tuple[ModelFile, Recipe, Fram
     recipe = Recipe(steps=given.steps, inversion=inversion, every=given.every)
     if given.command == STYLIZE:
         select_layers(given.layers, dict.fromkeys(model.layers, 0))
-        settings = FusionSettings(given.method, **{name: getattr(given, name) for name in KNOBS})
+        controls = StyleControls(**{name: getattr(given, name) for name in CONTROLS})
+        settings = FusionSettings(given.method, controls=controls, **{name: getattr(given, name) for name in KNOBS})
         recipe = replace(recipe, settings=settings, layers=given.layers, adain=given.adain)
     return model, recipe, frame
 

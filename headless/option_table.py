@@ -24,6 +24,13 @@ KNOBS = {
     "query_preservation": "from 0 to 1: higher keeps more of the portrait's outlines",
     "temperature": "higher picks fewer, better matching style patches and looks sharper",
 }
+CONTROLS = {
+    "key_scale": "multiplies the style's keys, from 0 to 4: above 1 the style draws more (default: 1)",
+    "align": "from 0 to 1: how far the running picture's queries and keys take the style's mean and spread (default: "
+    "the method's own, 1 of style_aligned and 0 of others)",
+    "mix": "from 0 to 1: how much of the method's answer there is in the model's own (default: 1)",
+    "style_weight_end": "moves --style-weight to this value, in even steps up to the last (default: it stays)",
+}
 _FUSION, _INVERSION = FusionSettings(), InversionSettings()
 
 
@@ -119,6 +126,17 @@ OPTIONS = (
             help=f"{text} (default: %(default)s)",
         )
         for name, text in KNOBS.items()
+    ),
+    *(
+        _row(
+            f"--{name.replace('_', '-')}",
+            commands=(STYLIZE,),
+            group=FUSION,
+            type=float,
+            default=getattr(_FUSION.controls, name),
+            help=text,
+        )
+        for name, text in CONTROLS.items()
     ),
     _row(
         "--likeness",

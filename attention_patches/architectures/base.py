@@ -167,8 +167,8 @@ class Architecture(ABC, Generic[Raw]):
         """What a raw call is; None for one that is not ours."""
 
     @abstractmethod
-    def write(self, raw: Raw, picture: Tensor) -> Tensor:
-        """The raw call's answer, from that of the picture's tokens, b n c."""
+    def write(self, raw: Raw, picture: Tensor, text: Tensor | None = None) -> Tensor:
+        """The raw call's answer, from that of the picture's tokens, b n c, and of those beside it, b m c."""
 
     @property
     def id(self) -> ModelId:

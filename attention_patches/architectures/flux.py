@@ -31,8 +31,8 @@ class Flux(Transformer):
         return bool(getattr(self._network.params, "guidance_embed", False))
 
     def depth(self, text: int, references: Sequence[Grid] = ()) -> Depth:
-        """LongCat-Image's rows and columns both begin at the number of the caption's tokens."""
-        return (0.0, float(text), float(text)) if self.name == LONGCAT else ()
+        """LongCat-Image's rows and columns both begin at the number of the caption's tokens, its first axis at 1."""
+        return (1.0, float(text), float(text)) if self.name == LONGCAT else ()
 
     def _facts(self, block: Any) -> LayerFacts:
         return LayerFacts(self._network.hidden_size, self._network.num_heads)

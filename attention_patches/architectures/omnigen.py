@@ -38,9 +38,9 @@ class OmniGen2(Hooked):
         """As any joint call, with keys and values for every head."""
         return super().read(_every_head(raw))
 
-    def write(self, raw: RawCall, picture: Tensor) -> Tensor:
-        """Likewise: b n c."""
-        return super().write(_every_head(raw), picture)
+    def write(self, raw: RawCall, picture: Tensor, text: Tensor | None = None) -> Tensor:
+        """Likewise: b n c, b m c."""
+        return super().write(_every_head(raw), picture, text)
 
     def _modules(self, block: Any) -> tuple[Any, ...]:
         return (block.attn,)

@@ -147,11 +147,19 @@ class Transformer(HostArchitecture):
                 return Merged(layer)
             text_source = Source(tokens.of_rest(k), tokens.of_rest(v), 0.0, bias)
         live = AttentionFeatures(*(tokens.of_picture(x) for x in (q, k, v)))
-        return Call(layer, self._layout(mark_of(raw), tokens), self._rows(raw), live, _kernel(raw, text_source))
 
-    def write(self, raw: RawCall, picture: Tensor) -> Tensor:
-        """The other tokens answer as they would have: b n c."""
+        def asking() -> Tensor | None:
+            """Queries b m c."""
+            return tokens.of_rest(q) if _one_for_all(raw.mask) else None
+
+        layout, text = self._layout(mark_of(raw), tokens), None if text_source is None else asking
+        return Call(layer, layout, self._rows(raw), live, _kernel(raw, text_source), text=text)
+
+    def write(self, raw: RawCall, picture: Tensor, text: Tensor | None = None) -> Tensor:
+        """The other tokens answer as they would have, unless their answer is given: b n c."""
         tokens = cast(Tokens, self._tokens(raw))  # `read` has found them
+        if text is not None:
+            return tokens.joined(picture, text)
         q, k, v = (_flat(raw, x) for x in (raw.q, raw.k, raw.v))
         rest = tokens.of_rest(q)
         if not rest.shape[1]:
@@ -271,6 +279,11 @@ def _kernel(raw: RawCall, text_source: Source | None) -> Kernel:
     # on an accelerator a mask would trade the flash kernel for a slower one
     on_cpu = raw.previous is None and raw.q.device.type == "cpu"
     return Kernel(call, raw.heads, on_cpu and raw.func.__name__ in MASKING_BACKENDS, text_source, exact)
+
+
+def _one_for_all(mask: Tensor | None) -> bool:
+    """Whether a mask, n m with any batch axes before, hides the same keys from every query."""
+    return mask is None or mask.shape[-2] == 1 or bool((mask == mask[..., :1, :]).all())
 
 
 def _key_bias(raw: RawCall, tokens: Tokens) -> Any:

@@ -114,7 +114,7 @@ class Unet(HostArchitecture):
             layer, TokenLayout(grid), rows, live, raw.kernel(), "self" if raw.mark.in_self_attention else "cross"
         )
 
-    def write(self, raw: RawCall, picture: Tensor) -> Tensor:
+    def write(self, raw: RawCall, picture: Tensor, text: Tensor | None = None) -> Tensor:
         """There are no other tokens: b n c."""
         return picture
 

@@ -21,7 +21,6 @@ from torch import Tensor
 from ...banks.bank import FeatureBank
 from ...core.fusion import FUSIONS, FusionSettings
 from ...core.ranges import check_range
-from ...core.scene import Moment
 from ..architectures import find
 from ..architectures.base import HostArchitecture
 from ..checks import check_areas, check_bank, check_roles, check_run, stored_layers
@@ -100,7 +99,7 @@ class _Fusion:
         run = entry.runs.get(self.key) or Run(self.patch.bank)
         rerun = rerun_beside(call, self.architecture, executor)
         views = step_views(self.patch, run.bank, sigma, rerun, run.lane(call.x.device), run.held(call.x))
-        moment = Moment(self.patch.progress(sigma), _noise_share(self.sampling, sigma))
+        moment = self.patch.moment(sigma, _noise_share(self.sampling, sigma))
         handlers, plan = self.patch.handlers(views, moment, run.account), other_plan(call)
         laid = nullcontext() if plan is None else entered(call.options, plan=plan)
         with laid, hooked(call, self.architecture, handlers):

@@ -84,6 +84,11 @@ def left_undone(
             f"nothing was fused in {legal_range(sorted(unseen))}, whose self-attention never came by in this run: "
             f"another node{others} answers for the model or replaces its blocks; take it off the sampling model."
         )
+    if patch.settings.controls.text_sees_style and account.fused and not account.texts:
+        yield (
+            "text_sees_style had nothing to act on: in this model the prompt has no part in the picture's "
+            "self-attention; switch it off."
+        )
     if levels and not visited and not account.fused and max(levels) >= patch.window.start >= min(levels):
         yield (
             "nothing was fused: none of the run's noise levels lies between start_percent and end_percent; "

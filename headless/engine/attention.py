@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ...attention_patches.architectures.backends import torch_attention
 from ...attention_patches.architectures.base import Architecture, LayerFacts, Parametrization, ResNetFacts
 from ...attention_patches.architectures.unet import RESNET
-from ...attention_patches.call import Call, Handlers, ResNetCall, RowPlan, TokenLayout
+from ...attention_patches.call import Answer, Call, Handlers, ResNetCall, RowPlan, TokenLayout
 from ...core.attention import Kernel
 from ...core.features import AttentionFeatures
 from ...core.grid import Grid
@@ -85,7 +85,7 @@ class DiffusersUnet(Architecture[ProcessorCall]):
         live, kernel = AttentionFeatures(q, k, v), torch_kernel(module.heads, q)
         return Call(raw.layer, TokenLayout(grid), RowPlan(latent=raw.latent), live, kernel)
 
-    def write(self, raw: ProcessorCall, picture: Tensor) -> Tensor:
+    def write(self, raw: ProcessorCall, picture: Tensor, text: Tensor | None = None) -> Tensor:
         """What the module makes of an answer: b n c -> b n c."""
         return raw.attention.to_out[1](raw.attention.to_out[0](picture))
 
@@ -130,7 +130,8 @@ class Hooks:
     def answer(self, raw: ProcessorCall) -> Tensor:
         """One self-attention: b n c."""
         call = self.architecture.read(raw)
-        picture = self.handlers.attention(call)
+        answer = self.handlers.attention(call)
+        picture = answer.picture if isinstance(answer, Answer) else answer
         return self.architecture.write(raw, call.plain() if picture is None else picture)
 
     def _see_resnet(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:

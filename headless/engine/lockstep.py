@@ -30,7 +30,6 @@ from ...core.inversion import Denoiser
 from ...core.inversion_methods import sample_back
 from ...core.layers import LayerId
 from ...core.noise_pair import NoisePair
-from ...core.scene import Moment
 from ...core.schedule import LEVELS
 from .model import HeadlessModel
 from .recipe import Recipe
@@ -158,7 +157,7 @@ def _denoised_batch(model: HeadlessModel, batch: PairBatch, x: Tensor, level: fl
     patch, rerun = batch.patch, rerun_like(model, x)
     pictures = zip((batch.content, batch.style), patch.roles, strict=False)
     views = [shown.view(level, patch.layers, roles, rerun) for shown, roles in pictures]
-    moment = Moment(patch.progress(level), float(model.timesteps(sigma[:1])) / LEVELS)
+    moment = patch.moment(level, float(model.timesteps(sigma[:1])) / LEVELS)
     with model.hooks.answered_by(patch.handlers(views, moment)):
         return model.denoised(x, sigma)
 

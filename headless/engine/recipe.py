@@ -24,6 +24,14 @@ VERSION_1: Mapping[str, Any] = MappingProxyType(
             "content_weight": 0.0,
             "query_preservation": 0.65,
             "temperature": 1.5,
+            "controls": {
+                "key_scale": 1.0,
+                "align": None,
+                "align_before_rotation": False,
+                "mix": 1.0,
+                "style_weight_end": None,
+                "text_sees_style": False,
+            },
         },
         "steps": 50,
         "layers": "output.6-11",
@@ -58,7 +66,7 @@ class Recipe:
     @property
     def style_roles(self) -> str:
         """What of a style the method reads."""
-        return FUSIONS[self.settings.method].style
+        return self.settings.style_roles
 
     @property
     def sigmas(self) -> Tensor:

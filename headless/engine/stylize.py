@@ -29,7 +29,6 @@ from ...core.inversion import Denoiser
 from ...core.inversion_methods import invert_latent, sample_back
 from ...core.layers import LayerId, select_layers
 from ...core.noise_pair import NoisePair
-from ...core.scene import Moment
 from ...core.schedule import LEVELS
 from .model import HeadlessModel
 from .recipe import Recipe
@@ -133,7 +132,7 @@ def fused(model: HeadlessModel, bank: FeatureBank, recipe: Recipe, keep: Tensor 
         check_run(bank, latent=x)
         level, noise = float(sigma[0]), float(model.timesteps(sigma[:1])) / LEVELS
         views = step_views(patch, bank, level, rerun_like(model, x), lane, held)
-        with model.hooks.answered_by(patch.handlers(views, Moment(patch.progress(level), noise))):
+        with model.hooks.answered_by(patch.handlers(views, patch.moment(level, noise))):
             return model.denoised(x, sigma)
 
     return denoised

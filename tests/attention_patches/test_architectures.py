@@ -204,7 +204,7 @@ def test_rotation_is_read_off_the_networks_embedder():
 
 
 def test_longcat_is_a_flux_whose_picture_stands_behind_its_caption_in_rows_and_columns():
-    assert Flux("LongCatImage", Obj()).depth(12) == (0.0, 12.0, 12.0)
+    assert Flux("LongCatImage", Obj()).depth(12) == (1.0, 12.0, 12.0)
 
 
 def test_a_reference_pushes_omnigens_picture_by_its_longer_side():

@@ -65,10 +65,43 @@ def test_the_columns_of_four_axes_are_the_third():
 def test_an_untwisted_styles_keys_are_scaled_by_frequency_behind_the_move():
     chosen = placer(mode="untwist", high_frequencies=0.25, low_frequencies=1.5)
     keys = untwisted(turned("k", 2.0, 0.0, 0.0), HEADS, ROTATION, 0.25, 1.5)
-    same(chosen.style(FEATURES, call(2.0), ()), q=turned("q", 2.0, 0.0, 0.0), k=keys)
+    placed = chosen.style(FEATURES, call(2.0), ())
+    same(chosen.weighed(placed, call(2.0), 0.0), q=turned("q", 2.0, 0.0, 0.0), k=keys)
     same(chosen.content(FEATURES, call(), ()))
     queries = FEATURES.select("q")
-    assert chosen.style(queries, call(), (0.0, 0.0)) is queries
+    assert chosen.weighed(chosen.style(queries, call(), (0.0, 0.0)), call(), 0.0) is queries
+
+
+@pytest.mark.parametrize("ramp", [0.0, 0.25, 1.0])
+def test_what_remains_of_frequencies_moves_from_the_first_step_to_the_last(ramp):
+    ends = {"high_frequencies_end": 0.0, "low_frequencies_end": 1.1, "rise": 2.5, "other_axes": "low"}
+    chosen = placer(mode="untwist", high_frequencies=1.04, low_frequencies=1.0, **ends)
+    high, low = 1.04 * (1 - ramp), 1.0 + 0.1 * ramp
+    keys = untwisted(FEATURES.k, HEADS, ROTATION, high, low, 2.5, "low")
+    same(chosen.weighed(FEATURES, call(), ramp), k=keys)
+
+
+@pytest.mark.parametrize("rotation, centred", [(ROTATION, False), (ROTATION, True), (Rotation((6, 10), 50.0), False)])
+@pytest.mark.parametrize("mode", ["same", "shift"])
+def test_turning_back_takes_each_token_to_the_origin(rotation, centred, mode):
+    """As if every token had been turned alone by where it stands, and the style by where it is put."""
+    depth = (4.0, 2.0, 0.5)[: len(rotation.widths)]
+    chosen, style_grid = Placer("any", rotation, Positions(mode), centred=centred), Grid((5, 3))
+    rows, columns = rotation.picture
+    for turn, (height, width), aside in (
+        (chosen.turn(call(*depth)), GRID, 0.0),
+        (chosen.turn(call(*depth), style_grid), style_grid, 5.0 if mode == "shift" else 0.0),
+    ):
+        for number in range(15):
+            place = list(depth)
+            place[rows] += number // width - (height // 2 if centred else 0)
+            place[columns] += number % width - (width // 2 if centred else 0) + aside
+            token = FEATURES.k[:, number : number + 1]
+            there = moved(token, HEADS, rotation, place)
+            standing = FEATURES.k.clone()
+            standing[:, number : number + 1] = there
+            torch.testing.assert_close(turn.undone(standing)[:, number : number + 1], token, rtol=0, atol=1e-5)
+            torch.testing.assert_close(turn.done(FEATURES.k)[:, number : number + 1], there, rtol=0, atol=1e-5)
 
 
 def test_models_without_rotary_positions_have_nothing_to_place():
@@ -81,12 +114,17 @@ def test_models_without_rotary_positions_have_nothing_to_place():
             Placer("SD15", None, Positions(mode))
 
 
-@pytest.mark.parametrize("name", ["high_frequencies", "low_frequencies"])
+@pytest.mark.parametrize("name", ["high_frequencies", "low_frequencies", "high_frequencies_end", "low_frequencies_end"])
 def test_what_remains_of_a_frequency_is_a_share_of_at_most_four(name):
     for value in (0.0, 4.0):
         Positions("untwist", **{name: value})
     for value in (-0.001, 4.001, float("nan")):
         with pytest.raises(MagicStyleError, match=f"{name} is {value}: choose a value from 0 to 4"):
             Positions("untwist", **{name: value})
+    for rise in (0.0, 100.5):
+        with pytest.raises(MagicStyleError, match=f"rise is {rise}: choose a value above 0, up to 100"):
+            Positions("untwist", rise=rise)
+    with pytest.raises(MagicStyleError, match="other_axes is 'all': choose one of stay, low, curve"):
+        Positions("untwist", other_axes="all")
     with pytest.raises(MagicStyleError, match="positions is 'beside': choose one of same, shift, untwist"):
         Positions("beside")

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from magicstyle.core.rotation import Rotation, moved, untwisted
+from magicstyle.core.rotation import Rotation, moved, places, untwisted
 
 HEADS = 2
 ROTATION = Rotation((4, 6, 6), 100.0)
@@ -107,3 +107,32 @@ def test_untwisting_finds_the_channels_of_the_pictures_axes_in_every_order(rotat
 
 def test_untwisting_by_one_changes_nothing():
     torch.testing.assert_close(untwisted(tokens(), HEADS, ROTATION, 1.0, 1.0), tokens())
+
+
+@pytest.mark.parametrize("others", ["stay", "low", "curve"])
+@pytest.mark.parametrize("rise", [2.0, 2.5, 50.0])
+def test_untwisting_scales_pair_by_pair_along_a_power(rise, others):
+    """S_j = sh + (sl - sh) (j / (J - 1))^beta on rows and columns; axis 0 as said."""
+    high, low, x = 1.04, 0.7, tokens()
+    expected, channel = x.clone(), 0
+    for axis, width in enumerate(ROTATION.widths):
+        pairs = width // 2
+        for j in range(pairs):
+            scale = high + (low - high) * (j / (pairs - 1)) ** rise
+            if axis == 0 and others != "curve":
+                scale = low if others == "low" else 1.0
+            for head in range(HEADS):
+                place = head * sum(ROTATION.widths) + channel + 2 * j
+                expected[..., place : place + 2] *= scale
+        channel += width
+    found = untwisted(x, HEADS, ROTATION, high, low, rise, others)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_tokens_stand_row_by_row_and_frame_by_frame_behind_the_first():
+    there = places((2, 3), ROTATION, (4.0, 1.0, -1.0))
+    assert there.tolist() == [[4.0, 1.0 + y, x - 1.0] for y in range(2) for x in range(3)]
+    film = places((2, 2, 3), ROTATION, (4.0, 1.0, -1.0))
+    assert film.tolist() == [[4.0 + t, 1.0 + y, x - 1.0] for t in range(2) for y in range(2) for x in range(3)]
+    flat = places((2, 3), Rotation((4, 4), 10.0), (0.0, 2.0))
+    assert flat.tolist() == [[float(y), x + 2.0] for y in range(2) for x in range(3)]

@@ -154,6 +154,8 @@ def test_defaults_are_those_of_the_settings():
     given, default = options.parse(["stylize"]), FusionSettings()
     knobs = {name: getattr(given, name) for name in choices.KNOBS}
     assert knobs == {name: getattr(default, name) for name in choices.KNOBS}
+    controls = {name: getattr(given, name) for name in choices.CONTROLS}
+    assert controls == {name: getattr(default.controls, name) for name in choices.CONTROLS}
     assert given.method == default.method
 
 
@@ -465,6 +467,11 @@ UNUSABLE = {
     "a.png x.png --content-weight -1": "content_weight is -1.0",
     "a.png x.png --query-preservation 2": "query_preservation is 2.0",
     "a.png x.png --query-preservation nan": "query_preservation is nan",
+    "a.png x.png --key-scale 5": "key_scale is 5.0: choose a value from 0 to 4",
+    "a.png x.png --align 2": "align is 2.0: choose a value from 0 to 1",
+    "a.png x.png --mix nan": "mix is nan: choose a value from 0 to 1",
+    "a.png x.png --style-weight-end -1": "style_weight_end is -1.0",
+    "a.png x.png --method masactrl --mix 0.5": "method masactrl attends to no style",
     "a.png x.png --every 0": "--every is 0: choose a number from 1",
     "a.png x.png --adain 2": "--adain is 2.0",
     "a.png x.png --adain nan": "--adain is nan",

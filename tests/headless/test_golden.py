@@ -1,9 +1,10 @@
 """Names that files and folders already have: a key or a record that changes paints everything again."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from magicstyle.core.controls import StyleControls
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import InversionSettings
 from magicstyle.headless.campaign.spec import RunSpec
@@ -20,6 +21,11 @@ EVERYTHING = Recipe(
     inversion=InversionSettings("fixed_point", corrections=3),
     every=5,
 )
+CONTROLS = StyleControls(
+    key_scale=1.06, align=0.85, align_before_rotation=True, mix=0.5, style_weight_end=3.0, text_sees_style=True
+)
+# with what came after version 1
+WHOLE = replace(EVERYTHING, settings=replace(EVERYTHING.settings, controls=CONTROLS))
 FRAME = Frame((512, 512), fixed=False)
 
 
@@ -44,11 +50,12 @@ def test_the_record_of_a_picture_of_version_1_stays():
 
 def test_every_setting_says_what_it_was_in_version_1():
     """A new setting gets its row: the value that pictures were made with before there was the setting."""
-    now = asdict(EVERYTHING)
+    now = asdict(WHOLE)
     assert now.keys() == VERSION_1.keys()
     for group in ("settings", "inversion"):
         assert now[group].keys() == VERSION_1[group].keys()
-    assert asdict(EVERYTHING) == {**EVERYTHING.facts}  # each of its values differs from version 1's
+    assert now["settings"]["controls"].keys() == VERSION_1["settings"]["controls"].keys()
+    assert now == {**WHOLE.facts}  # each of its values differs from version 1's
 
 
 @pytest.mark.parametrize("group", [None, "settings", "inversion"])
@@ -58,5 +65,5 @@ def test_a_new_setting_at_its_default_renames_nothing(group):
         (values if group is None else values[group])["momentum"] = 0.0
         return values
 
-    for recipe in (DEFAULTS, EVERYTHING):
+    for recipe in (DEFAULTS, EVERYTHING, WHOLE):
         assert different(with_momentum(asdict(recipe)), with_momentum(VERSION_1)) == recipe.facts

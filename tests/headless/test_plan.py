@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 
 import pytest
+from magicstyle.core.controls import StyleControls
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import InversionSettings
@@ -22,6 +23,7 @@ CHANGES = {
     "content_weight": {"recipe": Recipe(FusionSettings(content_weight=0.5))},
     "query_preservation": {"recipe": Recipe(FusionSettings(query_preservation=0.25))},
     "temperature": {"recipe": Recipe(FusionSettings(temperature=1.0))},
+    "controls": {"recipe": Recipe(FusionSettings(controls=StyleControls(mix=0.5)))},
     "steps": {"recipe": Recipe(steps=7)},
     "layers": {"recipe": Recipe(layers="output.7")},
     "adain": {"recipe": Recipe(adain=0.5)},

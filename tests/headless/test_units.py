@@ -5,6 +5,7 @@ import os
 from dataclasses import replace
 
 import pytest
+from magicstyle.core.controls import StyleControls
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import InversionSettings
 from magicstyle.headless.campaign.names import StyleName, digest, fitting, output_name
@@ -29,6 +30,7 @@ SPEC = RunSpec("photos", "library", "out", Recipe(), Frame((64, 64), fixed=True)
 CHANGES = {
     "method": {"recipe": Recipe(FusionSettings("styleid"))},
     "temperature": {"recipe": Recipe(FusionSettings(temperature=1.0))},
+    "controls": {"recipe": Recipe(FusionSettings(controls=StyleControls(mix=0.5)))},
     "layers": {"recipe": Recipe(layers="output.7")},
     "adain": {"recipe": Recipe(adain=0.5)},
     "steps": {"recipe": Recipe(steps=7)},
@@ -36,7 +38,7 @@ CHANGES = {
     "checkpoint": {"identity": "model 1"},
     "size": {"frame": Frame((72, 64), fixed=True)},
 }
-AFTER_INVERSION = {"method", "temperature", "layers", "adain"}
+AFTER_INVERSION = {"method", "temperature", "controls", "layers", "adain"}
 SHAPE = BlockShape(2, 3)
 
 

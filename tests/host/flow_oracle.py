@@ -55,6 +55,9 @@ class Answers:
         answer = None if self.fused is None else self.fused(name, own, rest)
         if answer is not None:
             out = out.clone()
+            if isinstance(answer, tuple):
+                answer, words = answer
+                out[:, :, :start], out[:, :, place.stop :] = words[:, :, :start], words[:, :, start:]
             out[:, :, place] = answer
         return out
 
