@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..banks.bank import FeatureBank
-from ..banks.image_features import ImageFeatures
+from ..banks.image_features import FeatureHeader, ImageFeatures
 from ..core.errors import MagicStyleError
 from ..core.layers import LayerId, misnamed, select_layers
 from .architectures import Architecture
@@ -20,7 +20,7 @@ ROLE_NAMES = {"q": "queries", "k": "keys", "v": "values"}
 
 def check_bank(architecture: Architecture, bank: FeatureBank) -> None:
     """Refuse features of another architecture."""
-    running, stored = architecture.id, bank.content.header.model
+    running, stored = architecture.id, bank.pictures[0].header.model
     if running.digest != stored.digest:
         raise MagicStyleError(
             f"bank holds features of another model ({stored.name}) than the one to patch ({running.name}): "
@@ -80,9 +80,9 @@ def check_roles(bank: FeatureBank, roles: Sequence[str], method: str) -> None:
             )
 
 
-def check_run(bank: FeatureBank, latent: Tensor) -> None:
-    """Refuse a running latent b c h w that the content's features do not lie on."""
-    header = bank.content.header
+def check_run(bank: FeatureBank, latent: Tensor, keep: Tensor | None = None) -> None:
+    """Refuse a running latent b c h w that the bank's features, or the masks b h w on it, do not lie on."""
+    header = bank.pictures[0].header
     if (
         getattr(latent, "is_nested", False)
         or latent.ndim != len(header.latent_shape)
@@ -90,10 +90,41 @@ def check_run(bank: FeatureBank, latent: Tensor) -> None:
     ):
         raise MagicStyleError("latent_image is not a picture latent: connect a LATENT of one still picture.")
     if latent.shape[1] != header.latent_shape[1]:
+        remedy = "encode a picture, or make an empty latent, for this model"
         raise MagicStyleError(
-            f"latent_image has {latent.shape[1]} channels but the content was inverted with {header.latent_shape[1]}: "
-            "sample the noise of DDIM Inversion (Content)."
+            f"latent_image has {latent.shape[1]} channels but the {bank.name(0)} was inverted with "
+            f"{header.latent_shape[1]}: "
+            f"{remedy if bank.content is None else 'sample the noise of DDIM Inversion (Content)'}."
         )
+    if bank.content is None:
+        _check_masks(bank, latent.shape[0], keep)
+    else:
+        _check_content(bank, header, latent)
+    for number, style in enumerate(bank.styles, 1):
+        if style.features.header.batch not in (1, latent.shape[0]):
+            raise MagicStyleError(
+                f"latent_image holds {latent.shape[0]} pictures but style {number} holds "
+                f"{style.features.header.batch}: give one style picture, or repeat the latent for as many."
+            )
+
+
+def _check_masks(bank: FeatureBank, count: int, keep: Tensor | None) -> None:
+    """Refuse several masks b h w that are not as many as the pictures that are painted."""
+    masks = {
+        f"the {name} of style {number}": getattr(style, name)
+        for number, style in enumerate(bank.styles, 1)
+        for name in ("region", "style_mask")
+    }
+    for name, mask in (masks | {"keep": keep}).items():
+        if mask is not None and mask.shape[0] not in (1, count):
+            raise MagicStyleError(
+                f"{name} holds {mask.shape[0]} masks but latent_image {count} pictures: give one mask, or repeat the "
+                "latent for as many."
+            )
+
+
+def _check_content(bank: FeatureBank, header: FeatureHeader, latent: Tensor) -> None:
+    """Refuse a latent b c h w of another size or number than the content's."""
     if tuple(latent.shape[-2:]) != header.size:
         raise MagicStyleError(
             f"latent_image is {_pixels(latent.shape)}{_owner(bank, latent.shape)} but the content was inverted at "
@@ -105,12 +136,6 @@ def check_run(bank: FeatureBank, latent: Tensor) -> None:
             f"latent_image holds {latent.shape[0]} pictures but the content features hold {header.batch}: "
             "sample the latent that DDIM Inversion (Content) gave."
         )
-    for number, style in enumerate(bank.styles, 1):
-        if style.features.header.batch not in (1, latent.shape[0]):
-            raise MagicStyleError(
-                f"latent_image holds {latent.shape[0]} pictures but style {number} holds "
-                f"{style.features.header.batch}: give one style picture, or repeat the latent for as many."
-            )
 
 
 def check_areas(conds: Mapping[str, Any]) -> None:

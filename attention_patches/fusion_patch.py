@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..banks.bank import FeatureBank, StyleEntry, content_roles, style_roles
+from ..banks.bank import FeatureBank, StyleEntry, check_method, content_roles, style_roles
+from ..banks.image_features import ImageFeatures
 from ..core.errors import MagicStyleError
 from ..core.features import RESNET, ROLES, AttentionFeatures, View
 from ..core.fusion import FUSIONS, RESNET_STEPS, FusionSettings, answer_text, fuse
@@ -18,7 +20,7 @@ from ..core.rotation import Turn
 from ..core.scene import Moment, Scene, StyleFeatures
 from .call import Answer, Call, Handler, Handlers, ResNetCall, ResNetHandler
 from .placing import Placer, Positions
-from .rows import Rows, positive_rows
+from .rows import Canvas, Rows, positive_rows
 
 START = Moment()
 
@@ -69,18 +71,24 @@ class FusionPatch:
         self.layers = frozenset(layers)
         self.window = window
         self.keep = keep  # b h w in [0, 1]: how far the content stays as it is
-        self.placer = placer or Placer(bank.content.header.model.name, None, Positions())
+        self.placer = placer or Placer(bank.pictures[0].header.model.name, None, Positions())
         weighed = settings.draws and any(style.weight > 0.0 for style in bank.styles)
-        self.neutral = settings.neutral and not weighed  # the model's own attention, to the last bit
-        if FUSIONS[settings.method].style and not bank.styles:
-            raise MagicStyleError(
-                f"method {settings.method} draws from a style, and the bank has none: connect one to the Feature Bank, "
-                "or choose masactrl or diffstyler."
-            )
+        # the model's own attention, to the last bit
+        self.neutral = (settings.neutral or bank.content is None) and not weighed
+        check_method(settings, bank)
         self._content_roles = content_roles(settings, bank, keeps=keep is not None)
-        self._copies_resnet = FUSIONS[settings.method].resnet and RESNET in bank.content.roles
+        self._copies_resnet = FUSIONS[settings.method].resnet and RESNET in bank.pictures[0].roles
         self._style_roles = style_roles(settings)
         self.roles = self._roles()
+        self._canvas = None if bank.content is None else Canvas(bank.content.header.size, bank.content.header.grids)
+
+    def on(self, canvas: Canvas) -> FusionPatch:
+        """This patch for a run; a content brings its own canvas, without one the running latent says what it is."""
+        if self.bank.content is not None:
+            return self
+        laid = copy.copy(self)
+        laid._canvas = canvas
+        return laid
 
     def _roles(self) -> tuple[str, ...]:
         """The roles that this patch reads of each picture of its bank, all where it serves twice."""
@@ -111,10 +119,7 @@ class FusionPatch:
             (account.lost if rows is None else account.fused).add(call.layer)
             if rows is None:
                 return None
-            content = rows.content_features(views[0].attention(call.layer, self._content_roles), call.live.q)
-            content = self.placer.content(content, call, self.bank.content.header.depth)
-            if self.placer.rotary:
-                content = self.placer.cut(content, call.kernel.heads, rows.shifts(centred=self.placer.centred))
+            content = call.live if self.bank.content is None else self._content(self.bank.content, views[0], call, rows)
             styles = self._styles(views, call, rows, moment)
             keep = None if self.keep is None else rows.of_region(self.keep)
             turn = self.placer.turn(call) if self._aligns_upright else None
@@ -128,6 +133,14 @@ class FusionPatch:
 
         return handle
 
+    def _content(self, content: ImageFeatures, view: View, call: Call, rows: Rows) -> AttentionFeatures:
+        """The content's features where the running picture has them, b n c each."""
+        features = rows.content_features(view.attention(call.layer, self._content_roles), call.live.q)
+        features = self.placer.content(features, call, content.header.depth)
+        if not self.placer.rotary:
+            return features
+        return self.placer.cut(features, call.kernel.heads, rows.shifts(centred=self.placer.centred))
+
     def _resnet(self, view: View, moment: Moment) -> ResNetHandler | None:
         """Copies the content's inputs of one ResNet, with which it gives the content's output, in the early steps."""
         entering = view.resnet
@@ -136,14 +149,15 @@ class FusionPatch:
 
         def copy(call: ResNetCall) -> Tensor:
             """What enters the ResNet, b n c, with the content's in its place."""
-            rows = Rows.on(self.bank.content.header, call.layer, call.grid, call.rows, call.x.shape[0])
+            rows = Rows.on(self._known_canvas, call.layer, call.grid, call.rows, call.x.shape[0])
             return call.x if rows is None else rows.of_content(entering().to(call.x))
 
         return copy
 
     def moment(self, sigma: float, noise: float) -> Moment:
         """When a noise level comes, whose timestep is `noise`, among the stored ones."""
-        step, levels = self.bank.content.nearest(sigma).step, len(self.bank.content.header.sigmas)
+        first = self.bank.pictures[0]
+        step, levels = first.nearest(sigma).step, len(first.header.sigmas)
         return Moment(step / levels, noise, step / max(levels - 1, 1))
 
     @property
@@ -163,11 +177,28 @@ class FusionPatch:
             )
         return text
 
+    @property
+    def _known_canvas(self) -> Canvas:
+        if self._canvas is None:
+            raise RuntimeError("a bank without a content is laid on the canvas of a run before it fuses")
+        return self._canvas
+
+    @property
+    def _serves_anywhere(self) -> bool:
+        """Whether it does not matter which part of the canvas a row shows, nor whose it is."""
+        styles = self.bank.styles
+        one = all(style.features.header.batch == 1 and _count(style.style_mask) == 1 for style in styles)
+        flat = self.keep is None and all(style.region is None for style in styles)
+        return self.bank.content is None and one and flat and not FUSIONS[self.settings.method].conditional
+
     def _rows(self, call: Call) -> Rows | None:
         count = call.live.q.shape[0]
-        rows = Rows.on(self.bank.content.header, call.layer, call.layout.grid, call.rows, count)
-        # past an edge the running positions go on, and those of the stored features begin anew
-        return None if self.placer.rotary and rows is not None and rows.wraps else rows
+        if self._serves_anywhere:
+            return Rows.anywhere(call.layout.grid, count)
+        rows = Rows.on(self._known_canvas, call.layer, call.layout.grid, call.rows, count)
+        # past an edge the running positions go on, and those of the content's stored features begin anew
+        beyond = self.bank.content is not None and self.placer.rotary and rows is not None and rows.wraps
+        return None if beyond else rows
 
     def _styles(self, views: Sequence[View], call: Call, rows: Rows, moment: Moment) -> tuple[StyleFeatures, ...]:
         laid = {
@@ -200,8 +231,18 @@ class FusionPatch:
         return StyleFeatures(placed.features, entry.weight, region, mask, number, placed.own_keys, placed.turn)
 
 
-def coverage_warning(bank: FeatureBank, sigmas: Tensor, tolerance: float = 0.01) -> str | None:
-    """One sentence when sampling visits levels n that no step of the inversion had (1 % is rounding), else None."""
+def _count(mask: Tensor | None) -> int:
+    """How many masks b h w there are, 1 where there is none."""
+    return 1 if mask is None else mask.shape[0]
+
+
+# how far off a run's noise levels may be: rounding, or where no portrait has to come back, a step of twenty or so
+EXACT, NEAR = 0.01, 0.25
+
+
+def coverage_warning(bank: FeatureBank, sigmas: Tensor) -> str | None:
+    """One sentence when sampling visits levels n that no step of the inversion was near enough to, else None."""
+    tolerance = EXACT if bank.content is not None else NEAR
     visited = [float(sigma) for sigma in sigmas if float(sigma) > 0.0]
     if not visited:
         return None
@@ -211,8 +252,13 @@ def coverage_warning(bank: FeatureBank, sigmas: Tensor, tolerance: float = 0.01)
         return None
     every = features.header.every
     serving = "the nearest features serve" if every == 1 else f"the features of the nearest group of {every} serve"
+    remedy = (
+        f"For exact features connect the inversion's sigmas output to the sampler that belongs to its method, "
+        f"{features.header.method}."
+        if bank.content is not None
+        else "Give the sampler and DDIM Inversion (Style) the same steps and scheduler, or the same sigmas."
+    )
     return (
         f"sampling visits sigma {sigma:.3f}, {100 * math.expm1(gap):.0f} % away from the nearest of the "
-        f"{len(features.header.sigmas)} inverted noise levels; {serving}. For exact features connect "
-        f"the inversion's sigmas output to the sampler that belongs to its method, {features.header.method}."
+        f"{len(features.header.sigmas)} inverted noise levels; {serving}. {remedy}"
     )

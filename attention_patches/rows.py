@@ -5,49 +5,61 @@ Letters: b rows or pictures, n tokens of the running picture, m tokens of a stor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..banks.image_features import FeatureHeader
 from ..core.features import AttentionFeatures
 from ..core.grid import Grid, Window
 from ..core.layers import LayerId
 from .call import RowPlan
 
 
+class Canvas(NamedTuple):
+    """What a run paints on: the (h, w) of its latent, and of the picture's tokens in each layer."""
+
+    size: Grid
+    grids: Mapping[LayerId, Grid]
+
+
 class Rows(NamedTuple):
     """How pictures lie on the rows of a running batch: chunk after chunk, in each its pictures, each in a window.
 
-    A window shows a part of the content, where an area conditioning does or another node's tile; a style is not cut, it
-    serves every part.
+    A window shows a part of the canvas, where an area conditioning does or another node's tile, and that part of the
+    content; a style is not cut, it serves every part.
     """
 
     total: int
-    grid: Grid  # of the whole content
+    grid: Grid  # of the whole canvas
     windows: tuple[Window, ...]  # in tokens, one for each chunk
     running: Grid  # at which a window is shown: its own size, or what another node makes of it
     pictures: tuple[int, ...] = ()  # whose each row is, where a chunk is a row
 
     @classmethod
-    def on(cls, content: FeatureHeader, layer: LayerId, running: Grid, plan: RowPlan, count: int) -> Rows | None:
-        """How the content lies on `count` running rows; None where its tokens and theirs are not the same places."""
-        grid = content.grids.get(layer)
+    def on(cls, canvas: Canvas, layer: LayerId, running: Grid, plan: RowPlan, count: int) -> Rows | None:
+        """How the canvas lies on `count` running rows; None where its tokens and theirs are not the same places."""
+        grid = canvas.grids.get(layer)
         if grid is None or plan.lost or len(plan.pictures) not in (0, count):
             return None
         given = plan.windows or (None,) * plan.chunks
         windows: list[Window] = []
         for window in given:
-            shown = Window(0, 0, *grid.frame) if window is None else window.on_grid(content.size, grid)
+            shown = Window(0, 0, *grid.frame) if window is None else window.on_grid(canvas.size, grid)
             if shown is None:
                 return None
             windows.append(shown)
         # another grid for a known part of the latent is another node's doing (Deep Shrink), and shows the same places
-        known = all(plan.latent == (content.size if window is None else window.size) for window in given)
+        known = all(plan.latent == (canvas.size if window is None else window.size) for window in given)
         if not known and any(window.size != running for window in windows):
             return None
         return cls(count, grid, tuple(windows), running, plan.pictures)
+
+    @classmethod
+    def anywhere(cls, running: Grid, count: int) -> Rows:
+        """`count` rows of whom nothing depends on what part of the canvas they show, nor on whose they are."""
+        return cls(count, running, (Window(0, 0, *running.frame),), running)
 
     @property
     def wraps(self) -> bool:

@@ -29,51 +29,60 @@ class StyleEntry(NamedTuple):
 class FeatureBank:
     """The content's features and those of any number of styles: what the patcher fuses.
 
-    A picture may serve several times. `pictures` holds each once, the content first, and `numbers` says which of them
-    each style draws from: copies of one style are known by their number.
+    Without a content there is no portrait to paint: the prompt says what is to be seen, and the styles how. A picture
+    may serve several times. `pictures` holds each once, the content first, and `numbers` says which of them each style
+    draws from: copies of one style are known by their number.
     """
 
-    content: ImageFeatures
+    content: ImageFeatures | None
     styles: tuple[StyleEntry, ...]
     pictures: tuple[ImageFeatures, ...] = field(init=False, repr=False)
     numbers: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if self.content is None and not self.styles:
+            raise MagicStyleError(
+                "The bank has neither a content nor a style: connect the features of a style picture, those of a "
+                "portrait, or both."
+            )
         for number, style in enumerate(self.styles, start=1):
             self._check_style(number, style)
-        pictures = [self.content]
+        pictures = [] if self.content is None else [self.content]
         numbers = [_number(style.features, pictures) for style in self.styles]
         object.__setattr__(self, "pictures", tuple(pictures))
         object.__setattr__(self, "numbers", tuple(numbers))
 
     def _check_style(self, number: int, style: StyleEntry) -> None:
         check_weight(f"the weight of style {number}", style.weight)
-        content, header = self.content.header, style.features.header
-        if header.model.digest != content.model.digest:
+        first, header = (features.header for features in (self.content or self.styles[0].features, style.features))
+        other = "style 1" if self.content is None else "the content"
+        if header.model.digest != first.model.digest:
             raise MagicStyleError(
-                f"Style {number} was inverted with another model ({header.model.name}) than the content "
-                f"({content.model.name}): connect the same MODEL to both inversions."
+                f"Style {number} was inverted with another model ({header.model.name}) than {other} "
+                f"({first.model.name}): connect the same MODEL to both inversions."
             )
         self._check_batch(number, header.batch)
-        if not set(header.layers) & set(content.layers):
+        if not set(header.layers) & set(first.layers):
             raise MagicStyleError(
-                f"Style {number} keeps layers {legal_range(header.layers)} and the content "
-                f"{legal_range(content.layers)}: give both inversions the same layers."
+                f"Style {number} keeps layers {legal_range(header.layers)} and {other} "
+                f"{legal_range(first.layers)}: give both inversions the same layers."
             )
 
     def _check_batch(self, number: int, batch: int) -> None:
         """One picture serves all rows; several are a row each, and then all that are several are as many."""
-        earlier = {"the content": self.content.header.batch}
+        earlier = {} if self.content is None else {"the content": self.content.header.batch}
         earlier |= {f"style {i}": style.features.header.batch for i, style in enumerate(self.styles[: number - 1], 1)}
+        many = "the other styles hold" if self.content is None else "there are content pictures"
         for name, other in earlier.items():
             if 1 not in (batch, other) and batch != other:
                 raise MagicStyleError(
-                    f"Style {number} holds {batch} pictures and {name} {other}: "
-                    "give one style picture, or as many as there are content pictures."
+                    f"Style {number} holds {batch} pictures and {name} {other}: give one style picture, or as many as "
+                    f"{many}."
                 )
 
     def __iter__(self) -> Iterator[ImageFeatures]:
-        yield self.content
+        if self.content is not None:
+            yield self.content
         yield from (style.features for style in self.styles)
 
     def __copy__(self) -> FeatureBank:
@@ -83,10 +92,15 @@ class FeatureBank:
         return self
 
     @property
+    def painted(self) -> int | None:
+        """How many pictures are painted; None without a content, where the running latent says it."""
+        return None if self.content is None else self.content.header.batch
+
+    @property
     def layers(self) -> tuple[LayerId, ...]:
         """The layers that every picture keeps, in the model's order."""
-        shared = set(self.content.header.layers).intersection(*(style.features.header.layers for style in self.styles))
-        return tuple(layer for layer in self.content.header.layers if layer in shared)
+        first, *others = (picture.header.layers for picture in self.pictures)
+        return tuple(layer for layer in first if all(layer in layers for layers in others))
 
     @property
     def nbytes(self) -> int:
@@ -100,12 +114,15 @@ class FeatureBank:
 
     def name(self, number: int) -> str:
         """What users call a picture: the content, or the first style that draws from it."""
-        return f"style {self.numbers.index(number) + 1}" if number else "content"
+        if number == 0 and self.content is not None:
+            return "content"
+        return f"style {self.numbers.index(number) + 1}"
 
     def with_pictures(self, pictures: Sequence[ImageFeatures]) -> FeatureBank:
         """The same bank of other pictures, one for each, in their order."""
         entries = zip(self.styles, self.numbers, strict=True)
-        return FeatureBank(pictures[0], tuple(entry._replace(features=pictures[number]) for entry, number in entries))
+        content = None if self.content is None else pictures[0]
+        return FeatureBank(content, tuple(entry._replace(features=pictures[number]) for entry, number in entries))
 
     def with_style(self, style: StyleEntry) -> FeatureBank:
         """A new bank with one style more."""
@@ -121,11 +138,29 @@ def _number(features: ImageFeatures, pictures: list[ImageFeatures]) -> int:
     return len(pictures) - 1
 
 
+def check_method(settings: FusionSettings, bank: FeatureBank) -> None:
+    """Refuse a method that draws from what the bank does not have."""
+    method = FUSIONS[settings.method]
+    if method.style and not bank.styles:
+        raise MagicStyleError(
+            f"method {settings.method} draws from a style, and the bank has none: connect one to the Feature Bank, "
+            "or choose masactrl or diffstyler."
+        )
+    if method.needs_portrait and bank.content is None:
+        raise MagicStyleError(
+            f"method {settings.method} draws from the portrait alone, and the bank has none: connect content to the "
+            "Feature Bank, or choose a method that draws from a style, such as zstar or style_aligned."
+        )
+
+
 def content_roles(settings: FusionSettings, bank: FeatureBank, *, keeps: bool = False) -> str:
     """The stored roles of the content that a run reads: its keys and values fill what no style covers.
 
-    Where a mask keeps the content, the methods that draw from it attend with its queries.
+    Where a mask keeps the content, the methods that draw from it attend with its queries. Without a content the running
+    picture takes its place, of which nothing is stored.
     """
+    if bank.content is None:
+        return ""
     method = FUSIONS[settings.method]
     least = min(settings.style_weights)
     everywhere = [style for style in bank.styles if style.region is None and style.weight * least > 0.0]

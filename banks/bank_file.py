@@ -37,6 +37,7 @@ VALUES_AT_ONCE = 2**22
 def save_bank(bank: FeatureBank, path: Path, *, content: bool = True) -> None:
     """Write a bank, or its styles alone, under its final name only once it is whole."""
     kept = range(len(bank.pictures)) if content else sorted(set(bank.numbers))
+    content = content and bank.content is not None
     places = {number: place for place, number in enumerate(kept)}
     pictures = [bank.pictures[number] for number in kept]
     tensors = {f"{place}.{name}": t for place, picture in enumerate(pictures) for name, t in picture.tensors.items()}
@@ -78,13 +79,11 @@ def _advice(error: OSError) -> str:
 def load_bank(path: Path, content: ImageFeatures | None = None) -> FeatureBank:
     """Read a bank; `content` takes the place of the content in the file, which may have none."""
     header, pictures, masks = _read_or_say(path)
-    if content is None:
-        if header.content is None:
-            name = one_line(path.name)
-            raise MagicStyleError(f"{name} holds styles alone: connect the features of a content picture to content.")
+    if content is None and header.content is not None:
         content = pictures[header.content]
+    painted = None if content is None else content.header.batch
     entries = zip(header.styles, masks, strict=True)
-    return FeatureBank(content, tuple(_entry(style, pictures, own, content.header.batch) for style, own in entries))
+    return FeatureBank(content, tuple(_entry(style, pictures, own, painted) for style, own in entries))
 
 
 def load_styles(path: Path) -> list[ImageFeatures]:
@@ -107,10 +106,13 @@ def _read_or_say(path: Path) -> tuple[BankHeader, list[ImageFeatures], list[dict
         raise MagicStyleError(f"{name} is damaged or no MagicStyle bank ({reason}): save the bank again.") from error
 
 
-def _entry(style: StyleFacts, pictures: list[ImageFeatures], masks: Mapping[str, Tensor], batch: int) -> StyleEntry:
+def _entry(
+    style: StyleFacts, pictures: list[ImageFeatures], masks: Mapping[str, Tensor], painted: int | None
+) -> StyleEntry:
     region, mask = (masks.get(name) for name in MASKS)
-    region = None if region is None else region_mask(region, batch)
-    return StyleEntry(pictures[style.picture], style.weight, region, None if mask is None else style_mask(mask, batch))
+    region = None if region is None else region_mask(region, painted)
+    mask = None if mask is None else style_mask(mask, painted)
+    return StyleEntry(pictures[style.picture], style.weight, region, mask)
 
 
 def _read(path: Path) -> tuple[BankHeader, list[ImageFeatures], list[dict[str, Tensor]]]:

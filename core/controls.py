@@ -65,10 +65,11 @@ def controlled(scene: Scene, controls: StyleControls) -> Scene:
         before = controls.align_before_rotation
         roles = {role: aligned(scene.with_styles_outside_keep, role, controls.align, upright=before) for role in "qk"}
         live = live.replace(**roles)
+        scene = scene._replace(live=live, content=live if scene.without_portrait else scene.content)
     if controls.key_scale == 1.0:
-        return scene._replace(live=live)
+        return scene
     styles = (_scaled(style, controls.key_scale) for style in scene.styles)
-    return scene._replace(live=live, styles=tuple(styles))
+    return scene._replace(styles=tuple(styles))
 
 
 def mixed(kernel: Kernel, scene: Scene, styled: Tensor, mix: float) -> Tensor:

@@ -11,6 +11,9 @@ attends to itself, with K_t and V_t. The paper's own FFA equation (MagicStyle, a
 form that we could check against, so this is our reading of its abstract: texture and colour are fused from the stored
 queries, keys and values of both pictures.
 
+Without a portrait the stream takes the content's place: Q~ = Q_t, and w_c weighs K_t and V_t. What no style covers, and
+what a mask keeps, is then the model's own picture, so tau multiplies the logits of the styles alone.
+
 Every method takes any number of styles: their weights and regions are log weights in its softmax, so that order does
 not matter and n copies of one style at weight 1/n are one style. Where no style acts, the softmax is left with what the
 method attends to besides: the content's features, or the running stream's own in methods without content.
@@ -20,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -125,6 +129,8 @@ def answer_text(kernel: Kernel, asking: Tensor, scene: Scene, settings: FusionSe
 
 def _now(scene: Scene, settings: FusionSettings) -> tuple[Scene, FusionSettings]:
     """The styles that act at this moment, and the settings as they are at it."""
+    if scene.without_portrait:
+        scene = scene.with_styles_outside_keep._replace(keep=None)
     end = settings.controls.style_weight_end
     if end is not None:
         settings = replace(settings, style_weight=ramped(settings.style_weight, end, scene.moment.ramp))
@@ -132,17 +138,32 @@ def _now(scene: Scene, settings: FusionSettings) -> tuple[Scene, FusionSettings]
     return scene._replace(styles=active), settings
 
 
+class Temperatures(NamedTuple):
+    """What multiplies the logits of the styles, and besides those of all that is attended to."""
+
+    styles: float
+    all: float
+
+    @classmethod
+    def of(cls, scene: Scene, settings: FusionSettings) -> Temperatures:
+        """Without a portrait the model's own attention keeps its own."""
+        return cls(settings.temperature, 1.0) if scene.without_portrait else cls(1.0, settings.temperature)
+
+
 def feature_fusion(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """FFA: styles and content in one softmax, under preserved queries; nothing left, the stream itself: b n c."""
-    sources = [*style_sources(scene, settings.style_weight), *content_source(scene, settings.content_weight)]
+    tau = Temperatures.of(scene, settings)
+    styles = style_sources(scene, settings.style_weight, tau.styles)
+    sources = [*styles, *content_source(scene, settings.content_weight)]
     q = preserve_query(scene, settings.query_preservation)
-    return attend(kernel, q, sources or [source(scene.live)], settings.temperature)
+    return attend(kernel, q, sources or [source(scene.live)], tau.all)
 
 
 def style_injection(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     """StyleID (Chung et al., CVPR 2024, eq. 5 and 6): the styles' keys and values, preserved queries: b n c."""
+    tau = Temperatures.of(scene, settings)
     q = preserve_query(scene, settings.query_preservation)
-    return attend(kernel, q, styles_or_content(scene, settings.style_weight), settings.temperature)
+    return attend(kernel, q, styles_or_content(scene, settings.style_weight, tau.styles), tau.all)
 
 
 def style_attention_control(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
@@ -151,7 +172,7 @@ def style_attention_control(kernel: Kernel, scene: Scene, settings: FusionSettin
     A attends to the styles: b n c.
     """
     sources = styles_or_content(scene, settings.style_weight)
-    if scene.moment.progress < SAC_EARLY:
+    if scene.moment.progress < SAC_EARLY or scene.without_portrait:
         return attend(kernel, scene.content.q, sources)
     guidance = SAC_GUIDANCE * (1.0 - kept(scene, 0.0, scene.live.q))
     # the same keys for both: one call with the queries side by side
@@ -258,6 +279,11 @@ class Method:
     resnet: bool = False  # the feature of one decoder ResNet is copied from the content, where the bank has it
     fills: str = ""  # roles of the content that it needs besides, where no style acts
     keeps: str = ""  # and those where a mask keeps the content
+
+    @property
+    def needs_portrait(self) -> bool:
+        """Whether nothing is left of it without a content: it draws from no style."""
+        return not self.style
 
 
 FUSIONS = {

@@ -27,12 +27,15 @@ def clean_mask(mask: Tensor, name: str) -> Tensor:
     return mask.clamp(0.0, 1.0)
 
 
-def region_mask(mask: Tensor, pictures: int) -> Tensor:
-    """Where a style acts, checked: b h w in [0, 1], one mask for all pictures of the content or one for each."""
+def region_mask(mask: Tensor, pictures: int | None) -> Tensor:
+    """Where a style acts, checked: b h w in [0, 1], one mask for all pictures of the content or one for each.
+
+    `pictures` is None where the running latent will say how many there are.
+    """
     return _for_pictures(clean_mask(mask, "region"), "region", pictures)
 
 
-def acting_region(mask: Tensor, pictures: int) -> Tensor:
+def acting_region(mask: Tensor, pictures: int | None) -> Tensor:
     """Where a style acts, checked: b h w in [0, 1] as `region_mask` says, somewhere in one picture at least."""
     mask = region_mask(mask, pictures)
     if is_black(mask):
@@ -43,7 +46,7 @@ def acting_region(mask: Tensor, pictures: int) -> Tensor:
     return mask
 
 
-def style_mask(mask: Tensor, pictures: int) -> Tensor:
+def style_mask(mask: Tensor, pictures: int | None) -> Tensor:
     """What of a style may be drawn from, checked: b h w in [0, 1], something of each picture."""
     mask = _for_pictures(clean_mask(mask, "style_mask"), "style_mask", pictures)
     if bool((mask.amax(dim=(1, 2)) == 0.0).any()):
@@ -72,16 +75,16 @@ def black_cause(mask: Tensor, remedy: str) -> str:
     )
 
 
-def keep_mask(mask: Tensor, strength: float, pictures: int) -> Tensor | None:
+def keep_mask(mask: Tensor, strength: float, pictures: int | None) -> Tensor | None:
     """How far a content is to stay as it is, checked: b h w in [0, 1], as for a region; None where nowhere."""
     check_range("keep_strength", strength, 0.0, 1.0)
     kept = strength * _for_pictures(clean_mask(mask, "keep"), "keep", pictures)
     return kept if bool((kept > 0.0).any()) else None
 
 
-def _for_pictures(mask: Tensor, name: str, pictures: int) -> Tensor:
+def _for_pictures(mask: Tensor, name: str, pictures: int | None) -> Tensor:
     """A mask b h w, refused where it is neither one for all pictures nor one for each."""
-    if mask.shape[0] not in (1, pictures):
+    if pictures is not None and mask.shape[0] not in (1, pictures):
         raise MagicStyleError(
             f"{name} holds {mask.shape[0]} masks and the content {pictures} pictures: "
             "give one mask, or as many as content pictures."

@@ -36,7 +36,7 @@ class Moment(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """Everything that one attention call fuses."""
+    """Everything that one attention call fuses; without a portrait the running picture is its own content."""
 
     live: AttentionFeatures
     content: AttentionFeatures
@@ -44,6 +44,11 @@ class Scene(NamedTuple):
     moment: Moment = Moment()
     keep: Tensor | None = None  # b n, in [0, 1]: how far the content shall stay as it is there
     turn: Turn | None = None  # how places turned the running queries and keys, where that counts
+
+    @property
+    def without_portrait(self) -> bool:
+        """Whether nothing but the prompt says what is to be seen."""
+        return self.content is self.live
 
     @property
     def with_styles_outside_keep(self) -> Scene:

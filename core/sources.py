@@ -22,7 +22,7 @@ KEPT_WEIGHT = 0.003
 def preserve(scene: Scene, role: str, preservation: float) -> Tensor:
     """g X_c + (1 - g) X_t, where the scene keeps k of the content with g + (1 - g) k in the place of g: b n c."""
     live = getattr(scene.live, role)
-    if preservation == 0.0 and scene.keep is None:
+    if preservation == 0.0 and scene.keep is None or scene.without_portrait:
         return live
     return torch.lerp(live, getattr(scene.content, role), kept(scene, preservation, live))
 
@@ -65,13 +65,13 @@ def _raised(scene: Scene, weight: float) -> float | Tensor:
     return weight + (KEPT_WEIGHT - weight) * scene.keep
 
 
-def styles_or_content(scene: Scene, weight: float) -> list[Source]:
-    """The styles alone, and the content where none acts."""
+def styles_or_content(scene: Scene, weight: float, logit_scale: float = 1.0) -> list[Source]:
+    """The styles alone, their logits times `logit_scale`, and the content where none acts."""
     covered = coverage(scene.styles)
     if not scene.styles:
         return [source(scene.content)]
     rest = [] if covered is None else [source(scene.content, log_weight(1.0 - covered))]
-    return [*style_sources(scene, weight), *rest]
+    return [*style_sources(scene, weight, logit_scale), *rest]
 
 
 def source(features: AttentionFeatures, weight: float | Tensor = 0.0) -> Source:

@@ -20,9 +20,14 @@ def with_style(
     bank: FeatureBank, style: ImageFeatures, weight: float = 1.0, region: Any = None, mask: Any = None
 ) -> FeatureBank:
     """The bank with one style more, its masks checked and made floating."""
-    region = None if region is None else acting_region(region, bank.content.header.batch)
-    mask = None if mask is None else style_mask(mask, bank.content.header.batch)
-    return bank.with_style(StyleEntry(style, weight, region, mask))
+    return bank.with_style(entry_of(style, weight, region, mask, bank.painted))
+
+
+def entry_of(style: ImageFeatures, weight: float, region: Any, mask: Any, painted: int | None) -> StyleEntry:
+    """A style of a bank, its masks checked and made floating: one for all that are painted, or one for each."""
+    region = None if region is None else acting_region(region, painted)
+    mask = None if mask is None else style_mask(mask, painted)
+    return StyleEntry(style, weight, region, mask)
 
 
 def mask_inputs() -> list[Any]:
@@ -62,7 +67,12 @@ class FeatureBankNode(io.ComfyNode):
             **search_aliases("MagicStyleFeatureBank"),
             description="Puts the features of portrait and style picture together, for the FFA Model Patcher.",
             inputs=[
-                Features.Input("content", tooltip="Features of the portrait, from DDIM Inversion (Content)."),
+                Features.Input(
+                    "content",
+                    optional=True,
+                    tooltip="Features of the portrait, from DDIM Inversion (Content). Stays open where there is none: "
+                    "then the prompt says what is painted, in any size, and the style how.",
+                ),
                 Features.Input(
                     "style",
                     optional=True,
@@ -79,11 +89,16 @@ class FeatureBankNode(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, content: ImageFeatures, style: ImageFeatures | None = None, region: Any = None, style_mask: Any = None
+        cls,
+        content: ImageFeatures | None = None,
+        style: ImageFeatures | None = None,
+        region: Any = None,
+        style_mask: Any = None,
     ) -> io.NodeOutput:
         """Check that the two fit and hand out a new, immutable bank."""
-        bank = FeatureBank(content, ())
-        bank = bank if style is None else with_style(bank, style, 1.0, region, style_mask)
+        painted = None if content is None else content.header.batch
+        styles = () if style is None else (entry_of(style, 1.0, region, style_mask, painted),)
+        bank = FeatureBank(content, styles)
         return io.NodeOutput(bank, summarized("Feature Bank", bank))
 
 

@@ -132,8 +132,8 @@ class LoadFeatureBank(io.ComfyNode):
                 Features.Input(
                     "content",
                     optional=True,
-                    tooltip="Features of the portrait to paint now, from DDIM Inversion (Content). Needed for files "
-                    "that hold styles alone; takes the place of the stored portrait otherwise.",
+                    tooltip="Features of the portrait to paint now, from DDIM Inversion (Content). Takes the place of "
+                    "a stored portrait. Stays open for a file of styles where the prompt says what is painted.",
                 ),
             ],
             outputs=[

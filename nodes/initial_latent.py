@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -81,6 +82,11 @@ class InitialLatent(io.ComfyNode):
         samples, source = content["samples"], style["samples"]
         if mode == "content":
             return io.NodeOutput(content)
+        if not bool(torch.count_nonzero(samples)):
+            raise MagicStyleError(
+                "content is an empty latent, which has no portrait's noise to recolour: connect the noise of DDIM "
+                "Inversion (Content), or leave this node out and let the sampler add the noise."
+            )
         region = None if region is None else acting_region(region, samples.shape[0])
         mask = None if style_mask is None else checked_style_mask(style_mask, samples.shape[0])
         moved = adain_map(_still(samples), _still(source), strength, region=region, style_mask=mask)

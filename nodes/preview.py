@@ -20,22 +20,26 @@ BY_PERCENT = -1  # of `step`, which older workflows set
 
 
 def preview(bank: FeatureBank, layer_text: str, step: int, percent: float = 0.5) -> torch.Tensor:
-    """Content and styles as PCA colours, then the styles' share of the content's attention, under captions: 1 H W 3."""
+    """Content and styles as PCA colours, then the styles' share of the content's attention, under captions: 1 H W 3.
+
+    Without a content there are the styles alone.
+    """
     late = bank.layers[3 * len(bank.layers) // 4]  # where textures are
     layer, *_ = select_layers(named(layer_text, str(late)), bank.layers)
     pictures = list(bank)
     steps = [step_of(features, step, percent) for features in pictures]
     kept = [features.at(layer, own) for features, own in zip(pictures, steps, strict=True)]
-    if any("k" not in features for features in kept) or "q" not in kept[0]:
+    if any("k" not in features for features in kept) or bank.content is not None and "q" not in kept[0]:
         raise MagicStyleError("bank holds no queries and keys to look at: invert both pictures again.")
     keys, grids = [features.k[0] for features in kept], [features.header.grids[layer] for features in pictures]
-    titles = ["portrait", *(f"style {number}" for number, _ in enumerate(bank.styles, 1))]
+    titles = ["portrait"] if bank.content is not None else []
+    titles += [f"style {number}" for number, _ in enumerate(bank.styles, 1)]
     where = [f"{layer}, step {own + 1} of {len(f.header.sigmas)}" for f, own in zip(pictures, steps, strict=True)]
     shown = [
         captioned(enlarged(picture), title, detail)
         for picture, title, detail in zip(pca_colours(keys, grids), titles, where, strict=True)
     ]
-    if bank.styles:
+    if bank.styles and bank.content is not None:
         share = style_share(kept[0].q[0], keys[1:], keys[0], bank.content.header.heads[layer])
         shown.append(
             captioned(enlarged(heat(share, grids[0])), "attention to styles", f"{share.mean():.0%} on average")

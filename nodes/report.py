@@ -65,7 +65,8 @@ def _measured(method: str, trip: RoundTrip) -> str:
 def bank_summary(bank: FeatureBank) -> str:
     """The summary output of the Feature Bank."""
     lines = [*role_warnings(bank), *_schedule_difference(bank)]  # first: on a node few lines show
-    lines.append(f"content: {describe(bank.content)}")
+    content = bank.content
+    lines.append("no portrait: the prompt says what is painted" if content is None else f"content: {describe(content)}")
     lines += [f"style {number}: {_describe_style(style)}" for number, style in enumerate(bank.styles, start=1)]
     lines.append(f"together {readable_bytes(bank.nbytes)}; all hold layers {legal_range(bank.layers)}")
     return "\n".join(lines)
@@ -113,6 +114,8 @@ def _noise_statistics(walk: Walk) -> str:
 
 
 def _schedule_difference(bank: FeatureBank) -> list[str]:
+    if bank.content is None:
+        return []
     different = [
         str(number)
         for number, style in enumerate(bank.styles, start=1)

@@ -21,6 +21,8 @@ def remember(features: ImageFeatures, role: str) -> None:
 
 def role_warnings(bank: FeatureBank) -> Iterator[str]:
     """One sentence where content and style stand in each other's place, or are one picture."""
+    if bank.content is None:
+        return
     content = _ROLES.get(bank.content)
     roles = [_ROLES.get(style.features) for style in bank.styles]
     if content == STYLE and CONTENT in roles:

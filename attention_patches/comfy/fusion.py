@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ...banks.bank import FeatureBank
 from ...core.fusion import FUSIONS, FusionSettings
+from ...core.grid import Grid
 from ...core.ranges import check_range
 from ..architectures import find
 from ..architectures.base import HostArchitecture
@@ -29,6 +30,7 @@ from ..fusion_patch import FusionPatch, SigmaWindow
 from ..model_call import ModelCall
 from ..placing import Placer, Positions
 from ..protocols import Executor, Model
+from ..rows import Canvas
 from ..seam import hooked
 from ..views import step_views
 from .conds import with_conds_named, with_prediction_named
@@ -96,28 +98,34 @@ class _Fusion:
         entry, sigma = Entry.of(call.options), call.sigma
         if entry.replaying or sigma not in self.patch.window:
             return executor(*args, **kwargs)
-        run = entry.runs.get(self.key) or Run(self.patch.bank)
+        run = entry.runs.get(self.key) or Run(self._on(call.x), self.patch.bank)
         rerun = rerun_beside(call, self.architecture, executor)
-        views = step_views(self.patch, run.bank, sigma, rerun, run.lane(call.x.device), run.held(call.x))
-        moment = self.patch.moment(sigma, _noise_share(self.sampling, sigma))
-        handlers, plan = self.patch.handlers(views, moment, run.account), other_plan(call)
+        views = step_views(run.patch, run.bank, sigma, rerun, run.lane(call.x.device), run.held(call.x))
+        moment = run.patch.moment(sigma, _noise_share(self.sampling, sigma))
+        handlers, plan = run.patch.handlers(views, moment, run.account), other_plan(call)
         laid = nullcontext() if plan is None else entered(call.options, plan=plan)
         with laid, hooked(call, self.architecture, handlers):
             out = executor(*args, **kwargs)
         run.called(self.architecture.layers_answered_by_others(call.options, self.patch.layers), self.patch.layers)
         return out
 
+    def _on(self, latent: Tensor) -> FusionPatch:
+        """The patch laid on what a run paints, a latent b c h w."""
+        size = Grid(latent.shape[2:])
+        return self.patch.on(Canvas(size, self.architecture.grids(size)))
+
     def outer_sample(self, executor: Executor, *args: Any, **kwargs: Any) -> Tensor:
         """One sampling run, b c h w: checked first."""
         bank, guider = self.patch.bank, executor.class_obj
         noise, latent, sampler, sigmas, *others = args
-        check_run(bank, latent)
-        if self.patch.placer.rotary:
+        check_run(bank, latent, self.patch.keep)
+        if self.patch.placer.rotary and bank.content is not None:
             check_areas(guider.conds)
         mask = others[0] if others else kwargs.get("denoise_mask")
         for warning in run_warnings(bank, guider.model_patcher, Start(noise, latent), sampler, sigmas, mask):
             logger.warning("FFA Model Patcher: %s", warning)
-        run = Run(with_foreign_latents_recorded(guider, bank, self.patch), steady=not weights_change(guider))
+        recorded = with_foreign_latents_recorded(guider, bank, self.patch)
+        run = Run(self._on(latent), recorded, steady=not weights_change(guider))
         # the guider's options live for this run alone
         options = guider.model_options["transformer_options"]
         runs = MappingProxyType({**Entry.of(options).runs, self.key: run})

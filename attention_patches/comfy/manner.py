@@ -55,7 +55,9 @@ def manner_warnings(bank: FeatureBank, model: Model) -> Iterator[str]:
         made = picture.header.manner
         if made is not None:
             running = manner_of(model, picture.header.sigmas)
-            found |= dict.fromkeys(_differences(made, running, noised=picture.header.method == "noising"))
+            # how the prediction is read matters to a noise that has to lead back to a portrait
+            noised = bank.content is None or picture.header.method == "noising"
+            found |= dict.fromkeys(_differences(made, running, noised=noised))
     for difference in found:
         yield f"{difference}: {remedy}"
 

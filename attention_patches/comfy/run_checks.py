@@ -32,9 +32,15 @@ def run_warnings(
     `noise_mask`, h w with any axes before, is where the host changes the latent; levels n.
     """
     function = getattr(sampler, "sampler_function", None)
-    if bank.content.header.method != "noising":  # whose models want noise and samplers of their own
-        yield from _noise_warnings(bank, model, start, sigmas)
-        if noise_mask is not None and bool((noise_mask < 1.0).any()) and _is_noise(bank, model, start.latent, sigmas):
+    if bank.content is None:  # any noise and any sampler will do
+        yield from _prompt_warnings(bank, start)
+    elif bank.content.header.method != "noising":  # whose models want noise and samplers of their own
+        yield from _noise_warnings(bank, bank.content, model, start, sigmas)
+        if (
+            noise_mask is not None
+            and bool((noise_mask < 1.0).any())
+            and _is_noise(bank.content, model, start.latent, sigmas)
+        ):
             yield (
                 "the latent has a noise mask, outside of which its inverted noise stays noise: take Set Latent Noise "
                 "Mask out, and paste the part that you want over the portrait at the end, as 12 Inpaint a region does; "
@@ -61,24 +67,45 @@ def _name(sampler: Any) -> str:
     return str(getattr(getattr(sampler, "sampler_function", None), "__name__", ""))
 
 
-def _noise_warnings(bank: FeatureBank, model: Model, start: Start, sigmas: Tensor) -> Iterator[str]:
+def _prompt_warnings(bank: FeatureBank, start: Start) -> Iterator[str]:
+    """Of what a run without a portrait begins with, b c h w."""
+    if not bool(torch.count_nonzero(start.noise)) and not bool(torch.count_nonzero(start.latent)):
+        yield (
+            "sampling starts from an empty latent without noise, and the bank has no portrait: turn add_noise on, or "
+            "connect a portrait to content of the Feature Bank and its noise to latent_image."
+        )
+    if taken := _styles_that_end_in(bank, start.latent):
+        yield (
+            f"sampling starts from the noise of style {taken[0]}, so that the style picture is painted: connect an "
+            "empty latent and turn add_noise on."
+        )
+
+
+def _styles_that_end_in(bank: FeatureBank, latent: Tensor) -> list[int]:
+    """The numbers of the styles whose inversion ended in a latent b c h w."""
+    return [i for i, style in enumerate(bank.styles, 1) if _ends_in(style.features, latent)]
+
+
+def _noise_warnings(
+    bank: FeatureBank, content: ImageFeatures, model: Model, start: Start, sigmas: Tensor
+) -> Iterator[str]:
     """Of the noise that a run on a schedule n begins with, b c h w."""
-    if bool(torch.count_nonzero(start.noise)) and _is_noise(bank, model, start.latent, sigmas):
+    if bool(torch.count_nonzero(start.noise)) and _is_noise(content, model, start.latent, sigmas):
         yield "the sampler adds noise to the inverted noise, which drowns the portrait: turn add_noise off."
-    taken = [i for i, style in enumerate(bank.styles, 1) if _ends_in(style.features, start.latent)]
-    if taken and not _ends_in(bank.content, start.latent):
+    taken = _styles_that_end_in(bank, start.latent)
+    if taken and not _ends_in(content, start.latent):
         yield (
             f"sampling starts from the noise of style {taken[0]}, so that the style picture is painted: connect the "
             "noise of DDIM Inversion (Content), directly or as the content of Initial Latent (AdaIN)."
         )
 
 
-def _is_noise(bank: FeatureBank, model: Model, latent: Tensor, sigmas: Tensor) -> bool:
+def _is_noise(content: ImageFeatures, model: Model, latent: Tensor, sigmas: Tensor) -> bool:
     """Whether a latent b c h w is an inversion's end and no picture: by its size, where the model's noise is large."""
     if not bool(torch.count_nonzero(latent)):
         return False
     if is_flow(model.get_model_object("model_sampling")):
-        return _ends_in(bank.content, latent)
+        return _ends_in(content, latent)
     spread = float(model.model.process_latent_in(latent.float()).std())
     return spread > max(PICTURE, float(sigmas[0]) / 2)
 

@@ -18,9 +18,10 @@ logger = logging.getLogger("magicstyle")
 
 
 class Run:
-    """Its features, their way to a device, what became of its layers, and what it has warned of."""
+    """Its patch on its canvas, its features and their way to a device, what became of its layers, what it warned of."""
 
-    def __init__(self, bank: FeatureBank, *, steady: bool = True) -> None:
+    def __init__(self, patch: FusionPatch, bank: FeatureBank, *, steady: bool = True) -> None:
+        self.patch = patch
         self.bank = bank
         self.account = Account()
         self.yielded: set[LayerId] = set()  # to a node that was named

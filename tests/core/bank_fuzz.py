@@ -217,22 +217,31 @@ def use(bank):
     for style in bank.styles:
         assert type(style.weight) is float
     for method in FUSIONS:
-        if bank.styles or not FUSIONS[method].style:
+        if bank.styles if FUSIONS[method].style else bank.content is not None:
             fuse_all(bank, FusionSettings(method=method))
 
 
 def fuse_all(bank, settings):
     for layer in bank.layers:
-        header = bank.content.header
-        rows, tokens = header.batch, header.grids[layer][0] * header.grids[layer][1]
-        content = on_rows(bank.content, layer, content_roles(settings, bank), rows)
+        header = bank.pictures[0].header
+        rows, tokens = painted(bank), header.grids[layer][0] * header.grids[layer][1]
+        stored = bank.content is None or on_rows(bank.content, layer, content_roles(settings, bank), rows)
         width = width_of(bank, layer)
         styles = tuple(placed(entry, layer, settings, rows, header.grids[layer]) for entry in bank.styles)
-        if content is None or None in styles:
+        if stored is None or None in styles:
             continue  # kept without the roles that this method reads: refused when it is connected
         live = AttentionFeatures(*(randn(seed, rows, tokens, width) for seed in (1, 2, 3)))
+        content = live if bank.content is None else stored
         result = fuse(kernel(header.heads[layer], takes_key_mask=True), Scene(live, content, styles), settings)
         assert result.shape == live.q.shape and bool(torch.isfinite(result).all())
+
+
+def painted(bank):
+    """How many pictures a run paints: without a content as many as any style or mask has."""
+    if bank.content is not None:
+        return bank.content.header.batch
+    masks = [mask for style in bank.styles for mask in (style.region, style.style_mask) if mask is not None]
+    return max([picture.header.batch for picture in bank] + [mask.shape[0] for mask in masks])
 
 
 def placed(entry, layer, settings, rows, grid):

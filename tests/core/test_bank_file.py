@@ -105,10 +105,10 @@ def test_every_input_of_a_model_comes_back(path):
     assert loaded.inputs.keys() == inputs.keys() and len(loaded.inputs["ref_contexts"]) == 2
 
 
-def test_styles_alone_wait_for_a_content(path):
+def test_styles_alone_are_a_bank_without_a_portrait_or_with_a_given_one(path):
     save_bank(bank(), path, content=False)
-    with pytest.raises(MagicStyleError, match="style.safetensors holds styles alone: connect"):
-        load_bank(path)
+    assert load_bank(path).content is None
+    same(load_bank(path).pictures[0], trajectory())
     content = features()
     loaded = load_bank(path, content)
     assert loaded.content is content

@@ -356,12 +356,36 @@ PLACES = {"everywhere": None, "region": REGION, "empty region": torch.zeros(2, N
 @pytest.mark.parametrize("method", FUSIONS)
 def test_a_method_reads_no_role_that_its_row_does_not_declare(method, progress, style_weight, place, keep):
     settings = FusionSettings(method, style_weight=style_weight, content_weight=0.2)
-    bank = SimpleNamespace(styles=(StyleFeatures(STYLE, region=PLACES[place]),))
+    bank = SimpleNamespace(content=CONTENT, styles=(StyleFeatures(STYLE, region=PLACES[place]),))
     content = CONTENT.select(content_roles(settings, bank, keeps=keep is not None))
     style = StyleFeatures(STYLE.select(style_roles(settings)), region=PLACES[place])
     scene = Scene(LIVE, content, (style,), Moment(progress, 0.4), keep)
     whole = scene._replace(content=CONTENT, styles=(style._replace(features=STYLE),))
     assert torch.equal(fuse(kernel(HEADS, True), scene, settings), fuse(kernel(HEADS, True), whole, settings))
+
+
+WITHOUT_PORTRAIT = [name for name, method in FUSIONS.items() if not method.needs_portrait]
+
+
+@pytest.mark.parametrize("keep", [None, REGION], ids=["", "keep"])
+@pytest.mark.parametrize("place", ["empty region", "no weight", "kept"])
+@pytest.mark.parametrize("method", WITHOUT_PORTRAIT)
+def test_without_a_portrait_and_a_style_that_acts_a_method_is_the_models_own_attention(method, place, keep):
+    region = torch.zeros(2, N) if place == "empty region" else None
+    keep = torch.ones(2, N) if place == "kept" else keep
+    weight = 0.0 if place == "no weight" else 1.0
+    scene = Scene(LIVE, LIVE, (StyleFeatures(STYLE, weight, region),), Moment(0.9, 0.4), keep)
+    found = fuse(kernel(HEADS, True), scene, FusionSettings(method, content_weight=0.2))
+    assert_close(found, dense_attention(*PLAIN[0], HEADS), **CLOSE)
+
+
+@pytest.mark.parametrize("method", WITHOUT_PORTRAIT)
+def test_without_a_portrait_keep_is_the_region_that_is_left_over(method):
+    style = StyleFeatures(STYLE)
+    settings = FusionSettings(method, content_weight=0.2)
+    kept = fuse(kernel(HEADS, True), Scene(LIVE, LIVE, (style,), keep=REGION), settings)
+    left = fuse(kernel(HEADS, True), Scene(LIVE, LIVE, (style._replace(region=1.0 - REGION),)), settings)
+    assert_close(kept, left)
 
 
 def test_a_role_that_was_forgotten_in_a_row_is_noticed():

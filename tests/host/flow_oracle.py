@@ -181,6 +181,35 @@ class FlowOracle:
         `noise`: sampling starts from the content with that noise, as of a denoise below 1, not from inverted noise.
         """
         x, of_content = self.invert(content, sigmas, empty)
+        return self._painted(x, content, of_content, patchers, sigmas, empty, prompt, negative, cfg, noise)
+
+    def paint(
+        self,
+        noise: Tensor,
+        patchers: tuple[Patcher, ...],
+        sigmas: Tensor,
+        empty: list[Any],
+        prompt: list[Any],
+        negative: list[Any] | None = None,
+        cfg: float = 1.0,
+    ) -> Tensor:
+        """The LATENT of a prompt in a style, from fresh noise: the picture takes its portrait's place."""
+        blank = torch.zeros_like(noise)
+        return self._painted(noise, blank, None, patchers, sigmas, empty, prompt, negative, cfg, noise)
+
+    def _painted(
+        self,
+        x: Tensor,
+        content: Tensor,
+        of_content: list[dict[str, Features]] | None,
+        patchers: tuple[Patcher, ...],
+        sigmas: Tensor,
+        empty: list[Any],
+        prompt: list[Any],
+        negative: list[Any] | None,
+        cfg: float,
+        noise: Tensor | None,
+    ) -> Tensor:
         if noise is not None:
             kept = 1 - sigmas[0] if self.family.flow else 1.0
             x = kept * self.model.process_latent_in(content) + sigmas[0] * noise
@@ -196,7 +225,7 @@ class FlowOracle:
                     """What the patchers answer beside these words, where the pictures stand beside them."""
                     steps = self._depth(words) - self._depth(empty)
                     styles = {key: self._deeper(stored[served], steps) for key, stored in of_styles.items()}
-                    kept = self._deeper(of_content[served], steps)
+                    kept = None if of_content is None else self._deeper(of_content[served], steps)
                     return self._fusion(patchers, content, kept, styles, *when, positive=positive)
 
                 given = fusion(prompt, positive=True), self.beside, self.beside.control
@@ -211,7 +240,7 @@ class FlowOracle:
         self,
         patchers: tuple[Patcher, ...],
         content: Tensor,
-        of_content: dict[str, Features],
+        of_content: dict[str, Features] | None,
         of_styles: dict[int, dict[str, Features]],
         done: float,
         noise: float,
@@ -227,7 +256,7 @@ class FlowOracle:
             rule, styles, _ = acting[-1]
             rows = live[0].shape[0]
             drawn = [Drawn(spread(of_styles[id(style)][layer], rows), self._mass(style, content)) for style in styles]
-            kept = spread(of_content[layer], rows)
+            kept = live if of_content is None else spread(of_content[layer], rows)
             return rule(
                 RuleCall(
                     live, kept, tuple(drawn), rest, self._outside(styles, content), done, noise, self.beside.raised

@@ -151,6 +151,16 @@ def gar(call: RuleCall) -> Tensor:
     return call.answer(q, (k, v, 1.0))
 
 
+def styleid_alone(call: RuleCall) -> Tensor:
+    """Of a prompt without a portrait: the temperature is the styles' alone."""
+    return call.answer(call.live[0], *call.of_styles(1.5), *call.of_content(0.0))
+
+
+def ffa_alone(call: RuleCall) -> Tensor:
+    """Likewise, the picture's own keys at a tenth of their mass."""
+    return call.answer(call.live[0], *call.of_styles(1.5), *call.of_content(0.1))
+
+
 KNOBS = {
     "gar": {"method": "gar", "query_preservation": 0.5},
     "mast": {"method": "mast", "query_preservation": 0.5, "temperature": 1.0, "content_weight": 1 / 9},
@@ -161,5 +171,10 @@ RULES: dict[str, Rule] = {"styleid": styleid, "ffa": ffa}
 METHODS: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast, gar)
+}
+ALONE: dict[str, Rule] = {
+    **{rule.__name__: rule for rule in (sac, seac, zstar, style_aligned, rsa, mast, gar)},
+    "ffa": ffa_alone,
+    "styleid": styleid_alone,
 }
 OF_THE_PROMPT = {"rsa"}  # methods that leave a negative prompt's answer as it is
