@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from magicstyle.banks.bank import content_roles, style_roles
+from magicstyle.core.controls import StyleControls
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures
 from magicstyle.core.fusion import FUSIONS, FusionSettings, fuse
@@ -392,3 +393,22 @@ def test_a_role_that_was_forgotten_in_a_row_is_noticed():
     scene = Scene(LIVE, CONTENT.select("q"), (StyleFeatures(STYLE, region=REGION),))
     with pytest.raises(KeyError, match="k"):
         fuse(kernel(HEADS, True), scene, FusionSettings("styleid"))
+
+
+CONTROLS = StyleControls(key_scale=1.3, align=0.6, mix=0.7)
+
+
+@pytest.mark.parametrize("method", WITHOUT_PORTRAIT)
+def test_without_a_portrait_controls_leave_the_models_own_attention_where_no_style_acts(method):
+    scene = Scene(LIVE, LIVE, (StyleFeatures(STYLE, region=torch.zeros(2, N)),))
+    found = fuse(kernel(HEADS, True), scene, FusionSettings(method, content_weight=0.2, controls=CONTROLS))
+    assert_close(found, dense_attention(*PLAIN[0], HEADS), **CLOSE)
+
+
+def test_without_a_portrait_controls_move_the_running_picture_that_stands_in_its_place():
+    """seac reads the content, zstar the running picture: here they are one."""
+    scene = Scene(LIVE, LIVE, (StyleFeatures(STYLE),))
+    seac, zstar = (
+        fuse(kernel(HEADS, True), scene, FusionSettings(name, controls=CONTROLS)) for name in ("seac", "zstar")
+    )
+    assert_close(seac, zstar, **CLOSE)
