@@ -125,7 +125,7 @@ class FusionPatch:
             turn = self.placer.turn(call) if self._aligns_upright else None
             scene = Scene(call.live, content, styles, moment, keep, turn)
             picture = fuse(call.kernel, scene, self.settings)
-            text = self._asking(call)
+            text = self._text_queries(call)
             if text is None:
                 return picture
             account.texts.add(call.layer)
@@ -165,7 +165,7 @@ class FusionPatch:
         controls = self.settings.controls
         return bool(controls.align) and controls.align_before_rotation and self.placer.rotary
 
-    def _asking(self, call: Call) -> Tensor | None:
+    def _text_queries(self, call: Call) -> Tensor | None:
         """The queries of the text, b m c, where it shall see the styles."""
         if not self.settings.controls.text_sees_style or call.text is None:
             return None

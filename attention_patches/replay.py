@@ -36,6 +36,14 @@ class Held:
             self._groups[picture] = group
         return self._views[picture]
 
+    def __len__(self) -> int:
+        """How many pictures' features are held."""
+        return len(self._views)
+
+    def clear(self) -> None:
+        """Let go of all of them."""
+        self._views.clear()
+
 
 class Catcher:
     """Holds the self-attention features of one model call."""

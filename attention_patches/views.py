@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ..banks.bank import FeatureBank
 from ..banks.image_features import ImageFeatures
 from ..banks.trajectory import Trajectory
 from ..core.features import View
+from ..core.layers import LayerId
 from .fusion_patch import FusionPatch
 from .prefetch import Lane, prefetched
 from .replay import Catcher, Held, Rerun
@@ -23,19 +26,34 @@ def step_views(
 
     What was replayed is taken from `held` while the group of levels is the same, else made anew at every call.
     """
-    held = held or Held()
+    held = Held() if held is None else held
 
     def seen(number: int, features: ImageFeatures, roles: str) -> View:
-        def replay(trajectory: Trajectory, group: int) -> View:
-            return held.view(number, group, lambda: _replayed(patch, trajectory, group, roles, rerun))
-
-        return _ahead(patch, features, roles, features.view(sigma, replay), lane)
+        view = held_view(features, sigma, patch.layers, roles, rerun, held, number)
+        return _ahead(patch, features, roles, view, lane)
 
     return [seen(number, *picture) for number, picture in enumerate(zip(bank.pictures, patch.roles, strict=True))]
 
 
-def _replayed(patch: FusionPatch, trajectory: Trajectory, group: int, roles: str, rerun: Rerun) -> View:
-    catcher = Catcher(patch.layers, roles, trajectory.header.grids)
+def held_view(
+    features: ImageFeatures,
+    sigma: float,
+    layers: Collection[LayerId],
+    roles: str,
+    rerun: Rerun,
+    held: Held,
+    number: int = 0,
+) -> View:
+    """A view of one picture, known to `held` by its number: what is replayed serves its group of levels."""
+
+    def replay(trajectory: Trajectory, group: int) -> View:
+        return held.view(number, group, lambda: _replayed(layers, trajectory, group, roles, rerun))
+
+    return features.view(sigma, replay)
+
+
+def _replayed(layers: Collection[LayerId], trajectory: Trajectory, group: int, roles: str, rerun: Rerun) -> View:
+    catcher = Catcher(layers, roles, trajectory.header.grids)
     rerun(trajectory, group, catcher.handlers)
     return catcher.view
 

@@ -24,9 +24,9 @@ from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import sample_back
 from magicstyle.core.noise_pair import NoisePair
 from magicstyle.core.regions import keep_mask
+from magicstyle.headless.digest import digest
 from magicstyle.headless.engine.model import HeadlessModel, load_demo_model
 from magicstyle.headless.engine.stylize import InvertedPicture, Recipe, fused, invert, paint
-from magicstyle.headless.pairs.plan import digest
 from magicstyle.headless.pictures.sheet import contact_sheet
 from magicstyle.model_files.demo import DEMO_MODEL
 from magicstyle.tools.demo_model.landmarks import Face

@@ -24,10 +24,10 @@ from magicstyle.core.inversion_methods import sample_back
 from magicstyle.core.presets import PRESETS
 from magicstyle.core.regions import keep_mask
 from magicstyle.core.schedule import LEVELS
+from magicstyle.headless.digest import digest
 from magicstyle.headless.engine.model import HeadlessModel
 from magicstyle.headless.engine.recipe import Recipe
 from magicstyle.headless.engine.stylize import InvertedPicture, fused, invert
-from magicstyle.headless.pairs.plan import digest
 from magicstyle.headless.pictures.reading import read_picture, to_tensor
 from magicstyle.model_files.demo import DEMO_MODEL
 from torch import Tensor

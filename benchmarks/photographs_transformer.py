@@ -17,7 +17,7 @@ from .transformer import FlowPainter, FlowRecipe  # first: lets the host and dif
 # isort: split
 import torch
 from magicstyle.core.fusion import FusionSettings
-from magicstyle.headless.pairs.plan import digest
+from magicstyle.headless.digest import digest
 from magicstyle.model_files.demo import DEMO_TRANSFORMER
 from torch import Tensor
 

@@ -24,12 +24,13 @@ if "magicstyle" not in sys.modules:
     pack.__path__ = [str(ROOT)]
     sys.modules["magicstyle"] = pack
 
-from magicstyle.headless.campaign.names import StyleName, digest, output_name  # noqa: E402
+from magicstyle.headless.campaign.names import DIGEST, StyleName, output_name  # noqa: E402
 from magicstyle.headless.campaign.options import read_spec  # noqa: E402
 from magicstyle.headless.campaign.run import find_missing  # noqa: E402
 from magicstyle.headless.campaign.spec import RunSpec  # noqa: E402
 from magicstyle.headless.campaign.store import FolderStore, open_store  # noqa: E402
 from magicstyle.headless.campaign.units import Report, Shard, manifest  # noqa: E402
+from magicstyle.headless.digest import digest  # noqa: E402
 from magicstyle.headless.options import parse  # noqa: E402
 
 OPTIONS = ["--steps", "2", "--size", "64"]
@@ -50,7 +51,8 @@ def planning(folder: Path, portraits: int, styles: int) -> None:
     found = find_missing(spec, Shard())
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"planning {portraits} x {styles}: {found.missing} pictures in {len(found.units)} units, {seconds:.1f} s")
+    pictures, units = found.missing_pictures, len(found.missing)
+    print(f"planning {portraits} x {styles}: {pictures} pictures in {units} units, {seconds:.1f} s")
     print(f"peak of the process {peak:.0f} MB, torch included")
 
 
@@ -58,7 +60,7 @@ def second_start(folder: Path, portraits: int, styles: int) -> None:
     """Finish a job as workers would, then start the command on it."""
     spec = prepared(folder, portraits, styles)
     out = FolderStore(folder / "out")
-    for unit in find_missing(spec, Shard()).units:
+    for unit in find_missing(spec, Shard()).missing:
         for portrait in unit.portraits:
             for style in unit.styles:
                 path = folder / "out" / output_name(spec.key, portrait.name, style.name)
@@ -81,7 +83,7 @@ def prepared(folder: Path, portraits: int, styles: int) -> RunSpec:
     spec = read_spec(parse(command(folder)), str(folder / "photos"), str(folder / "out"))
     library = open_store(spec.library)
     for number in range(styles):
-        library.put(f"{spec.library_key}/{StyleName(f'{number}.png', digest(bytes([number]))).file}", b"")
+        library.put(f"{spec.library_key}/{StyleName(f'{number}.png', digest(bytes([number]), DIGEST)).file}", b"")
     return spec
 
 

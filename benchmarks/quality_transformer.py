@@ -19,7 +19,7 @@ from typing import Any
 from .transformer import FlowPainter, FlowRecipe  # first: lets the host and diffusers live in one process
 
 # isort: split
-from magicstyle.headless.pairs.plan import digest
+from magicstyle.headless.digest import digest
 from magicstyle.headless.pictures.sheet import contact_sheet
 from magicstyle.model_files.demo import DEMO_TRANSFORMER
 from torch import Tensor

@@ -8,7 +8,11 @@ class MagicStyleError(ValueError):
 
 
 def one_line(text: object, most: int = 200) -> str:
-    """What another program or a file says, fit for a message: printable, on one line, not endless."""
-    words = " ".join(str(text).split())
-    plain = "".join(character if character.isprintable() else "?" for character in words)
+    """What another program or a file says, fit for a message: on one line, printable, not endless."""
+    plain = printable(" ".join(str(text).split()))
     return plain if len(plain) <= most else f"{plain[: most - 3]}..."
+
+
+def printable(text: str) -> str:
+    """A text in which escapes stand for what a terminal would not show, or would obey."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ..banks.atomic import clear_litter
-from ..core.errors import MagicStyleError
+from ..core.errors import MagicStyleError, one_line
 from ..picture_files.kinds import HEIF, HEIF_LIBRARY, suffix_of
-from .console import Console, one_line
+from .console import LONGEST, Console
 from .engine.device import chosen_device
 from .exit import OK, SOME_FAILED, UNUSABLE, ending_at_once
 from .failure import Failure
 from .options import Request, check_given, parse, read_request
 from .pairs.outcome import Outcome
-from .pairs.plan import Bad, FolderPlan, Job, plan
+from .pairs.plan import Bad, FolderPlan, Job, find_missing
 from .pictures.reading import read_mask, read_picture
 from .pictures.sizes import face_notes
 from .skipped import Skipped
@@ -37,10 +37,10 @@ def command(arguments: Sequence[str]) -> int:
         check_given(given)
         return _chosen(given)(given, console)
     except MagicStyleError as error:
-        console.note(one_line(error))
+        console.note(one_line(error, LONGEST))
     except OSError as error:
         name = "" if error.filename is None else f"{error.filename}: "
-        console.note(one_line(f"{name}{error.strerror or error}."))
+        console.note(one_line(f"{name}{error.strerror or error}.", LONGEST))
     return UNUSABLE
 
 
@@ -55,26 +55,26 @@ def _chosen(given: argparse.Namespace) -> Callable[[argparse.Namespace, Console]
 
 def _stylize(request: Request, console: Console) -> int:
     """Plan, say what is wrong or there already, paint what is missing, and say where everything lies."""
-    found = plan(request.contents, request.styles, request.out, request.order, one_file=request.one_file)
+    found = find_missing(request.contents, request.styles, request.out, request.order, one_file=request.one_file)
     _leave_out_undecodable(found)
     for note in [*found.notes, *dict.fromkeys(bad.reason for bad in found.bad), *_notes_on(request)]:
         console.note(note)
     for job in found.finished:
         console.result(job.result if request.order.quiet else f"{job.result} (finished earlier)")
-    outcome = _make(found, request, console) if found.waiting else Outcome([], [])
+    outcome = _make(found, request, console) if found.missing else Outcome([], [])
     _say_failures(outcome.failed, console)
     _say_where(outcome.made, found.finished, request, console)
-    if outcome.failed or (found.bad and found.waiting + found.finished):
+    if outcome.failed or (found.bad and found.missing + found.finished):
         return SOME_FAILED
     return UNUSABLE if found.bad else OK
 
 
 def _make(found: FolderPlan, request: Request, console: Console) -> Outcome:
-    """Paint what is waiting, after everything that could stop it later has been looked at."""
+    """Paint what is missing, after everything that could stop it later has been looked at."""
     device, folder = chosen_device(request.device), _folder(request)
-    check_writable(folder, 4 * max(job.content.size[0] * job.content.size[1] for job in found.waiting))
+    check_writable(folder, 4 * max(job.content.size[0] * job.content.size[1] for job in found.missing))
     clear_litter(folder)
-    _note_small_faces(found.waiting, request, console)
+    _note_small_faces(found.missing, request, console)
     console.progress(f"loading {request.model.title}")
     with ending_at_once():
         from .engine.model import load_model
@@ -116,7 +116,7 @@ def _say_where(made: Sequence[Job], finished: Sequence[Job], request: Request, c
 def _leave_out_undecodable(found: FolderPlan) -> None:
     """Decode every picture and mask once before the model is loaded, and drop the pairs of those that are damaged."""
     bad: dict[Path, str] = {}
-    for picture in dict.fromkeys(picture for job in found.waiting for picture in (job.content, job.style)):
+    for picture in dict.fromkeys(picture for job in found.missing for picture in (job.content, job.style)):
         try:
             read_picture(picture.path, picture.size)
             if picture.keep is not None:
@@ -124,7 +124,7 @@ def _leave_out_undecodable(found: FolderPlan) -> None:
         except MagicStyleError as error:
             bad[picture.path] = str(error)
     found.bad += [Bad(path, reason) for path, reason in bad.items()]
-    found.waiting = [job for job in found.waiting if not {job.content.path, job.style.path} & bad.keys()]
+    found.missing = [job for job in found.missing if not {job.content.path, job.style.path} & bad.keys()]
 
 
 def _note_small_faces(jobs: Sequence[Job], request: Request, console: Console) -> None:

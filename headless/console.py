@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from ..core.errors import printable
+
+LONGEST = 400  # letters of what another program says, in a line of its own
+
 
 class Console:
     """Lines for the user; `quiet` leaves out how far the run is."""
@@ -32,15 +36,9 @@ class Console:
         _print(f"magicstyle: {text}", sys.stderr)
 
 
-def one_line(error: BaseException | str) -> str:
-    """Any message as one line of bearable length."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 400 else f"{text[:400]} .."
-
-
 def _print(text: object, stream: TextIO) -> None:
     with _surviving_a_closed_pipe(stream):
-        print("".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text)), file=stream, flush=True)
+        print(printable(str(text)), file=stream, flush=True)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ LAYERS = {
 }
 # the rooms of headless: the command is on top, a few files that know none of the rooms beneath all of them
 TOP = {"__main__", "cli", "command", "options", "choices", "option_table"}
-BENEATH = {"console", "exit", "failure", "skipped", "uris", "version"}
+BENEATH = {"console", "digest", "exit", "failure", "skipped", "uris", "version"}
 ROOMS = {
     "pictures": set(),
     "engine": {"pictures"},

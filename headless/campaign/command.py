@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ...core.errors import MagicStyleError, one_line
-from ..console import Console
+from ..console import LONGEST, Console
+from ..digest import digest
 from ..exit import OK, SOME_FAILED, UNUSABLE
 from ..skipped import Skipped
 from .library import Library
-from .names import StyleName, digest
+from .names import DIGEST, StyleName
 from .options import LIBRARY, read_spec, shard_of
 from .patience import patiently
 from .run import Paint, find_missing, pictures_of, run_units
@@ -30,10 +31,10 @@ def stylize_store(given: argparse.Namespace, console: Console) -> int:
     spec = read_spec(given, given.content, given.out)
     paint = _nothing if given.ray is None else _on_ray(spec, given)
     found = find_missing(spec, shard_of(given.shard), given.style)
-    if found.units and given.ray is None:
+    if found.missing and given.ray is None:
         paint = _here(spec, given.quiet)
     totals = run_units(spec, found, paint, console)
-    return OK if totals.made == found.missing else SOME_FAILED
+    return OK if totals.made == found.missing_pictures else SOME_FAILED
 
 
 def _nothing(units: Iterable[Unit]) -> Iterator[Report]:
@@ -114,7 +115,7 @@ class Inverting:
             data = patiently(lambda: self._store(spec).read(name))
         except OSError as error:
             return self._fail(name, f"it cannot be read ({error.strerror or error})")
-        style = StyleName(name, digest(data))
+        style = StyleName(name, digest(data, DIGEST))
         if style.file in self._known and not spec.overwrite:
             return None
         self._console.progress(f"{self._seen} of {self._total}: {name}")
@@ -123,7 +124,7 @@ class Inverting:
         except UnfitMachineError:
             raise
         except MagicStyleError as error:
-            return self._fail(name, one_line(error, 400))
+            return self._fail(name, one_line(error, LONGEST))
         self.made += 1
         return None
 

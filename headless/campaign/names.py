@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from typing import Any, NamedTuple
+
+from ..digest import digest
 
 LONGEST = 240  # bytes of a part of a name, so that it fits any file system with what is added
 DIGEST = 12  # letters
@@ -51,18 +52,13 @@ def _fits(part: str) -> bool:
 
 def digest_of(facts: Any) -> str:
     """A short name for plain values."""
-    return digest(json.dumps(facts, sort_keys=True).encode())
-
-
-def digest(data: bytes) -> str:
-    """A short name for bytes."""
-    return hashlib.sha256(data).hexdigest()[:DIGEST]
+    return digest(json.dumps(facts, sort_keys=True).encode(), DIGEST)
 
 
 def _cut(part: str) -> str:
     kept = _bytes(FORBIDDEN.sub("_", part).rstrip(". "))[: LONGEST - DIGEST - 1].decode("utf-8", "ignore")
     kept = f"_{kept}" if RESERVED.fullmatch(kept) else kept  # con.txt-1f0c is reserved, too
-    return f"{kept}-{digest(_bytes(part))}"
+    return f"{kept}-{digest(_bytes(part), DIGEST)}"
 
 
 def _bytes(text: str) -> bytes:

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from ...core.errors import MagicStyleError, one_line
 from ...picture_files.kinds import USUAL, is_picture, unread
 from ..console import Console
+from ..digest import digest
 from ..failure import Failure
 from ..skipped import Skipped
 from .library import Library
-from .names import StyleName, digest
+from .names import DIGEST, StyleName
 from .patience import patiently
 from .spec import RunSpec
 from .store import Store, StoreEntry, open_store
-from .units import Report, Shard, Unit, read_manifests, units_of
+from .units import Report, Shard, Unit, missing_units, read_manifests
 
 SHOWN = 20  # of what failed; all of it is in the manifests
 ADVICE = (
@@ -58,13 +59,13 @@ class StorePlan:
 
     portraits: list[StoreEntry]
     styles: list[StyleName]
-    units: list[Unit]
+    missing: list[Unit]
     skipped: Skipped  # what lies among the portraits and is no picture
 
     @property
-    def missing(self) -> int:
-        """Pictures that are not made yet."""
-        return sum(map(len, self.units))
+    def missing_pictures(self) -> int:
+        """How many are not made yet."""
+        return sum(map(len, self.missing))
 
 
 def find_missing(spec: RunSpec, shard: Shard, chosen: Iterable[str] = ()) -> StorePlan:
@@ -73,8 +74,10 @@ def find_missing(spec: RunSpec, shard: Shard, chosen: Iterable[str] = ()) -> Sto
     library = open_store(spec.library)
     portraits = sorted(entry for entry in pictures_of(store, skipped, out, library) if entry.name in shard)
     styles = _styles(spec, set(chosen))
-    made = {} if spec.overwrite else read_manifests(out, spec.manifests)
-    units = units_of(portraits, styles, made, spec.block, lambda name: digest(patiently(lambda: store.read(name))))
+    finished = {} if spec.overwrite else read_manifests(out, spec.manifests)
+    units = missing_units(
+        portraits, styles, finished, spec.block, lambda name: digest(patiently(lambda: store.read(name)), DIGEST)
+    )
     return StorePlan(portraits, styles, list(units), skipped)
 
 
@@ -109,14 +112,16 @@ def _styles(spec: RunSpec, chosen: set[str]) -> list[StyleName]:
 
 def run_units(spec: RunSpec, found: StorePlan, paint: Paint, console: Console) -> RunTotals:
     """Have all units painted; says how far the run is after each."""
-    totals = RunTotals(found.missing)
-    finished = len(found.portraits) * len(found.styles) - found.missing
-    console.progress(f"{found.missing} pictures to make in {len(found.units)} units, {finished} finished earlier")
-    if found.units:
+    totals = RunTotals(found.missing_pictures)
+    finished = len(found.portraits) * len(found.styles) - found.missing_pictures
+    console.progress(
+        f"{found.missing_pictures} pictures to make in {len(found.missing)} units, {finished} finished earlier"
+    )
+    if found.missing:
         open_store(spec.out).put(spec.settings_file, spec.settings)
-    for report in paint(found.units):
+    for report in paint(found.missing):
         totals.add(report)
-        console.progress(f"unit {totals.units} of {len(found.units)}: {totals}")
+        console.progress(f"unit {totals.units} of {len(found.missing)}: {totals}")
         if totals.stop:
             break
     _tell(spec, found, totals, finished, console)
@@ -130,7 +135,7 @@ def _tell(spec: RunSpec, found: StorePlan, totals: RunTotals, finished: int, con
         console.note(f"{failure} failed: {failure.reason}")
     if len(told) > SHOWN:
         console.note(f"and {len(told) - SHOWN} more failed: the manifests name all of them")
-    failed = found.missing - totals.made
+    failed = found.missing_pictures - totals.made
     parts = [f"{totals.made} made", f"{finished} finished earlier", *([f"{failed} not made"] if failed else [])]
     parts += [str(found.skipped)] if found.skipped else []
     if totals.made:

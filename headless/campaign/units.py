@@ -105,10 +105,10 @@ class Shard(NamedTuple):
         return int.from_bytes(found[:8], "big") % self.of == self.number - 1
 
 
-def units_of(
+def missing_units(
     portraits: Iterable[StoreEntry],
     styles: Sequence[StyleName],
-    made: Mapping[str, Sequence[FinishedPortrait]],
+    finished: Mapping[str, Sequence[FinishedPortrait]],
     shape: BlockShape,
     digest: Callable[[str], str],
 ) -> Iterator[Unit]:
@@ -116,7 +116,7 @@ def units_of(
     waiting: dict[tuple[StyleName, ...], list[StoreEntry]] = {}
     seen: dict[tuple[int, ...], tuple[StyleName, ...]] = {}
     for portrait in portraits:
-        painted = _painted(portrait, made.get(portrait.name, ()), digest)
+        painted = _painted(portrait, finished.get(portrait.name, ()), digest)
         key = tuple(map(id, painted))
         if key not in seen:
             seen[key] = tuple(style for style in styles if not any(style in known for known in painted))
@@ -137,11 +137,11 @@ def _sliced(portraits: tuple[StoreEntry, ...], styles: Sequence[StyleName], shap
 
 
 def _painted(
-    portrait: StoreEntry, made: Sequence[FinishedPortrait], digest: Callable[[str], str]
+    portrait: StoreEntry, finished: Sequence[FinishedPortrait], digest: Callable[[str], str]
 ) -> list[frozenset[StyleName]]:
     """The styles that a portrait of these very bytes has been painted with; its bytes are read if its file is newer."""
     found, bytes_digest = [], None
-    for one in made:
+    for one in finished:
         if one.tag != portrait.tag and bytes_digest is None:
             bytes_digest = digest(portrait.name)
         if one.tag == portrait.tag or one.digest == bytes_digest:
@@ -165,7 +165,7 @@ def read_manifests(store: Store, folder: str) -> dict[str, list[FinishedPortrait
     return found
 
 
-def finished(store: Store, name: str) -> Report | None:
+def finished_report(store: Store, name: str) -> Report | None:
     """The report of a unit that is finished; None where it is not."""
     found = _facts(store, name)
     return None if found is None else Report.of(json.dumps(found["report"]))._replace(skipped=True)

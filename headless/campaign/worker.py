@@ -17,6 +17,7 @@ from PIL import Image
 from ...banks.atomic import DISK_ERRORS
 from ...banks.image_features import ImageFeatures
 from ...core.errors import MagicStyleError
+from ..digest import digest
 from ..engine.blocks import rows_at_once
 from ..engine.checkpoints import model_file
 from ..engine.device import chosen_device
@@ -27,11 +28,11 @@ from ..failure import Failure
 from ..pictures.png import png_bytes
 from ..pictures.reading import decode_picture
 from .library import Library
-from .names import StyleName, digest, output_name
+from .names import DIGEST, StyleName, output_name
 from .patience import patiently
 from .spec import RunSpec
 from .store import StoreEntry, open_store
-from .units import Report, UnfitMachineError, Unit, finished, manifest
+from .units import Report, UnfitMachineError, Unit, finished_report, manifest
 
 
 class Worker:
@@ -99,7 +100,7 @@ class Worker:
 
     def _earlier(self, place: str) -> Report | None:
         try:
-            return finished(self._out, place)
+            return finished_report(self._out, place)
         except OSError as error:
             raise MagicStyleError(f"{place} in {self._spec.out} cannot be read ({error.strerror or error}).") from None
 
@@ -138,7 +139,7 @@ class Worker:
             data = patiently(lambda: self._portraits.read(portrait.name))
         except OSError as error:
             raise MagicStyleError(f"{portrait.name} cannot be read ({error.strerror or error}).") from None
-        digests[portrait.name] = digest(data)
+        digests[portrait.name] = digest(data, DIGEST)
         image = decode_picture(portrait.name, data, self._spec.frame)
         return self._session.invert("content", portrait.name, image, storage="latents").features
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...core.errors import MagicStyleError
-from ..console import one_line
+from ...core.errors import MagicStyleError, one_line
 
 
 def chosen_device(name: str | None) -> str:
@@ -15,6 +14,6 @@ def chosen_device(name: str | None) -> str:
     try:
         float(torch.ones(1, device=name).sum())  # meta makes tensors, but holds no numbers
     except (RuntimeError, AssertionError, ImportError, NotImplementedError, ValueError) as error:
-        reason = one_line(error)[:100]
+        reason = one_line(error, 100)
         raise MagicStyleError(f"--device '{name}' cannot be used ({reason}): try cpu.") from None
     return name

@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...attention_patches.checks import check_roles, stored_layers
-from ...attention_patches.fusion_patch import FusionPatch
-from ...attention_patches.replay import Catcher, Rerun
+from ...attention_patches.replay import Held, Rerun
+from ...attention_patches.views import held_view
 from ...banks.bank import FeatureBank, StyleEntry
 from ...banks.image_features import ImageFeatures
 from ...banks.trajectory import Trajectory
@@ -30,10 +29,9 @@ from ...core.inversion import Denoiser
 from ...core.inversion_methods import sample_back
 from ...core.layers import LayerId
 from ...core.noise_pair import NoisePair
-from ...core.schedule import LEVELS
+from .fused_model import FusedModel
 from .model import HeadlessModel
 from .recipe import Recipe
-from .stylize import EVERYWHERE, rerun_like
 
 Callback = Callable[[dict[str, Any]], None]
 
@@ -47,8 +45,7 @@ class ReplayedColumn:
     def __init__(self, places: Sequence[int], features: ImageFeatures) -> None:
         self.places = tuple(places)  # of its pictures among those of the block, a row each
         self.features = features
-        self._group: int | None = None
-        self._view: View | None = None
+        self._held = Held()
 
     @property
     def reused_next_step(self) -> bool:
@@ -56,22 +53,18 @@ class ReplayedColumn:
         kept = self.features
         return isinstance(kept, Trajectory) and len(kept.latents) < len(kept.header.sigmas)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether what was replayed is in memory."""
+        return len(self._held) > 0
+
     def view(self, sigma: float, layers: frozenset[LayerId], roles: str, rerun: Rerun) -> View:
         """The features at a noise level."""
-
-        def replay(trajectory: Trajectory, group: int) -> View:
-            if self._view is None or self._group != group:
-                self.clear()
-                catcher = Catcher(layers, roles, trajectory.header.grids)
-                rerun(trajectory, group, catcher.handlers)
-                self._group, self._view = group, catcher.view
-            return self._view
-
-        return self.features.view(sigma, replay) if roles else NOTHING
+        return held_view(self.features, sigma, layers, roles, rerun, self._held) if roles else NOTHING
 
     def clear(self) -> None:
         """Let go of what was replayed."""
-        self._group = self._view = None
+        self._held.clear()
 
 
 class PairBatch(NamedTuple):
@@ -79,7 +72,7 @@ class PairBatch(NamedTuple):
 
     content: ReplayedColumn
     style: ReplayedColumn
-    patch: FusionPatch
+    model: FusedModel
     start: NoisePair  # b c h w
 
     @property
@@ -114,7 +107,7 @@ def paint_block(
     batches = [batch for strip in strips for batch in strip.batches]
     start = _packed_pair([batch.start for batch in batches])
     sigmas = recipe.sigmas.to(model.device)
-    flat = sample_back(_in_lockstep(model, strips), start, sigmas, recipe.inversion.method, callback)
+    flat = sample_back(_in_lockstep(strips), start, sigmas, recipe.inversion.method, callback)
     found = zip(batches, _unpacked(flat, batches), strict=True)
     return {pair: row for batch, latents in found for pair, row in zip(batch.pairs, latents.split(1), strict=True)}
 
@@ -135,7 +128,7 @@ def _strips(
     return [Strip(c, [_batch(model, c, one, recipe, keep) for one in single]) for c in joined(contents, rows)]
 
 
-def _in_lockstep(model: HeadlessModel, strips: Sequence[Strip]) -> Denoiser:
+def _in_lockstep(strips: Sequence[Strip]) -> Denoiser:
     """One denoiser of all batches: samplers work number by number, so that latents of any sizes go through together."""
     batches = [batch for strip in strips for batch in strip.batches]
 
@@ -143,7 +136,7 @@ def _in_lockstep(model: HeadlessModel, strips: Sequence[Strip]) -> Denoiser:
         """1 r, sigma 1 -> 1 r."""
         level, latents, found = float(sigma[0]), iter(_unpacked(x, batches)), []
         for strip in strips:
-            found += [_denoised_batch(model, batch, next(latents), level) for batch in strip.batches]
+            found += [_denoised_batch(batch, next(latents), level) for batch in strip.batches]
             if not strip.column.reused_next_step:
                 strip.column.clear()
         return _packed(found)
@@ -151,15 +144,12 @@ def _in_lockstep(model: HeadlessModel, strips: Sequence[Strip]) -> Denoiser:
     return denoised
 
 
-def _denoised_batch(model: HeadlessModel, batch: PairBatch, x: Tensor, level: float) -> Tensor:
+def _denoised_batch(batch: PairBatch, x: Tensor, level: float) -> Tensor:
     """b c h w -> b c h w."""
-    sigma = x.new_full((x.shape[0],), level)
-    patch, rerun = batch.patch, rerun_like(model, x)
-    pictures = zip((batch.content, batch.style), patch.roles, strict=False)
-    views = [shown.view(level, patch.layers, roles, rerun) for shown, roles in pictures]
-    moment = patch.moment(level, float(model.timesteps(sigma[:1])) / LEVELS)
-    with model.hooks.answered_by(patch.handlers(views, moment)):
-        return model.denoised(x, sigma)
+    patch, rerun = batch.model.patch, batch.model.rerun_like(x)
+    columns = zip((batch.content, batch.style), patch.roles, strict=False)
+    views = [column.view(level, patch.layers, roles, rerun) for column, roles in columns]
+    return batch.model.denoised(x, x.new_full((x.shape[0],), level), views)
 
 
 def _batch(
@@ -167,12 +157,10 @@ def _batch(
 ) -> PairBatch:
     """One content beside several styles or one style beside several contents; `keep` is 1 h w of each content."""
     bank = FeatureBank(content.features, (StyleEntry(style.features),))
-    layers = stored_layers(model.architecture, bank, recipe.layers)
-    patch = FusionPatch(bank, recipe.settings, layers, EVERYWHERE, keep=_masks(content, keep))
-    check_roles(bank, patch.roles, recipe.settings.method)
+    with_bank = FusedModel(model, bank, recipe, _masks(content, keep))
     b = max(content.features.header.batch, style.features.header.batch)
-    own, other = (_rows_of(shown.features, b, model.device) for shown in (content, style))
-    return PairBatch(content, style, patch, own.map(adain_map(own.noise, other.noise, recipe.adain)))
+    own, other = (_rows_of(column.features, b, model.device) for column in (content, style))
+    return PairBatch(content, style, with_bank, own.map(adain_map(own.noise, other.noise, recipe.adain)))
 
 
 def _masks(content: ReplayedColumn, keep: Sequence[Tensor | None]) -> Tensor | None:

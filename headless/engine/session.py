@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ...core.errors import MagicStyleError
+from ...core.errors import MagicStyleError, one_line
 from ...core.ranges import check_finite
-from ..console import one_line
+from ..console import LONGEST
 from ..pictures.reading import to_images, to_tensor
 from .model import HeadlessModel
 from .recipe import Recipe
@@ -58,7 +58,7 @@ class Session:
 
 def reason(error: Exception) -> str:
     """Why something failed, in one line."""
-    text = one_line(error)
+    text = one_line(error, LONGEST)
     if isinstance(error, MagicStyleError):
         return text
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:

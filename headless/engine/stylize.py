@@ -11,17 +11,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...attention_patches.call import Handlers
 from ...attention_patches.capture import RECORDERS, RecordingSpec, TrajectoryRecorder
-from ...attention_patches.checks import check_roles, check_run, stored_layers
-from ...attention_patches.fusion_patch import FusionPatch, SigmaWindow
+from ...attention_patches.checks import check_run
 from ...attention_patches.prefetch import lane_to
-from ...attention_patches.replay import Held, Rerun
+from ...attention_patches.replay import Held
 from ...attention_patches.views import step_views
 from ...banks.bank import FeatureBank, StyleEntry
 from ...banks.image_features import FeatureHeader, ImageFeatures
 from ...banks.level_groups import LevelGroups
-from ...banks.trajectory import Trajectory
 from ...core.adain import adain_map
 from ...core.features import RESNET
 from ...core.grid import Grid
@@ -29,11 +26,10 @@ from ...core.inversion import Denoiser
 from ...core.inversion_methods import invert_latent, sample_back
 from ...core.layers import LayerId, select_layers
 from ...core.noise_pair import NoisePair
-from ...core.schedule import LEVELS
+from .fused_model import FusedModel
 from .model import HeadlessModel
 from .recipe import Recipe
 
-EVERYWHERE = SigmaWindow(float("inf"), 0.0)
 Callback = Callable[[dict[str, Any]], None]
 
 
@@ -122,31 +118,15 @@ def reconstruct(
 
 def fused(model: HeadlessModel, bank: FeatureBank, recipe: Recipe, keep: Tensor | None = None) -> Denoiser:
     """The model's denoiser with the bank's features in the recipe's layers; `keep` is a mask b h w."""
-    layers = stored_layers(model.architecture, bank, recipe.layers)
-    patch = FusionPatch(bank, recipe.settings, layers, EVERYWHERE, keep=keep)
-    check_roles(bank, patch.roles, recipe.settings.method)
-    lane, held = lane_to(model.device), Held()
+    with_bank, lane, held = FusedModel(model, bank, recipe, keep), lane_to(model.device), Held()
 
     def denoised(x: Tensor, sigma: Tensor) -> Tensor:
         """b c h w, sigma b -> b c h w."""
         check_run(bank, latent=x)
-        level, noise = float(sigma[0]), float(model.timesteps(sigma[:1])) / LEVELS
-        views = step_views(patch, bank, level, rerun_like(model, x), lane, held)
-        with model.hooks.answered_by(patch.handlers(views, patch.moment(level, noise))):
-            return model.denoised(x, sigma)
+        views = step_views(with_bank.patch, bank, float(sigma[0]), with_bank.rerun_like(x), lane, held)
+        return with_bank.denoised(x, sigma, views)
 
     return denoised
-
-
-def rerun_like(model: HeadlessModel, like: Tensor) -> Rerun:
-    """Runs stored latents through the model, on the device and in the precision of `like`, b c h w."""
-
-    def rerun(trajectory: Trajectory, group: int, handlers: Handlers) -> None:
-        x = trajectory.latents[group].to(like)
-        with model.hooks.answered_by(handlers):
-            model.denoised(x, x.new_full((x.shape[0],), trajectory.header.kept_sigmas[group]))
-
-    return rerun
 
 
 def _kept_grids(model: HeadlessModel, latent: Tensor, recipe: Recipe, roles: str) -> dict[LayerId, Grid]:

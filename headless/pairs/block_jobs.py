@@ -34,7 +34,7 @@ class Block(NamedTuple):
 
 def run(plan: FolderPlan, model: HeadlessModel, order: Order, console: Console) -> Outcome:
     """Make the pictures: pair by pair where the features of all styles may be held, else block by block."""
-    styles = dict.fromkeys(job.style.path for job in plan.waiting)
+    styles = dict.fromkeys(job.style.path for job in plan.missing)
     if order.block is None and len(styles) <= HELD:
         if order.batch is not None:
             console.note(f"--batch is for blocks, which up to {HELD} styles are not painted in: add --block for it.")
@@ -48,7 +48,7 @@ def run(plan: FolderPlan, model: HeadlessModel, order: Order, console: Console) 
 
 def _run_blocks(plan: FolderPlan, model: HeadlessModel, order: Order, console: Console) -> Outcome:
     runner, outcome = BlockRunner(model, order, plan.names, console), Outcome([], [])
-    blocks = list(blocks_of(plan.waiting, order.block or BlockShape()))
+    blocks = list(blocks_of(plan.missing, order.block or BlockShape()))
     for number, block in enumerate(blocks, start=1):
         shown = f"{len(block.contents)} portraits x {len(block.styles)} styles"
         console.progress(f"block {number} of {len(blocks)}: {shown}")
@@ -57,7 +57,7 @@ def _run_blocks(plan: FolderPlan, model: HeadlessModel, order: Order, console: C
                 _tell(found, outcome, order, console)
         except NoPlaceToWriteError as error:
             done = {*(job.pair for job in outcome.made), *(failure[:2] for failure in outcome.failed)}
-            outcome.failed.extend(job.failed(str(error)) for job in plan.waiting if job.pair not in done)
+            outcome.failed.extend(job.failed(str(error)) for job in plan.missing if job.pair not in done)
             break
     return outcome
 

@@ -35,12 +35,12 @@ class NoPlaceToWriteError(MagicStyleError):
 def run_pairs(plan: FolderPlan, model: HeadlessModel, order: Order, console: Console) -> Outcome:
     """Make the pictures one by one; one that fails does not stop the others, unless nothing can be written."""
     runner, outcome = PairRunner(model, order, plan.names, console), Outcome([], [])
-    for number, job in enumerate(plan.waiting, start=1):
-        console.progress(f"{number} of {len(plan.waiting)}: {job}")
+    for number, job in enumerate(plan.missing, start=1):
+        console.progress(f"{number} of {len(plan.missing)}: {job}")
         try:
             job = runner.make(job)
         except NoPlaceToWriteError as error:
-            outcome.failed.extend(left.failed(str(error)) for left in plan.waiting[number - 1 :])
+            outcome.failed.extend(left.failed(str(error)) for left in plan.missing[number - 1 :])
             break
         except Exception as error:  # the next pair may still succeed
             outcome.failed.append(job.failed(reason(error)))

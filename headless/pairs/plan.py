@@ -7,7 +7,6 @@ result is made of is added, so that nothing that exists is lost.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 from ...core.errors import MagicStyleError
 from ...picture_files.kinds import stem_of
+from ..digest import digest
 from ..engine.blocks import BlockShape
 from ..engine.recipe import Recipe
 from ..failure import Failure
@@ -95,7 +95,7 @@ class FolderPlan:
     """All pairs of a run, sorted by what is to be done with them."""
 
     names: OutputNames
-    waiting: list[Job] = field(default_factory=list)
+    missing: list[Job] = field(default_factory=list)
     finished: list[Job] = field(default_factory=list)
     bad: list[Bad] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -115,7 +115,9 @@ class State(Enum):
 PREFERRED = {State.FINISHED: 0, State.DAMAGED: 1}  # where a job's file lies already, it stays
 
 
-def plan(contents: Sequence[Path], styles: Sequence[Path], out: Path, order: Order, *, one_file: bool) -> FolderPlan:
+def find_missing(
+    contents: Sequence[Path], styles: Sequence[Path], out: Path, order: Order, *, one_file: bool
+) -> FolderPlan:
     """Look at every input once, then find each pair's name; `out` is the file itself or a folder."""
     if one_file and len(contents) * len(styles) > 1:
         raise MagicStyleError(f"{out} is one file but there are several pairs: give a folder instead.")
@@ -125,7 +127,7 @@ def plan(contents: Sequence[Path], styles: Sequence[Path], out: Path, order: Ord
     for content in _masked(filter(None, map(looked.get, contents)), order.masks, found.bad):
         for style in filter(None, map(looked.get, styles)):
             base = out if one_file else out / f"{short_name(content.path)}--{short_name(style.path)}.png"
-            _sort_in(Job(content, style, base, base, describe(content, style, order)), found)
+            _sort_in(Job(content, style, base, base, record_of(content, style, order)), found)
     return found
 
 
@@ -146,7 +148,7 @@ def _sort_in(job: Job, found: FolderPlan) -> None:
         return
     name = found.names.find(job)
     found.notes += name.notes
-    (found.finished if name.finished else found.waiting).append(job._replace(result=name.result))
+    (found.finished if name.finished else found.missing).append(job._replace(result=name.result))
 
 
 class OutputName(NamedTuple):
@@ -252,7 +254,7 @@ def short_name(path: Path) -> str:
     return text.encode()[:LONGEST_NAME].decode(errors="ignore")
 
 
-def describe(content: Picture, style: Picture, order: Order) -> str:
+def record_of(content: Picture, style: Picture, order: Order) -> str:
     """How a pair is made, as the text that its files carry; the same text means the same picture."""
     facts = {
         "content": content.digest,
@@ -270,11 +272,6 @@ def describe(content: Picture, style: Picture, order: Order) -> str:
 def file_record(record: str, kind: str) -> str:
     """The record of one of a job's files."""
     return record if kind == "result" else json.dumps({**json.loads(record), "file": kind}, sort_keys=True)
-
-
-def digest(data: bytes) -> str:
-    """A short name for some bytes."""
-    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _looked_at(path: Path, frame: Frame | LongerSide, bad: list[Bad]) -> Picture | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 from ...core.errors import MagicStyleError
 from ...picture_files.kinds import is_picture, unread
+from ..digest import digest
 from .reading import missing_hint, picture_size
 from .sizes import Size
 
@@ -35,14 +35,14 @@ class Masks:
         """The mask of a portrait of this shape: the file, or the one in the folder that has the portrait's name."""
         path = self._path(portrait)
         if path not in self._seen:
-            self._seen[path] = picture_size(path), hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        (width, height), digest = self._seen[path]
+            self._seen[path] = picture_size(path), digest(path.read_bytes())
+        (width, height), own = self._seen[path]
         if abs(width * shape[1] / (height * shape[0]) - 1.0) > ASPECTS:
             raise MagicStyleError(
                 f"{path} is {width}x{height} and {portrait} {shape[0]}x{shape[1]}: give a mask of the whole portrait, "
                 "in its shape."
             )
-        return Mask(path, digest, self.strength)
+        return Mask(path, own, self.strength)
 
     @cached_property
     def _seen(self) -> dict[Path, tuple[Size, str]]:

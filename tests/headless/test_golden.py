@@ -9,7 +9,7 @@ from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import InversionSettings
 from magicstyle.headless.campaign.spec import RunSpec
 from magicstyle.headless.engine.recipe import VERSION_1, Recipe, different
-from magicstyle.headless.pairs.plan import Order, Picture, describe
+from magicstyle.headless.pairs.plan import Order, Picture, record_of
 from magicstyle.headless.pictures.sizes import Frame
 
 DEFAULTS = Recipe()
@@ -42,7 +42,7 @@ def test_the_record_of_a_picture_of_version_1_stays():
     order = Order(DEFAULTS, FRAME, "sd15 0123456789abcdef")
     content = Picture(Path("me.jpg"), "00" * 8, (300, 400), (448, 576))
     style = Picture(Path("style.jpg"), "11" * 8, (512, 512), (512, 512))
-    assert describe(content, style, order) == (
+    assert record_of(content, style, order) == (
         '{"checkpoint": "sd15 0123456789abcdef", "content": "0000000000000000", "size": [448, 576], '
         '"style": "1111111111111111", "style_size": [512, 512]}'
     )

@@ -46,7 +46,7 @@ def spec(pictures):
 
 
 def units(spec):
-    return find_missing(spec, Shard()).units
+    return find_missing(spec, Shard()).missing
 
 
 # --- a wrong machine -------------------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ def test_one_picture_is_held_at_a_time_and_none_that_the_library_has(pictures, m
         order.append((name, len(held)))
         return data
 
-    monkeypatch.setattr(store_command, "digest", lambda data: f"{len(data):012x}")
+    monkeypatch.setattr(store_command, "digest", lambda data, letters: f"{len(data):012x}")
     monkeypatch.setattr(FolderStore, "read", read_watched)
     inverted = []
     monkeypatch.setattr(worker.Worker, "invert_style", lambda self, style, data: inverted.append(style.name))

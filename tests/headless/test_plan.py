@@ -11,7 +11,7 @@ from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import InversionSettings
 from magicstyle.headless.engine.recipe import Recipe
-from magicstyle.headless.pairs.plan import Order, Picture, describe, file_record, plan, short_name
+from magicstyle.headless.pairs.plan import Order, Picture, file_record, find_missing, record_of, short_name
 from magicstyle.headless.pictures.png import inspect, write_png
 from magicstyle.headless.pictures.sizes import Frame
 from PIL import Image
@@ -44,12 +44,12 @@ def inputs(tmp_path, monkeypatch):
 
 
 def planned(inputs, out, order=ORDER, **more):
-    return plan(inputs[:-1], inputs[-1:], out, order, one_file=more.get("one_file", False))
+    return find_missing(inputs[:-1], inputs[-1:], out, order, one_file=more.get("one_file", False))
 
 
 def finish(found, order=ORDER):
     """Write what a plan names."""
-    for job in found.waiting:
+    for job in found.missing:
         write_png(job.result, Image.new("RGB", (8, 8)), job.record)
         if order.sheet:
             write_png(job.sheet, Image.new("RGB", (8, 8)), file_record(job.record, "sheet"))
@@ -58,8 +58,8 @@ def finish(found, order=ORDER):
 def test_records_differ_in_everything_that_changes_the_picture():
     picture = Picture(None, "0" * 16, (64, 64), (64, 64))
     others = [picture._replace(digest="1" * 16), picture._replace(size=(72, 64))]
-    records = [describe(picture, picture, replace(ORDER, **change)) for change in ({}, *CHANGES.values())]
-    records += [describe(*pair, ORDER) for other in others for pair in ((picture, other), (other, picture))]
+    records = [record_of(picture, picture, replace(ORDER, **change)) for change in ({}, *CHANGES.values())]
+    records += [record_of(*pair, ORDER) for other in others for pair in ((picture, other), (other, picture))]
     assert all(one != other for one, other in itertools.combinations(records, 2))
     assert all(json.loads(record) for record in records)
 
@@ -67,7 +67,7 @@ def test_records_differ_in_everything_that_changes_the_picture():
 def test_records_do_not_depend_on_how_a_run_is_told(inputs):
     quiet = replace(ORDER, quiet=True, sheet=True, overwrite=True)
     picture = Picture(None, "0" * 16, (64, 64), (64, 64))
-    assert describe(picture, picture, quiet) == describe(picture, picture, ORDER)
+    assert record_of(picture, picture, quiet) == record_of(picture, picture, ORDER)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -76,15 +76,15 @@ def test_any_changed_setting_is_neither_finished_nor_written_over(tmp_path, inpu
     finish(first)
     order = replace(ORDER, **CHANGES[change])
     again = planned(inputs, tmp_path / "out", order)
-    assert not again.finished and not {job.result for job in again.waiting} & {job.result for job in first.waiting}
+    assert not again.finished and not {job.result for job in again.missing} & {job.result for job in first.missing}
     finish(again)
     for settings in (ORDER, order):
         found = planned(inputs, tmp_path / "out", settings)
-        assert len(found.finished) == 2 and not found.waiting and not found.notes
+        assert len(found.finished) == 2 and not found.missing and not found.notes
 
 
 def test_a_run_in_parts_gives_the_names_of_a_run_at_once(tmp_path, inputs):
-    whole = {job.result.name for job in planned(inputs, tmp_path / "one").waiting}
+    whole = {job.result.name for job in planned(inputs, tmp_path / "one").missing}
     for part in ([inputs[1], inputs[2]], [inputs[0], inputs[2]]):
         finish(planned(part, tmp_path / "two"))
     assert {path.name for path in (tmp_path / "two").iterdir()} == whole
@@ -96,26 +96,26 @@ def test_what_lacks_one_of_its_files_is_not_finished(tmp_path, inputs, sheet, mi
     order = replace(ORDER, sheet=sheet)
     first = planned(inputs, tmp_path / "out", order)
     finish(first, order)
-    getattr(first.waiting[0], missing).unlink()
+    getattr(first.missing[0], missing).unlink()
     again = planned(inputs, tmp_path / "out", order)
-    assert [job.result for job in again.waiting] == [first.waiting[0].result] and len(again.finished) == 1
+    assert [job.result for job in again.missing] == [first.missing[0].result] and len(again.finished) == 1
 
 
 def test_a_sheet_is_not_taken_for_the_result_of_the_pair_that_has_its_name(tmp_path, inputs):
     style = tmp_path / "s-sheet.png"
     Image.new("RGB", (64, 64), "red").save(style)
     order = replace(ORDER, sheet=True)
-    found = plan(inputs[:1], [inputs[2], style], tmp_path / "out", order, one_file=False)
-    files = [path for job in found.waiting for path in (job.result, job.sheet)]
+    found = find_missing(inputs[:1], [inputs[2], style], tmp_path / "out", order, one_file=False)
+    files = [path for job in found.missing for path in (job.result, job.sheet)]
     assert len(set(files)) == 4
     finish(found, order)
-    assert len(plan(inputs[:1], [inputs[2], style], tmp_path / "out", order, one_file=False).finished) == 2
+    assert len(find_missing(inputs[:1], [inputs[2], style], tmp_path / "out", order, one_file=False).finished) == 2
 
 
 def test_a_result_of_an_older_version_is_no_reason_to_stop(tmp_path, inputs):
     write_png(tmp_path / "out" / "a--s.png", Image.new("RGB", (8, 8)), "not json")
     found = planned(inputs, tmp_path / "out")
-    assert found.waiting[0].result.name.startswith("a--s-") and not found.bad
+    assert found.missing[0].result.name.startswith("a--s-") and not found.bad
 
 
 def test_several_pairs_in_one_file_are_refused(tmp_path, inputs):
@@ -124,10 +124,10 @@ def test_several_pairs_in_one_file_are_refused(tmp_path, inputs):
 
 
 def test_where_both_names_are_taken_the_pair_is_refused(tmp_path, inputs):
-    job = planned(inputs, tmp_path / "out").waiting[0]
+    job = planned(inputs, tmp_path / "out").missing[0]
     os.mkdir(tmp_path / "out")
     Image.new("RGB", (8, 8)).save(job.result)
-    second = planned(inputs, tmp_path / "out").waiting[0].result
+    second = planned(inputs, tmp_path / "out").missing[0].result
     second.mkdir()
     with pytest.raises(MagicStyleError, match="is not a result of this program: it stays as it is"):
         planned(inputs, tmp_path / "out")

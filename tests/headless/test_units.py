@@ -8,7 +8,7 @@ import pytest
 from magicstyle.core.controls import StyleControls
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import InversionSettings
-from magicstyle.headless.campaign.names import StyleName, digest, fitting, output_name
+from magicstyle.headless.campaign.names import DIGEST, StyleName, fitting, output_name
 from magicstyle.headless.campaign.spec import RunSpec
 from magicstyle.headless.campaign.store import FolderStore, StoreEntry, open_store
 from magicstyle.headless.campaign.units import (
@@ -16,11 +16,12 @@ from magicstyle.headless.campaign.units import (
     Report,
     Shard,
     Unit,
-    finished,
+    finished_report,
     manifest,
+    missing_units,
     read_manifests,
-    units_of,
 )
+from magicstyle.headless.digest import digest
 from magicstyle.headless.engine.blocks import BlockShape
 from magicstyle.headless.engine.recipe import Recipe
 from magicstyle.headless.pictures.sizes import Frame
@@ -46,11 +47,11 @@ def portraits(*names, tag="1"):
     return [StoreEntry(name, tag) for name in names]
 
 
-STYLES = [StyleName(f"s{number}.png", digest(bytes([number]))) for number in range(5)]
+STYLES = [StyleName(f"s{number}.png", digest(bytes([number]), DIGEST)) for number in range(5)]
 
 
 def planned(entries, styles=STYLES, made=None, shape=SHAPE, read=None):
-    return list(units_of(entries, styles, made or {}, shape, read or (lambda name: pytest.fail("was read"))))
+    return list(missing_units(entries, styles, made or {}, shape, read or (lambda name: pytest.fail("was read"))))
 
 
 def pairs(units):
@@ -66,7 +67,7 @@ def finish(store, units, lost=()):
     """Leave the manifests of units whose portraits have the digests of their names."""
     for unit in units:
         gone = tuple(one for one in lost if one.portrait in {p.name for p in unit.portraits})
-        digests = {p.name: digest(p.name.encode()) for p in unit.portraits}
+        digests = {p.name: digest(p.name.encode(), DIGEST) for p in unit.portraits}
         store.put(f"done/{unit.name}.json", manifest(unit, Report(unit.name, len(unit) - len(gone), gone), digests))
     return read_manifests(store, "done")
 
@@ -97,7 +98,7 @@ def test_a_portrait_and_a_style_that_are_added_leave_what_is_finished(store):
     assert pairs(added) == [("a", s.name) for s in STYLES] + [(p, "s4.png") for p in "bcd"]
 
 
-def test_units_of_another_shape_count_too(store):
+def test_missing_units_another_shape_count_too(store):
     made = finish(store, planned(portraits(*"abc"), shape=BlockShape(3, 1)))
     assert planned(portraits(*"abc"), made=made) == []
 
@@ -117,15 +118,17 @@ def test_a_portrait_is_read_only_where_its_file_is_not_as_it_was(store):
 
     def same(name):
         read.append(name)
-        return digest(name.encode())
+        return digest(name.encode(), DIGEST)
 
     assert planned(touched, made=made, read=same) == [] and set(read) == {"b"}
-    assert pairs(planned(touched, made=made, read=lambda name: digest(b"other"))) == [("b", s.name) for s in STYLES]
+    assert pairs(planned(touched, made=made, read=lambda name: digest(b"other", DIGEST))) == [
+        ("b", s.name) for s in STYLES
+    ]
 
 
 def test_a_style_whose_picture_changed_is_painted_anew(store):
     made = finish(store, planned(portraits(*"ab")))
-    changed = [*STYLES[:4], StyleName("s4.png", digest(b"new"))]
+    changed = [*STYLES[:4], StyleName("s4.png", digest(b"new", DIGEST))]
     assert pairs(planned(portraits(*"ab"), changed, made)) == [("a", "s4.png"), ("b", "s4.png")]
 
 
@@ -142,8 +145,8 @@ def test_shards_share_all_portraits_and_do_not_move_them():
 def test_a_manifest_that_is_none_counts_for_nothing(store):
     for number, data in enumerate((b"", b"{", b"[]", b'{"styles": []}')):
         store.put(f"done/{number}.json", data)
-        assert finished(store, f"done/{number}.json") is None
-    assert read_manifests(store, "done") == {} and finished(store, "done/none.json") is None
+        assert finished_report(store, f"done/{number}.json") is None
+    assert read_manifests(store, "done") == {} and finished_report(store, "done/none.json") is None
 
 
 def test_a_report_travels_and_says_that_it_was_there(store):
@@ -151,7 +154,7 @@ def test_a_report_travels_and_says_that_it_was_there(store):
     assert Report.of(report.text) == report
     unit = planned(portraits("a"))[0]
     store.put("u.json", manifest(unit, report, {}))
-    assert finished(store, "u.json") == report._replace(skipped=True)
+    assert finished_report(store, "u.json") == report._replace(skipped=True)
 
 
 # --- names and stores ----------------------------------------------------------------------------------------------
@@ -161,7 +164,7 @@ def test_output_names_follow_from_paths_alone():
     assert output_name("k", "team/a.jpg", "dutch/b.png") == "k/team/a.jpg/dutch/b.png.png"
     long = "n" * 250 + ".jpg"
     assert fitting(long) != fitting("n" * 250 + ".png") and len(fitting(f"a/{long}").split("/")[1]) <= 240
-    assert StyleName.of(StyleName("a/b.png", digest(b"x")).file) == StyleName("a/b.png", digest(b"x"))
+    assert StyleName.of(StyleName("a/b.png", digest(b"x", DIGEST)).file) == StyleName("a/b.png", digest(b"x", DIGEST))
     assert StyleName.of("b.png.safetensors") is None and StyleName.of("x.txt") is None
 
 
