@@ -43,9 +43,10 @@ def _nothing(units: Iterable[Unit]) -> Iterator[Report]:
 
 
 def _here(spec: RunSpec, quiet: bool) -> Paint:
+    from ..engine.model import load_model
     from .worker import Worker
 
-    worker = Worker(spec, quiet=quiet)
+    worker = Worker(spec, quiet=quiet, load=load_model)
     return lambda units: map(worker.paint, units)
 
 
@@ -137,8 +138,9 @@ class Inverting:
 
     def _inverter(self, spec: RunSpec) -> Worker:
         """One worker for all places: they differ in nothing that it uses."""
+        from ..engine.model import load_model
         from .worker import Worker
 
         if self._worker is None:
-            self._worker = Worker(spec, quiet=self._quiet)
+            self._worker = Worker(spec, quiet=self._quiet, load=load_model)
         return self._worker

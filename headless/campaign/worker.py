@@ -7,6 +7,7 @@ under that path, its device does not compute, or it does not see the places that
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from itertools import product
@@ -34,13 +35,16 @@ from .spec import RunSpec
 from .store import StoreEntry, open_store
 from .units import Report, UnfitMachineError, Unit, finished_report, manifest
 
+Load = Callable[[Path | None, str], HeadlessModel]  # a model file, None for the demo model, and a device
+
 
 class Worker:
     """What one process does for a run; the model is loaded with the first unit that needs it."""
 
-    def __init__(self, spec: RunSpec, *, quiet: bool = True) -> None:
+    def __init__(self, spec: RunSpec, *, quiet: bool = True, load: Load = load_model) -> None:
         self._spec = spec
         self._quiet = quiet
+        self._load = load
         self._portraits = open_store(spec.portraits)
         self._out = open_store(spec.out)
         self._library_store = open_store(spec.library)
@@ -58,7 +62,7 @@ class Worker:
                     f"{found.title} is {found.identity}, and not {self._spec.identity}, which this run paints with: "
                     "copy the same file to every machine."
                 )
-            return load_model(path, chosen_device(self._spec.device))
+            return self._load(path, chosen_device(self._spec.device))
         except Exception as error:  # also what torch says of a device
             raise UnfitMachineError(reason(error)) from None
 

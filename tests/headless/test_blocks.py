@@ -3,10 +3,7 @@
 import numpy as np
 import pytest
 from magicstyle.headless import cli
-from magicstyle.headless.engine import model as model_module
-from magicstyle.headless.engine import session
-from magicstyle.headless.engine.blocks import BlockShape
-from magicstyle.headless.pairs import block_jobs
+from magicstyle.headless.engine.blocks import HELD, BlockShape
 from magicstyle.headless.pairs.block_jobs import blocks_of
 from magicstyle.headless.pairs.plan import Job, Picture
 from PIL import Image
@@ -15,9 +12,8 @@ FAST = ["--steps", "2", "--size", "64", "--quiet"]
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder(tmp_path, monkeypatch, model):
+def in_a_folder(tmp_path, monkeypatch, loads):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(model_module, "load_model", lambda *args: model)
 
 
 def stylize(*arguments):
@@ -32,57 +28,51 @@ def pixels(path):
     return np.asarray(Image.open(path)).astype(int)
 
 
-def test_blocks_paint_what_pairs_paint_and_a_rerun_finds_it(tmp_path, pictures, monkeypatch):
+def test_blocks_paint_what_pairs_paint_and_a_rerun_finds_it(tmp_path, pictures, loads):
     pictures("photos/a.png", "photos/b.png", "photos/c.png", "styles/x.png", "styles/y.png")
     assert stylize("photos", "styles", "-o", "pairs", "--sheet") == cli.OK
     assert stylize("photos", "styles", "-o", "blocks", "--sheet", "--block", "2x50", "--batch", "2") == cli.OK
     assert made(tmp_path / "pairs") == made(tmp_path / "blocks") and len(made(tmp_path / "pairs")) == 12
     for path in (tmp_path / "pairs").iterdir():  # half precision: of trajectories here, of features there
         assert np.abs(pixels(path) - pixels(tmp_path / "blocks" / path.name)).max() <= 3
-    monkeypatch.setattr(model_module, "load_model", None)
     assert stylize("photos", "styles", "-o", "blocks", "--sheet", "--block", "3x3") == cli.OK
+    assert len(loads) == 2
 
 
-def test_more_styles_than_are_held_go_in_blocks(pictures, monkeypatch):
-    pictures("a.png", *(f"styles/{number}.png" for number in range(6)))
-    seen, paint = [], block_jobs.paint_block
-    monkeypatch.setattr(block_jobs, "HELD", 5)
-    monkeypatch.setattr(block_jobs, "paint_block", lambda *args: seen.append(len(args[2])) or paint(*args))
-    assert stylize("a.png", "styles", "-o", "out") == cli.OK
-    assert seen == [6]
-    assert stylize("a.png", *(f"styles/{number}.png" for number in range(5)), "-o", "few") == cli.OK
-    assert seen == [6]
+def test_more_styles_than_are_held_go_in_blocks(pictures, capsys):
+    pictures("a.png", *(f"styles/{number}.png" for number in range(HELD + 1)))
+    assert cli.main(["stylize", "a.png", "styles", "-o", "out", *FAST[:-1]]) == cli.OK
+    assert f"block 1 of 1: 1 portraits x {HELD + 1} styles" in capsys.readouterr().err
+    few = [f"styles/{number}.png" for number in range(HELD)]
+    assert cli.main(["stylize", "a.png", *few, "-o", "few", *FAST[:-1]]) == cli.OK
+    assert "block" not in capsys.readouterr().err
 
 
-def test_a_picture_that_cannot_be_inverted_fails_alone(tmp_path, pictures, monkeypatch, capsys):
+def test_a_picture_that_cannot_be_inverted_fails_alone(tmp_path, pictures, loads, model, capsys):
     pictures("photos/a.png", "photos/b.png", "x.png", "y.png")
-    invert, calls = session.invert, []
+    encoded = []
 
-    def failing_once(*args, **kwargs):
-        calls.append(1)
-        found = invert(*args, **kwargs)
-        return (
-            found._replace(noise_pair=found.noise_pair.map(lambda end: end * float("nan")))
-            if len(calls) == 2
-            else found
-        )
+    def encode(picture):
+        encoded.append(1)
+        return model.encode(picture) * (float("nan") if len(encoded) == 2 else 1.0)
 
-    monkeypatch.setattr(session, "invert", failing_once)
+    loads.change(encode=encode)
     assert stylize("photos", "x.png", "y.png", "-o", "out", "--block", "9x9") == cli.SOME_FAILED
     assert made(tmp_path / "out") == ["a--x.png", "b--x.png"]
     assert "photos/a.png + y.png and 1 more failed" in capsys.readouterr().err
 
 
-def test_a_block_that_fails_leaves_the_others(tmp_path, pictures, monkeypatch, capsys):
+def test_a_block_that_fails_leaves_the_others(tmp_path, pictures, loads, model, capsys):
     pictures("photos/a.png", "photos/b.png", "x.png")
-    paint, errors = block_jobs.paint_block, [MemoryError()]
+    calls = []
 
     def failing_once(*args):
-        if errors:
-            raise errors.pop()
-        return paint(*args)
+        calls.append(1)
+        if len(calls) == 7:  # after two inversions of three calls
+            raise MemoryError
+        return model.denoised(*args)
 
-    monkeypatch.setattr(block_jobs, "paint_block", failing_once)
+    loads.change(denoised=failing_once)
     assert stylize("photos", "x.png", "-o", "out", "--block", "1x1") == cli.SOME_FAILED
     assert made(tmp_path / "out") == ["b--x.png"] and "not enough memory" in capsys.readouterr().err
 
@@ -113,7 +103,7 @@ def test_blocks_hold_what_is_missing_and_no_more():
 
 @pytest.mark.parametrize("more", [[], ["--block", "4x2"]])
 def test_a_damaged_mask_costs_its_own_picture_and_is_named_before_the_model_is_loaded(
-    tmp_path, pictures, monkeypatch, capsys, more
+    tmp_path, pictures, loads, model, capsys, more
 ):
     """A JPEG that is cut off half-way opens, and only its decoding fails."""
     pictures(*(f"photos/{name}.png" for name in "abcd"), "x.png", "y.png")
@@ -123,26 +113,24 @@ def test_a_damaged_mask_costs_its_own_picture_and_is_named_before_the_model_is_l
     whole = (tmp_path / "masks" / "b.jpg").read_bytes()
     (tmp_path / "masks" / "b.jpg").write_bytes(whole[: len(whole) // 2])
     told = []
-    load = model_module.load_model
-    monkeypatch.setattr(model_module, "load_model", lambda *args: told.append(capsys.readouterr().err) or load(*args))
+    loads.change(encode=lambda picture: told.append(capsys.readouterr().err) or model.encode(picture))
     arguments = ["photos", "x.png", "y.png", "--keep", "masks", "-o", "out", *more]
     assert stylize(*arguments) == cli.SOME_FAILED
     assert made(tmp_path / "out") == [f"{name}--{style}.png" for name in "acd" for style in "xy"]
     assert told[0].count("masks/b.jpg is damaged") == 1
 
 
-def test_a_mask_that_is_damaged_during_the_run_leaves_the_rest_of_its_block(tmp_path, pictures, monkeypatch, capsys):
+def test_a_mask_that_is_damaged_during_the_run_leaves_the_rest_of_its_block(tmp_path, pictures, loads, model, capsys):
     pictures("photos/a.png", "photos/b.png", "x.png")
     (tmp_path / "masks").mkdir()
     for name in "ab":
         Image.new("L", (128, 128), 255).save(tmp_path / "masks" / f"{name}.png")
-    load = model_module.load_model
 
-    def damaged_meanwhile(*args):
+    def encode_while_a_mask_is_damaged(picture):
         (tmp_path / "masks" / "a.png").write_bytes(b"")
-        return load(*args)
+        return model.encode(picture)
 
-    monkeypatch.setattr(model_module, "load_model", damaged_meanwhile)
+    loads.change(encode=encode_while_a_mask_is_damaged)
     arguments = ["photos", "x.png", "--keep", "masks", "-o", "out", "--block", "2x2"]
     assert stylize(*arguments) == cli.SOME_FAILED
     assert made(tmp_path / "out") == ["b--x.png"]

@@ -8,11 +8,12 @@ import pytest
 import torch
 from magicstyle.banks.bank_file import load_styles
 from magicstyle.headless import cli
-from magicstyle.headless.campaign import worker
 from magicstyle.headless.campaign.library import from_bytes, to_bytes
+from magicstyle.headless.campaign.store import FolderStore
 from magicstyle.headless.engine.recipe import Recipe
 from magicstyle.headless.engine.stylize import invert
 from magicstyle.headless.pictures.png import read_record
+from magicstyle.headless.pictures.reading import decode_picture
 from PIL import Image
 
 INPUTS = ("photos/a.png", "photos/team/b.jpg", "styles/x.png", "styles/y.png")
@@ -20,16 +21,8 @@ FAST = ["--steps", "2", "--size", "64"]
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder(tmp_path, monkeypatch):
+def in_a_folder(tmp_path, monkeypatch, loads):
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def loads(monkeypatch, model):
-    """How often a run loads the model."""
-    seen = []
-    monkeypatch.setattr(worker, "load_model", lambda *args: seen.append(args) or model)
-    return seen
 
 
 def run(*arguments):
@@ -127,11 +120,11 @@ def test_a_style_whose_bank_is_damaged_fails_alone(inputs, capsys):
     )
 
 
-def test_what_failed_by_chance_is_tried_again(inputs, monkeypatch, capsys):
+def test_what_failed_by_chance_is_tried_again(inputs, loads, capsys):
     library()
-    with monkeypatch.context() as short:
-        short.setattr(worker, "decode_picture", raising(MemoryError()))
-        assert stylize() == cli.SOME_FAILED and made() == []
+    loads.change(encode=raising(MemoryError()))
+    assert stylize() == cli.SOME_FAILED and made() == []
+    loads.model = loads.plain
     assert "a.png failed: there is not enough memory" in capsys.readouterr().err
     assert stylize() == cli.OK and len(made()) == 4
 
@@ -169,18 +162,19 @@ def test_results_inside_the_portraits_are_no_portraits(inputs):
 
 def test_a_full_disk_stops_the_run_and_a_rerun_finishes_it(inputs, monkeypatch, capsys):
     library()
-    put, left = worker.Worker._put, [1]
+    put, left = FolderStore.put, [1]
 
-    def put_until_full(*args):
-        if not left:
-            raise OSError(28, "No space left on device")
-        left.pop()
-        put(*args)
+    def put_until_full(self, name, data):
+        if name.endswith(".png"):
+            if not left:
+                raise OSError(28, "No space left on device")
+            left.pop()
+        put(self, name, data)
 
-    monkeypatch.setattr(worker.Worker, "_put", put_until_full)
+    monkeypatch.setattr(FolderStore, "put", put_until_full)
     assert stylize("--block", "1x9") == cli.SOME_FAILED
     assert "No space left on device" in capsys.readouterr().err and len(made()) == 1
-    monkeypatch.setattr(worker.Worker, "_put", put)
+    left.extend([1] * 4)
     assert stylize("--block", "1x9") == cli.OK and len(made()) == 4
 
 
@@ -240,7 +234,7 @@ def test_a_library_file_holds_its_noise_as_a_latent_of_comfyui(inputs, model):
     library()
     (bank,) = Path("lib").rglob("x.png.*.safetensors")
     (features,) = load_styles(bank)
-    picture = worker.decode_picture("x.png", Path("styles/x.png").read_bytes(), worker_frame())
+    picture = decode_picture("x.png", Path("styles/x.png").read_bytes(), worker_frame())
     own = invert(model, model.encode(worker_tensor(picture)), Recipe(steps=2), storage="latents").features
     torch.testing.assert_close(
         features.noise_pair.noise * model.scale_factor, own.noise_pair.noise, atol=1e-4, rtol=1e-4

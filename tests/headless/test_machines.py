@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 from magicstyle.headless import cli
-from magicstyle.headless.campaign import command as store_command
 from magicstyle.headless.campaign import patience, store, worker
 from magicstyle.headless.campaign import ray as ray_run
 from magicstyle.headless.campaign.library import Library
@@ -27,9 +26,8 @@ FAST = ["--steps", "2", "--size", "64", "--quiet"]
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder(tmp_path, monkeypatch, model):
+def in_a_folder(tmp_path, monkeypatch, loads):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(worker, "load_model", lambda *args: model)
     monkeypatch.setattr(patience, "PAUSES", (0.0, 0.0, 0.0))
 
 
@@ -52,7 +50,7 @@ def units(spec):
 # --- a wrong machine -------------------------------------------------------------------------------------------------
 
 
-def wrong(spec, kind, monkeypatch):
+def wrong(spec, kind):
     """A worker on a machine that lacks something."""
     if kind == "no file":
         spec = replace(spec, checkpoint="/nowhere/sd15.safetensors")
@@ -62,7 +60,7 @@ def wrong(spec, kind, monkeypatch):
     if kind == "a device that does not compute":
         spec = replace(spec, device="cuda:99")
     if kind == "a model that does not load":
-        monkeypatch.setattr(worker, "load_model", lambda *args: 1 / 0)
+        return worker.Worker(spec, load=lambda *args: 1 / 0)
     return worker.Worker(spec)
 
 
@@ -75,8 +73,8 @@ MODEL = {
 
 
 @pytest.mark.parametrize("kind", MODEL)
-def test_a_machine_without_the_runs_model_says_so_and_makes_nothing(spec, monkeypatch, kind):
-    found = wrong(spec, kind, monkeypatch)
+def test_a_machine_without_the_runs_model_says_so_and_makes_nothing(spec, kind):
+    found = wrong(spec, kind)
     report = found.paint(units(spec)[0])
     assert report.made == 0 and MODEL[kind] in report.unfit and not report.stop
     with pytest.raises(worker.UnfitMachineError) as caught:
@@ -92,12 +90,12 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_machine_that_has_not_mounted_a_place_says_so(spec, place):
+def test_a_machine_that_has_not_mounted_a_place_says_so(spec, loads, place):
     """It would make the folder, and its pictures would be nowhere."""
-    worker.Worker(spec).check()
+    worker.Worker(spec, load=loads.load).check()
     Path(place).rename("elsewhere")
     with pytest.raises(worker.UnfitMachineError, match=PLACES[place]):
-        worker.Worker(spec).check()
+        worker.Worker(spec, load=loads.load).check()
 
 
 def test_on_one_machine_the_run_stops_with_one_sentence(spec, monkeypatch, capsys):
@@ -107,7 +105,7 @@ def test_on_one_machine_the_run_stops_with_one_sentence(spec, monkeypatch, capsy
         loads.append(args)
         raise RuntimeError("CUDA driver is too old")
 
-    monkeypatch.setattr(worker, "load_model", broken)
+    monkeypatch.setattr("magicstyle.headless.engine.model.load_model", broken)
     places = ["photos", "--library", "lib", "-o", "out", "--block", "1x1"]
     assert cli.main(["stylize", *places, *FAST]) == cli.SOME_FAILED
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "failed" in line]
@@ -257,19 +255,19 @@ def failing(monkeypatch, times, part, error=errno.EIO):
 
 
 @pytest.mark.parametrize("name", ["x.png.", "a.png"])
-def test_a_read_that_fails_for_a_moment_costs_nothing(spec, monkeypatch, name):
+def test_a_read_that_fails_for_a_moment_costs_nothing(spec, loads, monkeypatch, name):
     found = units(spec)
     tried = failing(monkeypatch, 2, name)
-    painter = worker.Worker(spec)
+    painter = worker.Worker(spec, load=loads.load)
     for unit in found:
         assert not painter.paint(unit).failed
     assert len(tried) == 3 and len(list(Path("out").rglob("*/?.png/*.png"))) == 4
 
 
-def test_a_style_that_could_not_be_read_is_read_again_for_the_next_unit(spec, monkeypatch):
+def test_a_style_that_could_not_be_read_is_read_again_for_the_next_unit(spec, loads, monkeypatch):
     found = units(spec)
     failing(monkeypatch, 4, "x.png.")
-    painter = worker.Worker(spec)
+    painter = worker.Worker(spec, load=loads.load)
     first, second = (painter.paint(unit) for unit in found)
     assert [lost.style for lost in first.failed] == ["x.png"] and first.made == 1
     assert not second.failed and second.made == 2
@@ -287,11 +285,11 @@ def test_what_no_wait_changes_is_not_waited_for(monkeypatch):
     assert len(tried) == 1
 
 
-def test_a_manifest_that_cannot_be_read_is_not_said_to_be_unwritable(spec, monkeypatch):
+def test_a_manifest_that_cannot_be_read_is_not_said_to_be_unwritable(spec, loads, monkeypatch):
     (unit, _) = units(spec)
-    assert worker.Worker(spec).paint(unit).made == 2
+    assert worker.Worker(spec, load=loads.load).paint(unit).made == 2
     failing(monkeypatch, 99, f"{unit.name}.json")
-    report = worker.Worker(spec).paint(unit)
+    report = worker.Worker(spec, load=loads.load).paint(unit)
     assert "cannot be read" in report.failed[0].reason and not report.stop
 
 
@@ -312,7 +310,6 @@ def test_one_picture_is_held_at_a_time_and_none_that_the_library_has(pictures, m
         order.append((name, len(held)))
         return data
 
-    monkeypatch.setattr(store_command, "digest", lambda data, letters: f"{len(data):012x}")
     monkeypatch.setattr(FolderStore, "read", read_watched)
     inverted = []
     monkeypatch.setattr(worker.Worker, "invert_style", lambda self, style, data: inverted.append(style.name))

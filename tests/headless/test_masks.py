@@ -8,7 +8,6 @@ import pytest
 import torch
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.headless import cli, options
-from magicstyle.headless.engine import model as model_module
 from magicstyle.headless.pictures import masks
 from magicstyle.headless.pictures.masks import Masks
 from magicstyle.headless.pictures.png import read_record
@@ -20,9 +19,8 @@ GIVEN = ["a.png", "x.png"]
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder(tmp_path, monkeypatch, model):
+def in_a_folder(tmp_path, monkeypatch, loads):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(model_module, "load_model", lambda *args: model)
 
 
 def mask(path, size=(80, 80), white=(0, 0, 40, 80)):

@@ -16,7 +16,6 @@ from magicstyle.core.grid import Grid
 from magicstyle.core.layers import LayerId
 from magicstyle.core.schedule import noise_levels, timesteps
 from magicstyle.headless import cli
-from magicstyle.headless.campaign import worker
 from magicstyle.headless.engine.attention import torch_kernel
 from PIL import Image
 
@@ -94,13 +93,13 @@ class Answering:
 
 
 @pytest.mark.parametrize("every, most", [(1, 1.15), (5, 1.05)])
-def test_a_picture_of_a_block_takes_hardly_more_than_its_own_rows(tmp_path, monkeypatch, capsys, every, most):
+def test_a_picture_of_a_block_takes_hardly_more_than_its_own_rows(tmp_path, monkeypatch, loads, capsys, every, most):
     monkeypatch.chdir(tmp_path)
     for folder, count in (("photos", CONTENTS), ("styles", STYLES)):
         (tmp_path / folder).mkdir()
         for number in range(count):
             Image.effect_noise((64, 64), 20 + number).save(tmp_path / folder / f"{number}.png")
-    monkeypatch.setattr(worker, "load_model", lambda *args: OneLayerModel())
+    loads.model = OneLayerModel()
     common = ["--library", "lib", "--size", "64", "--steps", str(N), "--every", str(every)]
     assert cli.main(["invert-styles", "styles", *common]) == cli.OK
     assert cli.main(["stylize", "photos", *common]) == cli.OK
