@@ -36,6 +36,7 @@ class RowPlan(NamedTuple):
     windows: tuple[Window | None, ...] = ()  # none at all: every chunk shows the whole latent
     latent: Grid | None = None  # the (h, w) of the latent that the model was called with
     pictures: tuple[int, ...] = ()  # which picture each row shows; none at all: every chunk shows all, in order
+    frames: tuple[int, ...] = ()  # of a film: which of its frames run, by their numbers; none at all: all, in order
     lost: bool = False  # whether another node shows the model something whose place in the latent is unknown
 
 

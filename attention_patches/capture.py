@@ -33,6 +33,7 @@ class Watch:
         self.calls = 0  # of the model
         self.answered = 0  # by its network
         self.hosted = False  # whether calls of the model are shown here
+        self.windowed = False  # whether a call held some frames of a film
         self._cut = False  # whether a call held a part of a step's pictures
         self._shape: torch.Size | None = None  # b c h w of what the calls of a step are to hold
         self._called_steps, self._steps = 0, 0  # of all steps those for which the model was called
@@ -52,8 +53,15 @@ class Watch:
         """Whether a call is of all of them."""
         self.calls += 1
         same = self._shape is None or call.x.shape == self._shape
-        self._cut |= not same
+        windowed = not same and self._some_frames(call.x)
+        self.windowed |= windowed
+        self._cut |= not same and not windowed
         return same
+
+    def _some_frames(self, x: Tensor) -> bool:
+        """Whether x b c t h w is the step's film, but for the number of frames."""
+        whole = self._shape or ()
+        return len(whole) == x.ndim == 5 and (*whole[:2], *whole[3:]) == (*x.shape[:2], *x.shape[3:])
 
     def close(self) -> None:
         """Refuse a walk in which no call, or not each step's, reached the model as it was made."""
@@ -107,6 +115,11 @@ class Recorder:
     ) -> StoredFeatures:
         """The finished features; they do not need the model any more."""
         self.watch.close()
+        if self.watch.windowed:
+            raise MagicStyleError(
+                "the inversion's model goes over the film in context windows, so that no layer was seen whole: set "
+                "storage to latents, or take the windows off the inversion's model; the sampler's may have them."
+            )
         return self._writer.close(header, noise_pair)
 
     def see_inputs(self, call: ModelCall) -> None:
@@ -163,7 +176,7 @@ class TrajectoryRecorder:
 
     def see_inputs(self, call: ModelCall) -> None:
         """Keep the model's other inputs of the first call on whole pictures, those of one step."""
-        if self.watch.whole(call) and not self.inputs:
+        if (self.watch.whole(call) or self.watch.windowed) and not self.inputs:
             self.inputs = map_inputs(call.repeatable, lambda tensor: tensor.chunk(self._together)[0].clone())
 
     @property

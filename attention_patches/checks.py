@@ -10,6 +10,7 @@ from torch import Tensor
 from ..banks.bank import FeatureBank
 from ..banks.image_features import FeatureHeader, ImageFeatures
 from ..core.errors import MagicStyleError
+from ..core.grid import Grid
 from ..core.layers import LayerId, misnamed, select_layers
 from .architectures import Architecture
 
@@ -80,15 +81,15 @@ def check_roles(bank: FeatureBank, roles: Sequence[str], method: str) -> None:
             )
 
 
-def check_run(bank: FeatureBank, latent: Tensor, keep: Tensor | None = None) -> None:
-    """Refuse a running latent b c h w that the bank's features, or the masks b h w on it, do not lie on."""
+def check_run(bank: FeatureBank, latent: Tensor, keep: Tensor | None = None, *, films: bool = False) -> None:
+    """Refuse a running latent b c h w that the bank's features, or the masks b h w on it, do not lie on.
+
+    `films` says whether the model takes latents b c t h w of several frames.
+    """
     header = bank.pictures[0].header
-    if (
-        getattr(latent, "is_nested", False)
-        or latent.ndim != len(header.latent_shape)
-        or latent.shape[2:-2].numel() != 1
-    ):
+    if getattr(latent, "is_nested", False) or latent.ndim != len(header.latent_shape):
         raise MagicStyleError("latent_image is not a picture latent: connect a LATENT of one still picture.")
+    _check_frames(bank, Grid(latent.shape[2:]).frames, films=films)
     if latent.shape[1] != header.latent_shape[1]:
         remedy = "encode a picture, or make an empty latent, for this model"
         raise MagicStyleError(
@@ -105,6 +106,25 @@ def check_run(bank: FeatureBank, latent: Tensor, keep: Tensor | None = None) -> 
             raise MagicStyleError(
                 f"latent_image holds {latent.shape[0]} pictures but style {number} holds "
                 f"{style.features.header.batch}: give one style picture, or repeat the latent for as many."
+            )
+
+
+def _check_frames(bank: FeatureBank, frames: int, *, films: bool) -> None:
+    """Refuse another number of frames than the content's; without one, a film where the model takes none."""
+    first = None if bank.content is None else bank.content.header.size.frames
+    if frames > 1 and (first == 1 or first is None and not films):
+        raise MagicStyleError("latent_image is not a picture latent: connect a LATENT of one still picture.")
+    if first is not None and first != frames:
+        raise MagicStyleError(
+            f"latent_image has {_frames(frames)} and the content was inverted with {_frames(first)}: "
+            "sample the noise of DDIM Inversion (Content)."
+        )
+    for number, style in enumerate(bank.styles, 1):
+        own = style.features.header.size.frames
+        if own not in (1, frames):
+            raise MagicStyleError(
+                f"latent_image has {_frames(frames)} and style {number} {_frames(own)}: give one picture as the style, "
+                "or a film of as many frames."
             )
 
 
@@ -125,7 +145,7 @@ def _check_masks(bank: FeatureBank, count: int, keep: Tensor | None) -> None:
 
 def _check_content(bank: FeatureBank, header: FeatureHeader, latent: Tensor) -> None:
     """Refuse a latent b c h w of another size or number than the content's."""
-    if tuple(latent.shape[-2:]) != header.size:
+    if tuple(latent.shape[-2:]) != header.size.frame:
         raise MagicStyleError(
             f"latent_image is {_pixels(latent.shape)}{_owner(bank, latent.shape)} but the content was inverted at "
             f"{_pixels(header.latent_shape)}: sample the noise of DDIM Inversion (Content), or invert the content at "
@@ -149,8 +169,12 @@ def check_areas(conds: Mapping[str, Any]) -> None:
 
 def _owner(bank: FeatureBank, shape: tuple[int, ...]) -> str:
     """Whose size it is, where it is that of a style: its noise was connected in place of the content's."""
-    same = [i for i, style in enumerate(bank.styles, 1) if style.features.header.size == tuple(shape[-2:])]
+    same = [i for i, style in enumerate(bank.styles, 1) if style.features.header.size.frame == tuple(shape[-2:])]
     return f", the size of style {same[0]}," if same else ""
+
+
+def _frames(count: int) -> str:
+    return "1 frame" if count == 1 else f"{count} frames"
 
 
 def _pixels(shape: tuple[int, ...]) -> str:

@@ -15,6 +15,7 @@ from ..banks.image_features import ImageFeatures
 from ..core.errors import MagicStyleError
 from ..core.features import RESNET, ROLES, AttentionFeatures, View
 from ..core.fusion import FUSIONS, RESNET_STEPS, FusionSettings, answer_text, fuse
+from ..core.grid import Grid
 from ..core.layers import LayerId
 from ..core.rotation import Turn
 from ..core.scene import Moment, Scene, StyleFeatures
@@ -134,12 +135,14 @@ class FusionPatch:
         return handle
 
     def _content(self, content: ImageFeatures, view: View, call: Call, rows: Rows) -> AttentionFeatures:
-        """The content's features where the running picture has them, b n c each."""
-        features = rows.content_features(view.attention(call.layer, self._content_roles), call.live.q)
+        """The content's features where the running picture has them, and when: b n c each."""
+        shown, heads = rows.alone if view.alone else rows, call.kernel.heads
+        features = shown.content_features(view.attention(call.layer, self._content_roles), call.live.q)
         features = self.placer.content(features, call, content.header.depth)
         if not self.placer.rotary:
             return features
-        return self.placer.cut(features, call.kernel.heads, rows.shifts(centred=self.placer.centred))
+        features = self.placer.cut(features, heads, rows.shifts(centred=self.placer.centred))
+        return self.placer.in_time(features, heads, shown.delays(shown.grid)) if shown.grid.frames > 1 else features
 
     def _resnet(self, view: View, moment: Moment) -> ResNetHandler | None:
         """Copies the content's inputs of one ResNet, with which it gives the content's output, in the early steps."""
@@ -214,11 +217,20 @@ class FusionPatch:
         features = rows.style_features(view.attention(call.layer, self._style_roles), call.live.q)
         header = self.bank.pictures[number].header
         features = self.placer.style(features, call, header.depth)
+        grid = header.grids[call.layer]
+        if rows.grid.frames > 1:
+            features = self._in_time(features, grid, rows.alone if view.alone else rows, call)
+            grid = grid.with_frames(rows.running.frames)
         weighed = self.placer.weighed(features, call, moment.ramp)
         aligns = bool(self.settings.controls.align)
         own_keys = features.k if aligns and weighed is not features else None
-        turn = self.placer.turn(call, header.grids[call.layer]) if self._aligns_upright else None
+        turn = self.placer.turn(call, grid) if self._aligns_upright else None
         return Placed(weighed, own_keys, turn)
+
+    def _in_time(self, features: AttentionFeatures, grid: Grid, rows: Rows, call: Call) -> AttentionFeatures:
+        """A style at the time of each frame: a picture m c, or a film's frames, -> (t m) c."""
+        timed = features.map(lambda tokens: rows.over_time(tokens, grid))
+        return self.placer.in_time(timed, call.kernel.heads, rows.delays(grid))
 
     def _style(self, entry: StyleEntry, placed: Placed, call: Call, rows: Rows, number: int) -> StyleFeatures:
         # regions stay on the CPU, where their groups of tokens are found without waiting for the device
@@ -227,8 +239,11 @@ class FusionPatch:
             region = positive_rows(region, call.rows, call.live.q)
         mask = entry.style_mask
         if mask is not None:
-            mask = rows.of_mask(mask, entry.features.header.grids[call.layer]).to(call.live.q)
-        return StyleFeatures(placed.features, entry.weight, region, mask, number, placed.own_keys, placed.turn)
+            grid = entry.features.header.grids[call.layer]
+            mask = rows.over_time(rows.of_mask(mask, grid), grid).to(call.live.q)
+        features, own_keys, turn = placed
+        frames = rows.running.frames
+        return StyleFeatures(features, entry.weight, region, mask, number, own_keys, turn, frames)
 
 
 def _count(mask: Tensor | None) -> int:

@@ -91,6 +91,20 @@ class Placer:
 
         return features.replace(**{role: turned(x) for role, x in features.items() if role in "qk"})
 
+    def in_time(self, features: AttentionFeatures, heads: int, delays: Sequence[int]) -> AttentionFeatures:
+        """A film, each of its frames by so many frames later: b (t m) c each."""
+        rotation = self._rotation
+        if rotation is None or not any(delays):
+            return features
+        still = (0.0,) * (len(rotation.widths) - 1)
+
+        def turned(tokens: Tensor) -> Tensor:
+            """Queries or keys b (t m) c; time is the first of the axes."""
+            frames = zip(tokens.chunk(len(delays), dim=1), delays, strict=True)
+            return torch.cat([moved(frame, heads, rotation, (float(delay), *still)) for frame, delay in frames], dim=1)
+
+        return features.replace(**{role: turned(x) for role, x in features.items() if role in "qk"})
+
     def style(self, features: AttentionFeatures, call: Call, depth: Depth) -> AttentionFeatures:
         """A style likewise, and beside the picture where the user wants it: b m c each."""
         return self._moved(features, call, depth, self._aside(call))

@@ -25,15 +25,15 @@ class Held:
     """The replayed features of each picture, until sampling comes to another group of levels."""
 
     def __init__(self) -> None:
-        self._groups: dict[int, int] = {}  # by the picture's number
+        self._shown: dict[int, tuple[int, tuple[int, ...]]] = {}  # by the picture's number
         self._views: dict[int, View] = {}
 
-    def view(self, picture: int, group: int, make: Callable[[], View]) -> View:
-        """The features of one picture at one group; what it had at another is let go before they are made."""
-        if self._groups.get(picture) != group or picture not in self._views:
+    def view(self, picture: int, group: int, make: Callable[[], View], frames: tuple[int, ...] = ()) -> View:
+        """The features of one picture, of a film some frames, at one group; what it had else is let go before."""
+        if self._shown.get(picture) != (group, frames) or picture not in self._views:
             self._views.pop(picture, None)
             self._views[picture] = make()
-            self._groups[picture] = group
+            self._shown[picture] = group, frames
         return self._views[picture]
 
     def __len__(self) -> int:
@@ -48,7 +48,10 @@ class Held:
 class Catcher:
     """Holds the self-attention features of one model call."""
 
-    def __init__(self, layers: Collection[LayerId], roles: str, grids: Mapping[LayerId, Grid]) -> None:
+    def __init__(
+        self, layers: Collection[LayerId], roles: str, grids: Mapping[LayerId, Grid], *, alone: bool = False
+    ) -> None:
+        self._alone = alone
         self._layers = layers
         self._grids = grids
         self._roles = roles
@@ -64,7 +67,7 @@ class Catcher:
     def view(self) -> View:
         """The features of what was seen."""
         entering = (lambda: self._entered[-1]) if RESNET in self._roles else None
-        return View(self._attention, entering)
+        return View(self._attention, entering, self._alone)
 
     def _attention(self, layer: LayerId, roles: str) -> AttentionFeatures:
         """What was caught of a layer, b n c each."""

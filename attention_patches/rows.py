@@ -28,7 +28,8 @@ class Rows(NamedTuple):
     """How pictures lie on the rows of a running batch: chunk after chunk, in each its pictures, each in a window.
 
     A window shows a part of the canvas, where an area conditioning does or another node's tile, and that part of the
-    content; a style is not cut, it serves every part.
+    content; a style is not cut, it serves every part. Of a film some frames may run, where the host goes over it in
+    context windows.
     """
 
     total: int
@@ -36,12 +37,15 @@ class Rows(NamedTuple):
     windows: tuple[Window, ...]  # in tokens, one for each chunk
     running: Grid  # at which a window is shown: its own size, or what another node makes of it
     pictures: tuple[int, ...] = ()  # whose each row is, where a chunk is a row
+    frames: tuple[int, ...] = ()  # of a film: which of its frames run; none at all: all, in order
 
     @classmethod
     def on(cls, canvas: Canvas, layer: LayerId, running: Grid, plan: RowPlan, count: int) -> Rows | None:
         """How the canvas lies on `count` running rows; None where its tokens and theirs are not the same places."""
         grid = canvas.grids.get(layer)
         if grid is None or plan.lost or len(plan.pictures) not in (0, count):
+            return None
+        if running.frames != (len(plan.frames) or grid.frames):
             return None
         given = plan.windows or (None,) * plan.chunks
         windows: list[Window] = []
@@ -51,10 +55,11 @@ class Rows(NamedTuple):
                 return None
             windows.append(shown)
         # another grid for a known part of the latent is another node's doing (Deep Shrink), and shows the same places
-        known = all(plan.latent == (canvas.size if window is None else window.size) for window in given)
-        if not known and any(window.size != running for window in windows):
+        latent = None if plan.latent is None else plan.latent.frame
+        known = all(latent == (canvas.size.frame if window is None else window.size) for window in given)
+        if not known and any(window.size != running.frame for window in windows):
             return None
-        return cls(count, grid, tuple(windows), running, plan.pictures)
+        return cls(count, grid, tuple(windows), running, plan.pictures, plan.frames)
 
     @classmethod
     def anywhere(cls, running: Grid, count: int) -> Rows:
@@ -66,6 +71,25 @@ class Rows(NamedTuple):
         """Whether a window goes over an edge to the opposite one."""
         (high, wide), windows = self.grid.frame, set(self.windows)
         return any(window.top + window.height > high or window.left + window.width > wide for window in windows)
+
+    @property
+    def alone(self) -> Rows:
+        """The same for features of the running frames alone."""
+        return self._replace(grid=self.grid.with_frames(self.running.frames), frames=())
+
+    def over_time(self, tokens: Tensor, picture: Grid) -> Tensor:
+        """Tokens of a style's grid b (f m) .. -> b (t m) ..: a picture once for each running frame, a film those."""
+        if picture.frames > 1:
+            return picture.picked(tokens, self.frames)
+        return torch.cat([tokens] * self.running.frames, dim=1)
+
+    def delays(self, picture: Grid) -> tuple[int, ...]:
+        """How much later than in a picture's or a film's own features each running frame stands, in frames.
+
+        The model counts the running frames from 0, whichever of the film they are.
+        """
+        own = self.frames or tuple(range(self.running.frames))
+        return tuple(now - (then if picture.frames > 1 else 0) for now, then in enumerate(own))
 
     def of_content(self, tokens: Tensor) -> Tensor:
         """1 or b pictures' tokens -> rows n c, cut to each chunk's window."""
@@ -117,7 +141,9 @@ class Rows(NamedTuple):
 
     def _shown(self, tokens: Tensor, window: Window) -> Tensor:
         """b m .. -> b n ..: what one chunk sees of the content."""
-        return self.grid.with_frame(window.size).resampled(self.grid.cropped(tokens, window), self.running)
+        running = self.grid.with_frames(self.running.frames)
+        cropped = running.cropped(self.grid.picked(tokens, self.frames), window)
+        return running.with_frame(window.size).resampled(cropped, self.running)
 
 
 def positive_rows(region: Tensor | None, plan: RowPlan, like: Tensor) -> Tensor:

@@ -21,15 +21,17 @@ def step_views(
     rerun: Rerun,
     lane: Lane | None = None,
     held: Held | None = None,
+    frames: tuple[int, ...] = (),
 ) -> list[View]:
     """A view of each picture; features elsewhere than on the lane's device reach it a layer ahead.
 
+    Of films that are replayed those `frames` alone, which the rerun runs; none at all: all of them.
     What was replayed is taken from `held` while the group of levels is the same, else made anew at every call.
     """
     held = Held() if held is None else held
 
     def seen(number: int, features: ImageFeatures, roles: str) -> View:
-        view = held_view(features, sigma, patch.layers, roles, rerun, held, number)
+        view = held_view(features, sigma, patch.layers, roles, rerun, held, number, frames)
         return _ahead(patch, features, roles, view, lane)
 
     return [seen(number, *picture) for number, picture in enumerate(zip(bank.pictures, patch.roles, strict=True))]
@@ -43,17 +45,29 @@ def held_view(
     rerun: Rerun,
     held: Held,
     number: int = 0,
+    frames: tuple[int, ...] = (),
 ) -> View:
     """A view of one picture, known to `held` by its number: what is replayed serves its group of levels."""
 
     def replay(trajectory: Trajectory, group: int) -> View:
-        return held.view(number, group, lambda: _replayed(layers, trajectory, group, roles, rerun))
+        own = frames if trajectory.header.size.frames > 1 else ()
+        return held.view(number, group, lambda: _replayed(layers, trajectory, group, roles, rerun, own), own)
 
     return features.view(sigma, replay)
 
 
-def _replayed(layers: Collection[LayerId], trajectory: Trajectory, group: int, roles: str, rerun: Rerun) -> View:
-    catcher = Catcher(layers, roles, trajectory.header.grids)
+def _replayed(
+    layers: Collection[LayerId],
+    trajectory: Trajectory,
+    group: int,
+    roles: str,
+    rerun: Rerun,
+    frames: tuple[int, ...],
+) -> View:
+    grids = trajectory.header.grids
+    if frames:
+        grids = {layer: grid.with_frames(len(frames)) for layer, grid in grids.items()}
+    catcher = Catcher(layers, roles, grids, alone=bool(frames))
     rerun(trajectory, group, catcher.handlers)
     return catcher.view
 

@@ -62,6 +62,12 @@ class FeatureBank:
                 f"({first.model.name}): connect the same MODEL to both inversions."
             )
         self._check_batch(number, header.batch)
+        frames, whole = header.size.frames, header.size.frames if self.content is None else first.size.frames
+        if frames not in (1, whole):
+            raise MagicStyleError(
+                f"Style {number} has {frames} frames and the content {whole}: give one picture as the style, or a "
+                "film of as many frames."
+            )
         if not set(header.layers) & set(first.layers):
             raise MagicStyleError(
                 f"Style {number} keeps layers {legal_range(header.layers)} and {other} "
@@ -95,6 +101,11 @@ class FeatureBank:
     def painted(self) -> int | None:
         """How many pictures are painted; None without a content, where the running latent says it."""
         return None if self.content is None else self.content.header.batch
+
+    @property
+    def frames(self) -> int:
+        """How many frames the content has; 1 without one."""
+        return 1 if self.content is None else self.content.header.size.frames
 
     @property
     def layers(self) -> tuple[LayerId, ...]:

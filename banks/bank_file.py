@@ -43,7 +43,7 @@ def save_bank(bank: FeatureBank, path: Path, *, content: bool = True) -> None:
     tensors = {f"{place}.{name}": t for place, picture in enumerate(pictures) for name, t in picture.tensors.items()}
     for number, style in enumerate(bank.styles):
         masks = {"region": style.region, "style_mask": style.style_mask}
-        tensors |= {f"style{number}.{name}": mask for name, mask in masks.items() if mask is not None}
+        tensors |= {f"style{number}.{name}": _flat(mask) for name, mask in masks.items() if mask is not None}
     entries = zip(bank.styles, bank.numbers, strict=True)
     header = {
         "version": VERSION,
@@ -52,6 +52,11 @@ def save_bank(bank: FeatureBank, path: Path, *, content: bool = True) -> None:
         "pictures": [describe(PictureFacts(picture.representation, picture.header)) for picture in pictures],
     }
     _write_whole(header, tensors, path)
+
+
+def _flat(mask: Tensor) -> Tensor:
+    """A mask as files hold it, n h w: one for each frame of a film is 1 t h w in memory."""
+    return mask.squeeze(0) if mask.ndim == 4 else mask
 
 
 def _write_whole(header: dict[str, Any], tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -83,7 +88,8 @@ def load_bank(path: Path, content: ImageFeatures | None = None) -> FeatureBank:
         content = pictures[header.content]
     painted = None if content is None else content.header.batch
     entries = zip(header.styles, masks, strict=True)
-    return FeatureBank(content, tuple(_entry(style, pictures, own, painted) for style, own in entries))
+    frames = 1 if content is None else content.header.size.frames
+    return FeatureBank(content, tuple(_entry(style, pictures, own, painted, frames) for style, own in entries))
 
 
 def load_styles(path: Path) -> list[ImageFeatures]:
@@ -107,10 +113,10 @@ def _read_or_say(path: Path) -> tuple[BankHeader, list[ImageFeatures], list[dict
 
 
 def _entry(
-    style: StyleFacts, pictures: list[ImageFeatures], masks: Mapping[str, Tensor], painted: int | None
+    style: StyleFacts, pictures: list[ImageFeatures], masks: Mapping[str, Tensor], painted: int | None, frames: int
 ) -> StyleEntry:
     region, mask = (masks.get(name) for name in MASKS)
-    region = None if region is None else region_mask(region, painted)
+    region = None if region is None else region_mask(region, painted, frames)
     mask = None if mask is None else style_mask(mask, painted)
     return StyleEntry(pictures[style.picture], style.weight, region, mask)
 

@@ -26,7 +26,7 @@ from .trajectory import CONSTANTS
 VERSION = 1
 # far beyond any real bank, so that a hostile header cannot make anybody allocate them
 MAX_STEPS, MAX_LAYERS, MAX_STYLES = 10_000, 1_000, 1_000
-MAX_BATCH, MAX_CHANNELS, MAX_SIDE, MAX_AXES = 4_096, 4_096, 65_536, 4
+MAX_BATCH, MAX_CHANNELS, MAX_SIDE, MAX_AXES, MAX_FRAMES = 4_096, 4_096, 65_536, 4, 65_536
 LARGEST = 1e9  # a noise level
 MASKS = ("region", "style_mask")
 NOISES = ("noise", "companion")
@@ -116,7 +116,7 @@ def _picture(facts: Any) -> PictureFacts:
     sigmas = [_number(s, 0.0, LARGEST, "sigmas") for s in _list(facts.get("sigmas"), 1, MAX_STEPS, "sigmas")]
     require(sigmas[-1] > 0.0 and all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False)), "sigmas")
     shape = _latent_shape(facts.get("latent_shape"))
-    grids = {layer: _grid(grid, shape[-2:]) for layer, grid in _by_layer(facts.get("grids"), "grids").items()}
+    grids = {layer: _grid(grid, Grid(shape[2:])) for layer, grid in _by_layer(facts.get("grids"), "grids").items()}
     heads = _by_layer(facts.get("heads"), "heads")
     require(heads.keys() == grids.keys(), "heads")
     heads = {layer: _integer(count, 1, MAX_WIDTH, "heads") for layer, count in heads.items()}
@@ -135,8 +135,8 @@ def _depth(value: Any) -> Depth:
 
 
 def _latent_shape(value: Any) -> tuple[int, ...]:
-    """b c h w, or b c 1 h w."""
-    frames = (1,) if type(value) is list and len(value) == 5 else ()
+    """b c h w, or b c t h w."""
+    frames = (MAX_FRAMES,) if type(value) is list and len(value) == 5 else ()
     return _shape(value, (MAX_BATCH, MAX_CHANNELS, *frames, MAX_SIDE, MAX_SIDE), "latent shape")
 
 
@@ -155,13 +155,13 @@ def _style(facts: Any, pictures: int) -> StyleFacts:
     return StyleFacts(picture, _number(facts.get("weight"), 0.0, MAX_WEIGHT, "weight"))
 
 
-def _grid(value: Any, latent: tuple[int, ...]) -> Grid:
-    """Tokens lie on the latent or coarser, equally so on both sides but for rounding."""
-    h, w = _shape(value, latent, "grids")
-    coarsest = max((h - 1) / latent[0], (w - 1) / latent[1])
-    finest = min((h + 1) / latent[0], (w + 1) / latent[1])
-    require(coarsest < finest, "grids")
-    return Grid((h, w))
+def _grid(value: Any, latent: Grid) -> Grid:
+    """Tokens lie on the latent or coarser, equally on both sides but for rounding; each frame has some."""
+    *frames, h, w = _shape(value, latent, "grids")
+    coarsest = max((h - 1) / latent.height, (w - 1) / latent.width)
+    finest = min((h + 1) / latent.height, (w + 1) / latent.width)
+    require(coarsest < finest and frames == list(latent[:-2]), "grids")
+    return Grid((*frames, h, w))
 
 
 def _by_layer(value: Any, what: str) -> dict[LayerId, Any]:
@@ -236,11 +236,12 @@ def _check_noises(own: dict[str, TensorKind], header: FeatureHeader) -> None:
 def _check_masks(
     styles: tuple[StyleFacts, ...], pictures: tuple[PictureFacts, ...], content: int | None, inventory: Inventory
 ) -> set[str]:
-    """Masks b h w, one for all pictures of the content or one for each."""
+    """Masks b h w, one for all pictures of the content or one for each, or for each frame of a film."""
     names = {f"style{number}.{mask}" for number in range(len(styles)) for mask in MASKS} & set(inventory)
     for name in names:
         dtype, shape = inventory[name]
         require(dtype in WIDE and len(shape) == 3 and min(shape) > 0 and max(shape) <= MAX_SIDE, name)
-        rows = MAX_BATCH if content is None else pictures[content].header.batch
-        require(shape[0] in (1, rows) or content is None and shape[0] <= rows, name)
+        header = None if content is None else pictures[content].header
+        rows = (MAX_BATCH,) if header is None else (1, header.batch, header.size.frames)
+        require(shape[0] in rows or header is None and shape[0] <= MAX_BATCH, name)
     return names

@@ -70,6 +70,7 @@ def adain_map(
 ) -> Callable[[Tensor], Tensor]:
     """What `adain_latents` does to the content, as an affine map that other latents b c h w can go through too.
 
+    A film b c t h w has one mean and one spread for all its frames, so that it does not flicker.
     It computes in single precision at least; a result that the latent's own precision cannot hold stays in it.
     """
     check_range("strength", strength, 0.0, 1.0)
@@ -91,14 +92,14 @@ def adain_map(
     def moved(latent: Tensor) -> Tensor:
         x, _ = _tokens(latent, None)
         x = x + amount * ((x - own.mean) / own.std * std + mean - x)
-        return _fitted(rearrange(x, "b (h w) c -> b c h w", h=content.shape[2]), latent)
+        return _fitted(rearrange(x, "b n c -> b c n").reshape(latent.shape), latent)
 
     return moved
 
 
 def _tokens(latent: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """A latent b c h w as tokens b n c, and a mask on its grid b n."""
-    tokens = _wide(rearrange(latent, "b c h w -> b (h w) c"))
+    """A latent b c h w or b c t h w as tokens b n c, and a mask on its grid b n."""
+    tokens = _wide(rearrange(latent, "b c ... -> b (...) c"))
     return tokens, None if mask is None else Grid(latent.shape[2:]).covered(mask).to(tokens)
 
 

@@ -40,6 +40,17 @@ class Source(NamedTuple):
     v: Tensor  # b m c
     log_weight: float | Tensor = 0.0  # a number, or b n: per query token
     key_bias: Tensor | None = None  # b m: per key token
+    frames: int = 1  # of a film: k, v and key_bias hold so many sets of tokens, one for each equal part of the queries
+
+    def at(self, frame: int, frames: int) -> Source:
+        """What the queries of one of the frames see of it."""
+        weight, bias = self.log_weight, self.key_bias
+        if isinstance(weight, Tensor):
+            weight = weight.chunk(frames, dim=1)[frame]
+        if self.frames == 1:
+            return self._replace(log_weight=weight)
+        k, v = (tokens.chunk(frames, dim=1)[frame] for tokens in (self.k, self.v))
+        return Source(k, v, weight, None if bias is None else bias.chunk(frames, dim=1)[frame])
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,11 @@ class Part(NamedTuple):
     source: Source
     temperature: float = 1.0
 
+    def at(self, frame: int, frames: int) -> Part:
+        """The part of one of a film's frames."""
+        mass, q = (x.chunk(frames, dim=1)[frame] for x in (self.mass, self.q))
+        return Part(mass, q, self.source.at(frame, frames), self.temperature)
+
 
 def log_weight(weight: Tensor) -> Tensor:
     """ln(w) of weights of any shape, with w = 0 as a very large negative number."""
@@ -82,8 +98,14 @@ class QueryGroup(NamedTuple):
 def attend(kernel: Kernel, q: Tensor, sources: Sequence[Source], temperature: float = 1.0) -> Tensor:
     """softmax(tau / sqrt(d) q [k_1', k_2', ..] + [b_1, b_2, ..]) [v_1; v_2; ..]: b n c -> b n c.
 
-    One call of the kernel, or with regions one for each group of query tokens.
+    One call of the kernel, or with regions one for each group of query tokens; where a source lies otherwise in each
+    frame of a film, so for each frame.
     """
+    frames = max((source.frames for source in sources), default=1)
+    if frames > 1:
+        parts = enumerate(q.chunk(frames, dim=1))
+        answers = [attend(kernel, part, [each.at(i, frames) for each in sources], temperature) for i, part in parts]
+        return torch.cat(answers, dim=1)
     if temperature != 1.0:
         q = q * temperature
     sources = [*sources, kernel.text_source] if kernel.text_source is not None else sources
@@ -101,6 +123,10 @@ def attend(kernel: Kernel, q: Tensor, sources: Sequence[Source], temperature: fl
 
 def attend_to_parts(kernel: Kernel, parts: Sequence[Part]) -> Tensor:
     """sum_i p_i softmax(tau_i / sqrt(d) q_i k_i') v_i: b n c. Tokens attend to a part where it has any mass."""
+    frames = max(part.source.frames for part in parts)
+    if frames > 1:
+        by_frame = ([part.at(frame, frames) for part in parts] for frame in range(frames))
+        return torch.cat([attend_to_parts(kernel, each) for each in by_frame], dim=1)
     like = parts[0].q
     out = like.new_zeros(like.shape, dtype=torch.promote_types(like.dtype, torch.float32))
     for mass, q, source, temperature in parts:

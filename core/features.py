@@ -90,3 +90,4 @@ class View(NamedTuple):
 
     attention: Callable[[LayerId, str], AttentionFeatures]  # (layer, roles) -> b n c each
     resnet: Callable[[], Tensor] | None = None  # b n c, the inputs of the ResNet side by side, where they are kept
+    alone: bool = False  # of a film: the frames that run and no others, at times counted from the first of them

@@ -21,7 +21,7 @@ method attends to besides: the content's features, or the running stream's own i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -175,10 +175,16 @@ def style_attention_control(kernel: Kernel, scene: Scene, settings: FusionSettin
     if scene.moment.progress < SAC_EARLY or scene.without_portrait:
         return attend(kernel, scene.content.q, sources)
     guidance = SAC_GUIDANCE * (1.0 - kept(scene, 0.0, scene.live.q))
-    # the same keys for both: one call with the queries side by side
+    return torch.lerp(*_both(kernel, scene, sources), guidance)
+
+
+def _both(kernel: Kernel, scene: Scene, sources: Sequence[Source]) -> tuple[Tensor, Tensor]:
+    """A(Q_c) and A(Q_t), b n c each: the same keys for both, hence one call with the queries side by side."""
+    if any(each.frames > 1 for each in sources):  # the keys of each frame are its own
+        return attend(kernel, scene.content.q, sources), attend(kernel, scene.live.q, sources)
     both = attend(kernel, torch.cat([scene.content.q, scene.live.q], dim=1), [_twice(each) for each in sources])
     preserved, free = both.chunk(2, dim=1)
-    return torch.lerp(preserved, free, guidance)
+    return preserved, free
 
 
 def style_enhanced_control(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:

@@ -6,7 +6,7 @@ Letters: b rows, t frames, h w sides of a frame, n = t h w tokens in that order,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -53,9 +53,19 @@ class Grid(tuple[int, ...]):
         """How many there are in all."""
         return math.prod(self)
 
+    def with_frames(self, count: int) -> Grid:
+        """So many frames of the same (h, w)."""
+        return Grid((count, *self.frame))
+
     def with_frame(self, frame: tuple[int, ...]) -> Grid:
         """As many frames of another (h, w)."""
         return Grid((*self[:-2], *frame))
+
+    def picked(self, tokens: Tensor, frames: Sequence[int]) -> Tensor:
+        """Some of a film's frames, in the order of their numbers; none at all: all of them: b (t h w) .. -> b n .."""
+        if not frames:
+            return tokens
+        return tokens.unflatten(1, (self.frames, self.frame.tokens))[:, list(frames)].flatten(1, 2)
 
     def cropped(self, tokens: Tensor, window: Window) -> Tensor:
         """What a window, in tokens, shows of each frame: b (t h w) .. -> b n .."""
@@ -79,7 +89,12 @@ class Grid(tuple[int, ...]):
         return rearrange(cells, "(b t) c h w -> b (t h w) c", t=self.frames)
 
     def covered(self, mask: Tensor) -> Tensor:
-        """A mask b h w of any resolution, by area -> b n, so that a token's value is its covered share."""
+        """A mask of any resolution, by area -> b n, so that a token's value is its covered share.
+
+        It is b h w, the same for all frames, or b t h w.
+        """
+        if mask.ndim == 4:
+            return self.frame.covered(mask.flatten(0, 1)).reshape(mask.shape[0], -1)
         tokens = F.adaptive_avg_pool2d(mask.unsqueeze(1), (self.height, self.width))
         return rearrange(tokens, "b 1 h w -> b (h w)").repeat(1, self.frames)
 

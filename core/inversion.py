@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .grid import Grid
+
 Denoiser = Callable[..., Tensor]
 Steps = tuple[int, ...]  # those of one model call: x holds the rows of the first, then those of the second, ..
 Record = Callable[[Steps, Tensor], AbstractContextManager[Any]]
@@ -166,8 +168,13 @@ def flowed(x: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
 
 
 def steps_together(batch: int, levels: int) -> int:
-    """How many independent steps share a model call."""
+    """How many independent steps share a model call, for so many pictures, the frames of films among them."""
     return min(max(ROWS_AT_ONCE // batch, 1), levels)
+
+
+def pictures(x: Tensor) -> int:
+    """How many pictures b c h w has; a film of b c t h w counts as many as fill a call, as it is one by itself."""
+    return x.shape[0] if Grid(x.shape[2:]).frames == 1 else ROWS_AT_ONCE
 
 
 def fixed_noise(x: Tensor) -> Tensor:
@@ -193,7 +200,7 @@ def sample_noising(
     calls of up to ROWS_AT_ONCE rows. `record` gets the tuple of steps of a call and their rows.
     """
     grid, noise, batch = sampling_grid(sigmas), fixed_noise(x), x.shape[0]
-    together = steps_together(batch, len(grid))
+    together = steps_together(pictures(x), len(grid))
     for done in range(0, len(grid), together):
         steps = tuple(range(done, min(done + together, len(grid))))
         levels = grid[done : done + together].repeat_interleave(batch)

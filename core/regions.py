@@ -27,17 +27,18 @@ def clean_mask(mask: Tensor, name: str) -> Tensor:
     return mask.clamp(0.0, 1.0)
 
 
-def region_mask(mask: Tensor, pictures: int | None) -> Tensor:
+def region_mask(mask: Tensor, pictures: int | None, frames: int = 1) -> Tensor:
     """Where a style acts, checked: b h w in [0, 1], one mask for all pictures of the content or one for each.
 
-    `pictures` is None where the running latent will say how many there are.
+    `pictures` is None where the running latent will say how many there are. Of a film it may also be one for each of
+    its latent's frames, or of the video's: 1 t h w.
     """
-    return _for_pictures(clean_mask(mask, "region"), "region", pictures)
+    return _for_pictures(clean_mask(mask, "region"), "region", pictures, frames)
 
 
-def acting_region(mask: Tensor, pictures: int | None) -> Tensor:
-    """Where a style acts, checked: b h w in [0, 1] as `region_mask` says, somewhere in one picture at least."""
-    mask = region_mask(mask, pictures)
+def acting_region(mask: Tensor, pictures: int | None, frames: int = 1) -> Tensor:
+    """Where a style acts, checked: b h w or 1 t h w in [0, 1] as `region_mask` says, somewhere at least."""
+    mask = region_mask(mask, pictures, frames)
     if is_black(mask):
         remedy = "paint where the style shall act white, or disconnect region"
         raise MagicStyleError(
@@ -75,18 +76,37 @@ def black_cause(mask: Tensor, remedy: str) -> str:
     )
 
 
-def keep_mask(mask: Tensor, strength: float, pictures: int | None) -> Tensor | None:
-    """How far a content is to stay as it is, checked: b h w in [0, 1], as for a region; None where nowhere."""
+def keep_mask(mask: Tensor, strength: float, pictures: int | None, frames: int = 1) -> Tensor | None:
+    """How far a content is to stay as it is, checked: b h w or 1 t h w in [0, 1], as a region; None where nowhere."""
     check_range("keep_strength", strength, 0.0, 1.0)
-    kept = strength * _for_pictures(clean_mask(mask, "keep"), "keep", pictures)
+    kept = strength * _for_pictures(clean_mask(mask, "keep"), "keep", pictures, frames)
     return kept if bool((kept > 0.0).any()) else None
 
 
-def _for_pictures(mask: Tensor, name: str, pictures: int | None) -> Tensor:
-    """A mask b h w, refused where it is neither one for all pictures nor one for each."""
+def _for_pictures(mask: Tensor, name: str, pictures: int | None, frames: int = 1) -> Tensor:
+    """A mask b h w, refused where it is neither one for all pictures nor one for each, nor one for each frame."""
+    if frames > 1 and mask.shape[0] not in (1, pictures):
+        return _for_frames(mask, name, frames)
     if pictures is not None and mask.shape[0] not in (1, pictures):
         raise MagicStyleError(
             f"{name} holds {mask.shape[0]} masks and the content {pictures} pictures: "
             "give one mask, or as many as content pictures."
         )
     return mask
+
+
+def _for_frames(mask: Tensor, name: str, frames: int) -> Tensor:
+    """Masks n h w of a film -> 1 t h w.
+
+    A video model's latent has a frame for the first picture and one for each so many that follow: theirs is the mean.
+    """
+    count = mask.shape[0]
+    if count != frames and (count - 1) % (frames - 1):
+        raise MagicStyleError(
+            f"{name} holds {count} masks and the content {frames} latent frames: "
+            "give one mask, or one for each frame of the video."
+        )
+    if count == frames:
+        return mask.unsqueeze(0)
+    together = mask[1:].unflatten(0, (frames - 1, -1)).mean(dim=1)
+    return torch.cat([mask[:1], together]).unsqueeze(0)

@@ -25,6 +25,7 @@ class StyleFeatures(NamedTuple):
     picture: int | None = None  # its number: styles of one number are copies of one picture; None: one of its own
     own_keys: Tensor | None = None  # b m c: its keys with nothing scaled in them, where that is another tensor
     turn: Turn | None = None  # how its places turned its queries and keys, where that counts
+    frames: int = 1  # of a film: how many sets of tokens m holds, one for each of its frames
 
 
 class Moment(NamedTuple):

@@ -84,7 +84,7 @@ def style_source(style: StyleFeatures, weight: float, bias: Tensor | None = None
     if bias is None and style.style_mask is not None:
         bias = log_weight(style.style_mask)
     region = math.log(weight) if style.region is None else log_weight(weight * style.region)
-    return Source(style.features.k, style.features.v, region, bias)
+    return Source(style.features.k, style.features.v, region, bias, style.frames)
 
 
 def masses(scene: Scene, style_weight: float, content_weight: float) -> tuple[list[Tensor], Tensor]:

@@ -20,12 +20,14 @@ def with_style(
     bank: FeatureBank, style: ImageFeatures, weight: float = 1.0, region: Any = None, mask: Any = None
 ) -> FeatureBank:
     """The bank with one style more, its masks checked and made floating."""
-    return bank.with_style(entry_of(style, weight, region, mask, bank.painted))
+    return bank.with_style(entry_of(style, weight, region, mask, bank.painted, bank.frames))
 
 
-def entry_of(style: ImageFeatures, weight: float, region: Any, mask: Any, painted: int | None) -> StyleEntry:
+def entry_of(
+    style: ImageFeatures, weight: float, region: Any, mask: Any, painted: int | None, frames: int = 1
+) -> StyleEntry:
     """A style of a bank, its masks checked and made floating: one for all that are painted, or one for each."""
-    region = None if region is None else acting_region(region, painted)
+    region = None if region is None else acting_region(region, painted, frames)
     mask = None if mask is None else style_mask(mask, painted)
     return StyleEntry(style, weight, region, mask)
 
@@ -96,8 +98,9 @@ class FeatureBankNode(io.ComfyNode):
         style_mask: Any = None,
     ) -> io.NodeOutput:
         """Check that the two fit and hand out a new, immutable bank."""
-        painted = None if content is None else content.header.batch
-        styles = () if style is None else (entry_of(style, 1.0, region, style_mask, painted),)
+        alone = None if content is None else FeatureBank(content, ())
+        painted, frames = (None, 1) if alone is None else (alone.painted, alone.frames)
+        styles = () if style is None else (entry_of(style, 1.0, region, style_mask, painted, frames),)
         bank = FeatureBank(content, styles)
         return io.NodeOutput(bank, summarized("Feature Bank", bank))
 

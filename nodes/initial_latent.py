@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..core.adain import adain_map
 from ..core.errors import MagicStyleError
+from ..core.grid import Grid
 from ..core.ranges import check_finite
 from ..core.regions import acting_region
 from ..core.regions import style_mask as checked_style_mask
@@ -87,16 +88,10 @@ class InitialLatent(io.ComfyNode):
                 "content is an empty latent, which has no portrait's noise to recolour: connect the noise of DDIM "
                 "Inversion (Content), or leave this node out and let the sampler add the noise."
             )
-        region = None if region is None else acting_region(region, samples.shape[0])
+        frames = Grid(samples.shape[2:]).frames
+        region = None if region is None else acting_region(region, samples.shape[0], frames)
         mask = None if style_mask is None else checked_style_mask(style_mask, samples.shape[0])
-        moved = adain_map(_still(samples), _still(source), strength, region=region, style_mask=mask)
-        found = map_samples(content, lambda end: moved(_still(end)).view_as(end))
+        moved = adain_map(samples, source, strength, region=region, style_mask=mask)
+        found = map_samples(content, moved)
         check_finite(found["samples"], "the initial latent", "connect the noise of two DDIM Inversion nodes")
         return io.NodeOutput(found)
-
-
-def _still(samples: Tensor) -> Tensor:
-    """b c h w, or b c 1 h w of a model of films -> b c h w."""
-    if samples.ndim == 5 and samples.shape[2] != 1:
-        raise MagicStyleError("content and style must be still pictures: connect the noise of DDIM Inversion.")
-    return samples.flatten(1, 2) if samples.ndim == 5 else samples

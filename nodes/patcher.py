@@ -182,7 +182,7 @@ class PatchFFA(io.ComfyNode):
     ) -> io.NodeOutput:
         """Clone, patch, return."""
         placed, settings = Positions(positions, high_frequencies, low_frequencies), FusionSettings(**knobs)
-        kept = None if keep is None else keep_mask(keep, keep_strength, bank.painted)
+        kept = None if keep is None else keep_mask(keep, keep_strength, bank.painted, bank.frames)
         # the mask of a picture without one is no mistake: the block's face mask comes from the portrait's Load Image
         if keep is not None and is_black(mask := clean_mask(keep, "keep")) and tuple(mask.shape[1:]) != NO_ALPHA:
             remedy = "paint what shall stay white, or disconnect keep"

@@ -94,7 +94,9 @@ def _steps(header: FeatureHeader) -> str:
 
 
 def _pictures(header: FeatureHeader) -> str:
-    pictures = "1 picture" if header.batch == 1 else f"{header.batch} pictures"
+    frames = header.size.frames
+    one, several = ("picture", "pictures") if frames == 1 else (f"film of {frames} frames", f"films of {frames} frames")
+    pictures = f"1 {one}" if header.batch == 1 else f"{header.batch} {several}"
     return f"{pictures}, latent {header.size.width}x{header.size.height}"
 
 

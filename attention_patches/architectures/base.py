@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -221,6 +221,7 @@ class Architecture(ABC, Generic[Raw]):
 class HostArchitecture(Architecture[RawCall]):
     """A kind of model in the host's own words, whose `transformer_options` are dressed for one model call."""
 
+    films: bool = False  # whether latents may have several frames
     shows_words: bool = False  # whether its cross-attention shows where a word is
     since: tuple[int, ...] = ()  # the host's version that this kind needs
 
@@ -239,8 +240,8 @@ class HostArchitecture(Architecture[RawCall]):
     def resnet_hook(
         self, call: ModelCall, handler: ResNetHandler, admits: Callable[[Mapping[str, Any]], bool]
     ) -> AbstractContextManager[None]:
-        """Show the handler what enters the ResNet, in calls whose live options it admits."""
-        raise NotImplementedError(f"{self.name} has no ResNet")
+        """Show the handler what enters the ResNet, in calls whose live options it admits; nothing without one."""
+        return nullcontext()
 
 
 def rows_of(options: Mapping[str, Any], latent: Grid | None) -> RowPlan:

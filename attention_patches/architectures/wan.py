@@ -1,4 +1,4 @@
-"""Wan, for one frame: the picture attends to itself, then to the text."""
+"""Wan: the picture, or all frames of a film together, attends to itself, then to the text."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ class Wan(Transformer):
 
     network = "comfy.ldm.wan.model.WanModel"
     stacks = (Stack("double", "blocks"),)
+
+    @property
+    def films(self) -> bool:  # type: ignore[override]
+        """Text to video alone: what other models of the class take besides has frames of its own."""
+        network = self._network
+        return network.model_type == "t2v" and network.in_dim == network.out_dim and network.patch_size[0] == 1
 
     def _facts(self, block: Any) -> LayerFacts:
         return LayerFacts(block.self_attn.dim, block.self_attn.num_heads)

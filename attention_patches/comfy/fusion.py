@@ -99,10 +99,12 @@ class _Fusion:
         if entry.replaying or sigma not in self.patch.window:
             return executor(*args, **kwargs)
         run = entry.runs.get(self.key) or Run(self._on(call.x), self.patch.bank)
-        rerun = rerun_beside(call, self.architecture, executor)
-        views = step_views(run.patch, run.bank, sigma, rerun, run.lane(call.x.device), run.held(call.x))
+        plan = other_plan(call)
+        frames = () if plan is None else plan.frames
+        rerun = rerun_beside(call, self.architecture, executor, frames)
+        views = step_views(run.patch, run.bank, sigma, rerun, run.lane(call.x.device), run.held(call.x), frames)
         moment = run.patch.moment(sigma, _noise_share(self.sampling, sigma))
-        handlers, plan = run.patch.handlers(views, moment, run.account), other_plan(call)
+        handlers = run.patch.handlers(views, moment, run.account)
         laid = nullcontext() if plan is None else entered(call.options, plan=plan)
         with laid, hooked(call, self.architecture, handlers):
             out = executor(*args, **kwargs)
@@ -118,7 +120,7 @@ class _Fusion:
         """One sampling run, b c h w: checked first."""
         bank, guider = self.patch.bank, executor.class_obj
         noise, latent, sampler, sigmas, *others = args
-        check_run(bank, latent, self.patch.keep)
+        check_run(bank, latent, self.patch.keep, films=self.architecture.films)
         if self.patch.placer.rotary and bank.content is not None:
             check_areas(guider.conds)
         mask = others[0] if others else kwargs.get("denoise_mask")

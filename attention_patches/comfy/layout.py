@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ...core.grid import Grid, Window
+from ..architectures.base import rows_of
 from ..call import RowPlan
 from ..entry import Entry
 from ..model_call import ModelCall
@@ -30,6 +31,10 @@ def other_plan(call: ModelCall) -> RowPlan | None:
     chunks = len(options.get("cond_or_uncond", (0,)))
     windows = tuple(entry.areas.get(uuid) for uuid in options.get("uuids", ())) if entry.areas else (None,) * chunks
     fits = _size_of(call.x) == _only_size(windows, latent)
+    frames = _frames(options, call.x, latent)
+    if frames != tuple(range(_frames_of(latent))):
+        whole = fits and frames and call.x.shape[0] == chunks * latent.shape[0]
+        return rows_of(options, None)._replace(frames=frames) if whole else LOST
     if fits and call.x.shape[0] == chunks * latent.shape[0]:
         return None
     picked = _picked(options, latent)
@@ -65,14 +70,33 @@ def _negative(entry: Entry, options: Mapping[str, Any], call: ModelCall, picture
     return tuple(block * (call.x.shape[0] // len(block)))
 
 
-def _picked(options: Mapping[str, Any], latent: Tensor) -> tuple[int, ...] | None:
-    """The pictures of a batch b c h w that the host's context window holds, where it cuts batches."""
+def _frames_of(x: Tensor) -> int:
+    """How many frames b c t h w has; 1 of b c h w."""
+    return Grid(x.shape[2:]).frames
+
+
+def _frames(options: Mapping[str, Any], x: Tensor, latent: Tensor) -> tuple[int, ...]:
+    """The frames of a film b c t h w that a call on x shows, by the host's context window if any; none: unknown."""
+    whole = tuple(range(_frames_of(latent)))
+    picked = _in_window(options, 2)
+    if picked is not None and len(picked) == _frames_of(x) and set(picked) <= set(whole):
+        return picked
+    return whole if _frames_of(x) == len(whole) else ()
+
+
+def _in_window(options: Mapping[str, Any], axis: int) -> tuple[int, ...] | None:
+    """What the host's context window holds along an axis, the frame that it puts in front included."""
     window = options.get("context_window")
-    if window is None or getattr(window, "dim", None) != 0:
+    if window is None or getattr(window, "dim", None) != axis:
         return None
     anchor = getattr(window, "causal_anchor_index", None)
-    picked = [*([] if anchor is None or anchor < 0 else [anchor]), *window.index_list]
-    return tuple(picked) if all(0 <= number < latent.shape[0] for number in picked) else None
+    return (*([] if anchor is None or anchor < 0 else [anchor]), *window.index_list)
+
+
+def _picked(options: Mapping[str, Any], latent: Tensor) -> tuple[int, ...] | None:
+    """The pictures of a batch b c h w that the host's context window holds, where it cuts batches."""
+    picked = _in_window(options, 0)
+    return picked if picked is not None and all(0 <= number < latent.shape[0] for number in picked) else None
 
 
 def _size_of(x: Tensor) -> Grid:

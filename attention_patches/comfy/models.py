@@ -50,14 +50,17 @@ def weights_id(model: Model) -> str:
     return f"{id(model.model)}.{model.patches_uuid}"
 
 
-def plain_model(model: Model) -> tuple[Model, list[str]]:
-    """A clone without guidance, caches, tiles and our own patches, and the names of what was left out."""
+def plain_model(model: Model, *, windows: bool = False) -> tuple[Model, list[str]]:
+    """A clone without guidance, caches, tiles and our own patches, and the names of what was left out.
+
+    `windows` lets context windows over the frames of a film stay.
+    """
     plain = model.clone()
     removed = [name for option, name in GUIDANCE.items() if plain.model_options.pop(option, None)]
     options, found = find(model).options_without_attention_patches(plain.model_options["transformer_options"])
     plain.model_options["transformer_options"] = options
     removed += ["self-attention patches"] if found else []
-    removed += take_off(plain)
+    removed += take_off(plain, windows=windows)
     for wrappers in plain.wrappers.values():
         ours = [key for key in wrappers if key is not None and key.startswith(KEY)]
         removed += ["FFA Model Patcher"] if ours else []

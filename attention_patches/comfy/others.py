@@ -25,20 +25,29 @@ FUNCTIONS = {
 }
 FUNCTION, CONTEXT, TILED = "model_function_wrapper", "context_handler", "tiled_diffusion"
 CONTEXT_KEYS = "ContextWindows"
+FRAMES_AXIS = 2  # of b c t h w
 
 
-def take_off(model: Model) -> list[str]:
+def looks_in_windows(model: Model, frames: int) -> bool:
+    """Whether the host goes over a film of so many frames in context windows."""
+    handler = model.model_options.get(CONTEXT)
+    return handler is not None and handler.dim == FRAMES_AXIS and frames > handler.context_length
+
+
+def take_off(model: Model, *, windows: bool = False) -> list[str]:
     """Take caches, tiles and context windows off a clone of a model, and name what was found.
 
-    An inversion walks upwards, which caches do not know, and keeps the features of whole pictures at every step.
+    An inversion walks upwards, which caches do not know, and keeps the features of whole pictures at every step. Of a
+    film it may keep latents alone, for which `windows` over its frames stay.
     """
     options, found = model.model_options, []
+    stays = windows and getattr(options.get(CONTEXT), "dim", None) == FRAMES_AXIS
     for wrappers in model.wrappers.values():
-        for key in [key for key in wrappers if key in CACHES or str(key).startswith(CONTEXT_KEYS)]:
+        for key in [key for key in wrappers if key in CACHES or str(key).startswith(CONTEXT_KEYS) and not stays]:
             del wrappers[key]
             found += [CACHES[key]] if key in CACHES else []
     options["transformer_options"].pop("easycache", None)
-    if options.pop(CONTEXT, None) is not None:
+    if not stays and options.pop(CONTEXT, None) is not None:
         found.append("Context Windows")
     if (name := _function(options)) in FUNCTIONS:
         del options[FUNCTION]

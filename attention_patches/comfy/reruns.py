@@ -26,11 +26,19 @@ ANSWERING = ("patches", "patches_replace", OVERRIDE, "rope_options")
 METHODS = ("forward", "_forward", "forward_orig")
 
 
-def rerun_beside(running: ModelCall, architecture: HostArchitecture, apply_model: Callable[..., Tensor]) -> Rerun:
-    """Runs stored latents through `apply_model`, on the device and in the precision of the running latent b c h w."""
+def rerun_beside(
+    running: ModelCall, architecture: HostArchitecture, apply_model: Callable[..., Tensor], frames: tuple[int, ...] = ()
+) -> Rerun:
+    """Runs stored latents through `apply_model`, on the device and in the precision of the running latent b c h w.
+
+    Of films those `frames` alone that run, as the host's context window would show them; none at all: all.
+    """
 
     def rerun(trajectory: Trajectory, group: int, handlers: Handlers) -> None:
-        x = trajectory.latents[group].to(running.x)
+        x = trajectory.latents[group]
+        if frames and trajectory.header.size.frames > 1:
+            x = x[:, :, list(frames)]
+        x = x.to(running.x)
         level = x.new_full((x.shape[0],), trajectory.header.kept_sigmas[group])
         inputs = map_inputs(trajectory.inputs, lambda tensor: tensor.to(x.device))
         call = ModelCall(x, level, inputs, None, replay_options(trajectory, running.options, level))

@@ -16,6 +16,7 @@ from ...attention_patches.protocols import Model
 from ...banks.placement import PRECISIONS
 from ...core.errors import MagicStyleError
 from ...core.features import RESNET, ROLES
+from ...core.grid import Grid
 from ...core.inversion import sampling_grid
 from ...core.inversion_methods import InversionSettings
 from .latent_pair import Latent
@@ -130,13 +131,22 @@ def at_guidance_one(model: Model, conditioning: list[Any]) -> tuple[list[Any], l
 
 
 def checked_latent(model: Model, latent: Latent) -> Tensor:
-    """The samples b c h w, or b c 1 h w, of a picture's LATENT, refused where this model could not have made them."""
+    """The samples of a picture's or a film's LATENT, refused where this model could not have made them.
+
+    They are b c h w, or b c t h w.
+    """
     samples = latent["samples"]
     nested = getattr(samples, "is_nested", False)
     samples = samples if nested else comfy.sample.fix_empty_latent_channels(model, samples)
     dimensions = 2 + model.get_model_object("latent_format").latent_dimensions
-    if nested or samples.ndim not in (4, 5) or samples.numel() == 0 or samples.shape[2:-2].numel() != 1:
+    if nested or samples.ndim not in (4, 5) or samples.numel() == 0:
         raise MagicStyleError("latent is not a picture latent: connect a VAEEncode of one still picture.")
+    frames = Grid(samples.shape[2:]).frames
+    if frames > 1 and not find(model).films:
+        raise MagicStyleError(
+            f"latent holds {frames} frames, and films are inverted with Wan's text to video models alone: connect a "
+            "VAEEncode of one still picture, or load such a model."
+        )
     if samples.ndim != dimensions:
         raise MagicStyleError(
             "latent comes from the VAE of a model of films, and this is a model of pictures: "

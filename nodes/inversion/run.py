@@ -23,6 +23,7 @@ from ...attention_patches.capture import RECORDERS, AnyRecorder, RecordingSpec
 from ...attention_patches.checks import named
 from ...attention_patches.comfy import ModelSource, check_model, install_capture, install_start, manner_of, plain_model
 from ...attention_patches.comfy.memory import allocator, free_memory, free_on_device, free_on_disk
+from ...attention_patches.comfy.others import looks_in_windows
 from ...attention_patches.model_call import UnrepeatableInputError
 from ...attention_patches.protocols import Model
 from ...banks.image_features import FeatureHeader, ImageFeatures
@@ -31,7 +32,7 @@ from ...banks.stored_features import feature_bytes
 from ...core.errors import MagicStyleError
 from ...core.features import RESNET
 from ...core.grid import Grid
-from ...core.inversion import sampling_grid, with_zero
+from ...core.inversion import pictures, sampling_grid, with_zero
 from ...core.inversion_methods import Inverted, RoundTrip
 from ...core.layers import LayerId, select_layers
 from ...core.noise_pair import NoisePair
@@ -111,7 +112,7 @@ def plan_inversion(order: InversionOrder, *, repeatable: bool = True) -> Plan:
     level = feature_bytes(grids, architecture.widths, 1, samples.shape[0], order.roles, order.dtype, resnet)
     need = MemoryNeed(len(levels), level, samples.numel() * latent_precision(order.dtype).itemsize)
     budget = settle_budget(order, need, _free(order), large=architecture.large, repeatable=repeatable)
-    plain, removed = plain_model(model)
+    plain, removed = _plain(model, Grid(samples.shape[2:]).frames, budget.storage)
     prompt, left = at_guidance_one(model, order.conditioning)
     text, carried = prompt[0]
     depth = architecture.depth(text.shape[1], sizes_of(carried.get("reference_latents")))
@@ -123,6 +124,17 @@ def plan_inversion(order: InversionOrder, *, repeatable: bool = True) -> Plan:
     return Plan(order, samples, prompt, sigmas, header, budget, plain, [*removed, *left])
 
 
+def _plain(model: Model, frames: int, storage: str) -> tuple[Model, list[str]]:
+    """The model to invert with, and what was left out of it: context windows over a film's frames are not."""
+    plain, removed = plain_model(model, windows=frames > 1)
+    if storage == "features" and looks_in_windows(plain, frames):
+        raise MagicStyleError(
+            "model goes over the film in context windows, in which no layer is seen whole: set storage to latents, or "
+            "take the windows off the inversion's model; the sampler's may have them."
+        )
+    return plain, removed
+
+
 def _recorder(plan: Plan) -> AnyRecorder:
     order, header = plan.order, plan.header
     room = partial(allocator, order.place, order.model, plan.budget.estimate)
@@ -132,7 +144,7 @@ def _recorder(plan: Plan) -> AnyRecorder:
 def _walk_up(plan: Plan, recorder: AnyRecorder) -> Walked:
     settings = plan.order.settings
     sampler = InversionSampler(settings, recorder.recording)
-    together = settings.way.steps_per_call(plan.header.batch, len(plan.header.sigmas))
+    together = settings.way.steps_per_call(pictures(plan.samples), len(plan.header.sigmas))
     captured = install_capture(plan.model, recorder, together=together)
     started = time.perf_counter()
     noise = _walk(captured, sampler, plan.samples, plan.prompt, plan.sigmas)

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from magicstyle.core.attention import Source, attend, log_weight, query_groups
+from magicstyle.core.attention import Part, Source, attend, attend_to_parts, log_weight, query_groups
 from magicstyle.tests.core.oracle import dense_attention, kernel, randn
 from torch.testing import assert_close
 
@@ -161,3 +161,27 @@ def test_heads_widen_by_eight_channels_at_a_time_as_fused_kernels_want():
         sources = [source(i, 5, key_bias=torch.zeros(1, 5), log_weight=0.1 * i) for i in range(count)]
         attend(kernel(HEADS, False, calls), randn(0, 3, N, C), sources)
         assert calls[0][0][2] == C + HEADS * channels
+
+
+@pytest.mark.parametrize("takes_key_mask", [True, False])
+def test_a_source_of_several_frames_is_another_one_for_each_part_of_the_queries(takes_key_mask):
+    frames, n, m = 3, 4, 5
+    q, (k, v), (k2, v2) = randn(1, 2, frames * n, C), randn(2, 2, 2, frames * m, C), randn(3, 2, 2, m, C)
+    weight, bias = randn(4, 1, frames * n), randn(5, 1, frames * m)
+    timed, still = Source(k, v, weight, bias, frames), Source(k2, v2, 0.3)
+    kernel_of = kernel(HEADS, takes_key_mask)
+    parts = []
+    for f in range(frames):
+        own, keys = slice(f * n, (f + 1) * n), slice(f * m, (f + 1) * m)
+        alone = Source(k[:, keys], v[:, keys], weight[:, own], bias[:, keys])
+        parts.append(attend(kernel_of, q[:, own], [alone, still], 1.2))
+    torch.testing.assert_close(attend(kernel_of, q, [timed, still], 1.2), torch.cat(parts, 1), atol=1e-6, rtol=1e-5)
+    mass = torch.rand(1, frames * n, 1, generator=torch.Generator().manual_seed(6))
+    timed, rest = timed._replace(log_weight=0.0), Part(1.0 - mass, q, still._replace(log_weight=0.0))
+    expected = [
+        mass[:, s * n : (s + 1) * n] * attend(kernel_of, q[:, s * n : (s + 1) * n], [timed.at(s, frames)])
+        + (1.0 - mass[:, s * n : (s + 1) * n]) * attend(kernel_of, q[:, s * n : (s + 1) * n], [still])
+        for s in range(frames)
+    ]
+    found = attend_to_parts(kernel_of, [Part(mass, q, timed), rest])
+    torch.testing.assert_close(found, torch.cat(expected, 1), atol=1e-5, rtol=1e-4)
