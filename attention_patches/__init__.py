@@ -1,1 +1,1 @@
-"""Where it runs: attention calls of any kind of model, read and answered. Only host/ imports the host."""
+"""Where it runs: attention calls of any kind of model, read and answered. Only comfy/ imports the host."""

@@ -80,15 +80,15 @@ def mixed(kernel: Kernel, scene: Scene, styled: Tensor, mix: float) -> Tensor:
     return torch.lerp(own, styled, kept(scene, mix, styled))
 
 
-def text_answer(kernel: Kernel, asking: Tensor, scene: Scene, weight: float, mix: float) -> Tensor:
+def text_answer(kernel: Kernel, text_q: Tensor, scene: Scene, weight: float, mix: float) -> Tensor:
     """What the text's queries b m c answer where they see the styles beside the picture and themselves: b m c.
 
     A style weighs as much as its region covers of the picture.
     """
     own = [source(scene.live)]
-    styles = [_on_average(style, asking.shape[1]) for style in scene.with_styles_outside_keep.styles]
-    seen = attend(kernel, asking, [*own, *style_sources(scene._replace(styles=tuple(styles)), weight)])
-    return seen if mix == 1.0 else torch.lerp(attend(kernel, asking, own), seen, mix)
+    styles = [_on_average(style, text_q.shape[1]) for style in scene.with_styles_outside_keep.styles]
+    seen = attend(kernel, text_q, [*own, *style_sources(scene._replace(styles=tuple(styles)), weight)])
+    return seen if mix == 1.0 else torch.lerp(attend(kernel, text_q, own), seen, mix)
 
 
 def _scaled(style: StyleFeatures, scale: float) -> StyleFeatures:
@@ -97,8 +97,8 @@ def _scaled(style: StyleFeatures, scale: float) -> StyleFeatures:
     return style._replace(features=style.features.replace(k=keys * scale), own_keys=own)
 
 
-def _on_average(style: StyleFeatures, asking: int) -> StyleFeatures:
+def _on_average(style: StyleFeatures, queries: int) -> StyleFeatures:
     """The style as a query sees it that belongs to no place, for so many of them."""
     if style.region is None:
         return style
-    return style._replace(region=style.region.mean(dim=1, keepdim=True).expand(-1, asking))
+    return style._replace(region=style.region.mean(dim=1, keepdim=True).expand(-1, queries))

@@ -120,11 +120,11 @@ def fuse(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
     return mixed(kernel, scene, method.fuse(kernel, scene, settings), controls.mix)
 
 
-def answer_text(kernel: Kernel, asking: Tensor, scene: Scene, settings: FusionSettings) -> Tensor:
+def answer_text(kernel: Kernel, text_q: Tensor, scene: Scene, settings: FusionSettings) -> Tensor:
     """What the queries b m c of a text answer that sees the styles, too: b m c."""
     scene, settings = _now(scene, settings)
     scene = controlled(scene, settings.controls)
-    return text_answer(kernel, asking, scene, settings.style_weight, settings.controls.mix)
+    return text_answer(kernel, text_q, scene, settings.style_weight, settings.controls.mix)
 
 
 def _now(scene: Scene, settings: FusionSettings) -> tuple[Scene, FusionSettings]:

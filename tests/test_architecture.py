@@ -187,7 +187,7 @@ KNOWERS = ("attention_patches/architectures", "attention_patches/comfy", "attent
     "path",
     [
         path
-        for layer in ("core", "attention_patches", "model_files", "picture_files", "headless")
+        for layer in LAYERS
         for path in sorted((PACK / layer).rglob("*.py"))
         if not path.relative_to(PACK).as_posix().startswith(KNOWERS)
     ],

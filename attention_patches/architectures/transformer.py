@@ -148,11 +148,11 @@ class Transformer(HostArchitecture):
             text_source = Source(tokens.of_rest(k), tokens.of_rest(v), 0.0, bias)
         live = AttentionFeatures(*(tokens.of_picture(x) for x in (q, k, v)))
 
-        def asking() -> Tensor | None:
+        def text_queries() -> Tensor | None:
             """Queries b m c."""
             return tokens.of_rest(q) if _one_for_all(raw.mask) else None
 
-        layout, text = self._layout(mark_of(raw), tokens), None if text_source is None else asking
+        layout, text = self._layout(mark_of(raw), tokens), None if text_source is None else text_queries
         return Call(layer, layout, self._rows(raw), live, _kernel(raw, text_source), text=text)
 
     def write(self, raw: RawCall, picture: Tensor, text: Tensor | None = None) -> Tensor:

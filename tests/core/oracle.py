@@ -140,17 +140,17 @@ def union(live, content, style, heads, done=0.0, t=1.0):
 
 def controlled(rule, live, content, style, heads, done=0.0, t=1.0, align=None, key_scale=1.0, mix=1.0, **more):
     """A rule with the knobs that other packs have; `align` given, style_aligned has no AdaIN of its own."""
-    asked, rule = live, union if rule is style_aligned and align is not None else rule
+    running, rule = live, union if rule is style_aligned and align is not None else rule
     if align:
         q, k = ((1 - align) * live[role] + align * adain(live[role], style[role]) for role in (0, 1))
-        asked = q, k, live[2]
+        running = q, k, live[2]
     if rule is style_aligned and key_scale != 1.0:
         # its statistics are the style's own, whatever its keys are multiplied with afterwards
         q, k = adain(live[0], style[0]), adain(live[1], style[1])
         styled = dense_attention(q, cat(key_scale * style[1], k), cat(style[2], live[2]), heads)
     else:
-        styled = rule(asked, content, (style[0], key_scale * style[1], style[2]), heads, done, t, **more)
-    return (1 - mix) * dense_attention(*asked, heads) + mix * styled
+        styled = rule(running, content, (style[0], key_scale * style[1], style[2]), heads, done, t, **more)
+    return (1 - mix) * dense_attention(*running, heads) + mix * styled
 
 
 def kernel(heads, takes_key_mask, calls=None):
