@@ -98,7 +98,7 @@ OPTIONS = (
         group=INVERSION,
         type=int,
         default=_INVERSION.corrections,
-        help="of each step of fixed_point, a model call each (default: %(default)s)",
+        help="corrections per step of fixed_point; each costs one model call (default: %(default)s)",
     ),
     _row(
         "--every",
@@ -190,7 +190,7 @@ OPTIONS = (
         commands=(STYLIZE,),
         group=MANY,
         type=int,
-        help="on the Ray cluster (default: one for each GPU, or for each core where there are no GPUs)",
+        help="workers on the Ray cluster (default: one per GPU, or one per core where there are no GPUs)",
     ),
     _row("--device", help="such as cpu or cuda (default: cuda where there is one)"),
     _row(

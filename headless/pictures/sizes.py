@@ -1,4 +1,4 @@
-"""At which size pictures are worked on: the picture's own aspect where the model can, else what of it is kept."""
+"""The working size of pictures: each in its own aspect where the model can, else cropped to the nearest one."""
 
 from __future__ import annotations
 
