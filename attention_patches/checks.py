@@ -12,10 +12,9 @@ from ..banks.image_features import FeatureHeader, ImageFeatures
 from ..core.errors import MagicStyleError
 from ..core.grid import Grid
 from ..core.layers import LayerId, misnamed, select_layers
-from .architectures import Architecture
+from .architectures import BLOCKS, Architecture
 
 AUTO = "auto"
-BLOCKS = ("input", "middle", "output", "double", "single")  # of all kinds of models
 ROLE_NAMES = {"q": "queries", "k": "keys", "v": "values"}
 
 

@@ -16,14 +16,19 @@ from .joint import AuraFlow, QwenImage, StableDiffusion3
 from .krea import Krea2
 from .lumina import NextDiT
 from .omnigen import Boogu, OmniGen2
+from .transformer import Transformer
 from .unet import Unet
 from .wan import Wan
 
-__all__ = ["KINDS", "Architecture", "find", "kind_of"]
+__all__ = ["BLOCKS", "KINDS", "Architecture", "find", "kind_of"]
 
 KINDS: tuple[type[HostArchitecture], ...] = (
     *(Unet, Flux, Chroma, StableDiffusion3, QwenImage, AuraFlow, Wan, NextDiT),
     *(Krea2, Cosmos, Anima, HunyuanImage, HiDream, Ideogram4, OmniGen2, Boogu),
+)
+# how the blocks of all kinds are called: those of UNets, and the stacks of transformers
+BLOCKS = frozenset({"input", "middle", "output"}).union(
+    stack.name for kind in KINDS if issubclass(kind, Transformer) for stack in kind.stacks
 )
 SUPPORTED = (
     "SD1.5, SD2.1, SDXL, Flux, Chroma, SD3, Qwen-Image, Z-Image, Lumina 2, AuraFlow, Wan, Krea 2, Anima, "

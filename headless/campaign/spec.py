@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engine.blocks import BlockShape
-from ..engine.recipe import Recipe
+from ..engine.recipe import AFTER_INVERSION, Recipe
 from ..pictures.sizes import Frame, LongerSide
 from .names import digest_of
-
-# of a recipe, what an inverted style does not depend on
-AFTER_INVERSION = ("settings", "layers", "adain")
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,10 @@ VERSION_1: Mapping[str, Any] = MappingProxyType(
 )
 
 
+# the fields of a recipe that an inverted style does not depend on
+AFTER_INVERSION = ("settings", "layers", "adain")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that a user can choose, with the nodes' defaults."""

@@ -1,6 +1,5 @@
 import pytest
-from magicstyle.attention_patches.architectures import KINDS
-from magicstyle.attention_patches.checks import BLOCKS
+from magicstyle.attention_patches.architectures import BLOCKS
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.layers import LayerId, legal_range, misnamed, select_layers
 
@@ -116,6 +115,5 @@ def test_what_names_no_layer_of_any_model_is_found(text, part):
     assert misnamed(text, BLOCKS) == part
 
 
-def test_every_kinds_blocks_are_known():
-    stacks = {stack.name for kind in KINDS for stack in getattr(kind, "stacks", ())}
-    assert stacks | {"input", "middle", "output"} == set(BLOCKS)
+def test_blocks_are_those_of_unets_and_the_stacks_of_transformers():
+    assert set(BLOCKS) == {"input", "middle", "output", "double", "single"}
