@@ -271,7 +271,8 @@ def coverage_warning(bank: FeatureBank, sigmas: Tensor) -> str | None:
         f"For exact features connect the inversion's sigmas output to the sampler that belongs to its method, "
         f"{features.header.method}."
         if bank.content is not None
-        else "Give the sampler and DDIM Inversion (Style) the same steps and scheduler, or the same sigmas."
+        else "Give the sampler and DDIM Inversion (Style) the same sigmas, or steps and scheduler, and choose method "
+        "ddim or noising there."
     )
     return (
         f"sampling visits sigma {sigma:.3f}, {100 * math.expm1(gap):.0f} % away from the nearest of the "

@@ -71,6 +71,23 @@ def test_a_knob_turns_every_widget_that_it_stands_for(frontend):
     assert [entry["largest_size"] for entry in scaled] == [256, 256]
 
 
+def test_a_prompt_is_written_on_the_block_that_paints_it(frontend):
+    frontend.load(graphs.saved("style_and_prompt"))
+    block = frontend.evaluate(INSTANCE.replace("Stylize Portrait", "Paint from a Prompt"))
+    values = {"prompt": "a cat", "negative prompt": "a dog", "style strength": 0.25, "method": "zstar", "width": 256}
+    frontend.turn(block, values | {"steps": 5, "cfg": 3.5, "height": 320, "noise_seed": 7})
+    nodes = list(frontend.api().values())
+    assert {"", "a cat", "a dog"} == {
+        node["inputs"]["text"] for node in nodes if node["class_type"] == "CLIPTextEncode"
+    }
+    inputs = {node["class_type"]: node["inputs"] for node in nodes}
+    assert inputs["MagicStylePatchFFA"]["style_weight"] == 0.25
+    assert inputs["MagicStylePatchFFA"]["method"] == "zstar" and inputs["BasicScheduler"]["steps"] == 5
+    assert (inputs["EmptyLatentImage"]["width"], inputs["EmptyLatentImage"]["height"]) == (256, 320)
+    assert inputs["ImageScaleToMaxDimension"]["largest_size"] == 256
+    assert (inputs["SamplerCustom"]["cfg"], inputs["SamplerCustom"]["noise_seed"]) == (3.5, 7)
+
+
 def has_app_mode(frontend):
     return frontend.evaluate("() => app.extensionManager.command.commands.some(c => c.id === 'Comfy.ToggleLinear')")
 

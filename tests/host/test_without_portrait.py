@@ -353,7 +353,7 @@ def test_only_levels_that_are_far_from_the_styles_are_named(tiny_model, said):
     run_sampler(ours, 0 * fresh, torch.cat([1.1 * sigmas[1:-1], sigmas[-1:]]), noise=fresh)
     assert said() == []
     run_sampler(ours, 0 * fresh, tiny_sigmas(tiny_model, 5, "karras"), noise=fresh)
-    assert len(said()) == 1 and said()[0].endswith("the same steps and scheduler, or the same sigmas.")
+    assert len(said()) == 1 and said()[0].endswith("and choose method ddim or noising there.")
 
 
 def test_an_empty_latent_has_no_noise_to_recolour():

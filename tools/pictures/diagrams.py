@@ -17,7 +17,8 @@ SKIN, SHIRT, WALL = "#e6c3a1", "#5f86b3", "#cfd8e3"
 STROKES = ("#f2b632", "#2f6db5", "#e0662f", "#58a05a", "#8a5bb0")
 UNSEEN, NO_FILES = "a diagram: we have not run this model", "a diagram: we have run no such files"
 EDGE = 12  # from which an edge is drawn, in grey levels
-EDGES, LORA, HAIR = "edges", "LoRA", "hair"  # what goes in beside or in place of a style picture
+# what goes in beside or in place of a portrait or a style picture
+EDGES, LORA, HAIR, WORDS = "edges", "LoRA", "hair", "words"
 
 
 class Diagram(NamedTuple):
@@ -26,7 +27,7 @@ class Diagram(NamedTuple):
     model: str
     files: str  # what a user brings
     steps: str  # what happens inside
-    unlike: str = ""  # what sets it apart: EDGES, LORA, HAIR
+    unlike: str = ""  # what sets it apart: EDGES, LORA, HAIR, WORDS
 
 
 DIAGRAMS = {
@@ -42,6 +43,8 @@ DIAGRAMS = {
     "krea2_portrait": Diagram("Krea 2 Raw", "three files, offered", "invert, fuse, sample at 1024"),
     "krea2_turbo_noising": Diagram("Krea 2 Turbo", "three files, offered", "8 steps, no inversion"),
     "anima_portrait": Diagram("Anima", "three files, offered", "invert, fuse, sample at 1024"),
+    "style_and_prompt": Diagram("Prompt + style", "SD1.5 or SDXL", "no portrait: a prompt is painted", WORDS),
+    "krea2_style_and_prompt": Diagram("Krea 2 Turbo", "three files, offered", "a prompt in a style, 8 steps", WORDS),
 }
 
 
@@ -53,9 +56,11 @@ def diagram(name: str) -> Image.Image:
     draw = ImageDraw.Draw(card)
     _write(draw, (240, 52), says.model, 44, TEXT)
     _write(draw, (240, 92), says.files, 21, FAINT)
-    card.paste(_framed(_masked() if says.unlike == HAIR else _person()), _scaled((30, 122)))
+    first_picture = {HAIR: _masked, WORDS: _words}.get(says.unlike, _person)
+    card.paste(_framed(first_picture()), _scaled((30, 122)))
     card.paste(_framed(_file() if says.unlike == LORA else _strokes()), _scaled((30, 268)))
-    card.paste(_framed(_hair_painted() if says.unlike == HAIR else _painted(_person())), _scaled((334, 195)))
+    made = _hair_painted() if says.unlike == HAIR else _painted(_lighthouse() if says.unlike == WORDS else _person())
+    card.paste(_framed(made), _scaled((334, 195)))
     for y in (182, 324):
         _arrow(draw, (150, y), (190, 253))
     if says.unlike == EDGES:
@@ -66,7 +71,7 @@ def diagram(name: str) -> Image.Image:
     _write(draw, (242, 267), "Style", 23, TEXT)
     _arrow(draw, (292, 253), (328, 253))
     second = "LoRA file" if says.unlike == LORA else "style picture"
-    first = "portrait, mask" if says.unlike == HAIR else "portrait"
+    first = {HAIR: "portrait, mask", WORDS: "prompt"}.get(says.unlike, "portrait")
     for place, words in (((88, 250), first), ((88, 396), second), ((392, 323), "result")):
         _write(draw, place, words, 17, FAINT)
     _write(draw, (240, 422), says.steps, 22, TEXT)
@@ -153,6 +158,27 @@ def _edges() -> Image.Image:
     """The person's outlines, white on black."""
     found = _person().convert("L").filter(ImageFilter.FIND_EDGES).point(lambda grey: 255 * (grey > EDGE))
     return found.filter(ImageFilter.MaxFilter(5)).convert("RGB")
+
+
+def _words() -> Image.Image:
+    """A sheet with a prompt."""
+    picture = Image.new("RGB", _scaled((108, 108)), WALL)
+    draw = ImageDraw.Draw(picture)
+    draw.rounded_rectangle(_scaled((6, 26, 102, 82)), 8 * FINE, fill="white", outline=GROUND, width=2 * FINE)
+    for place, line in (((54, 44), "a lighthouse"), ((54, 64), "by the sea")):
+        _write(draw, place, line, 14, GROUND)
+    return picture
+
+
+def _lighthouse() -> Image.Image:
+    """A lighthouse by the sea."""
+    picture = Image.new("RGB", _scaled((108, 108)), WALL)
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle(_scaled((0, 76, 108, 108)), fill=SHIRT)
+    draw.polygon(_scaled((44, 92, 48, 30, 62, 30, 66, 92)), fill=SKIN)
+    draw.rectangle(_scaled((46, 16, 64, 30)), fill="#5a4030")
+    draw.polygon(_scaled((20, 108, 36, 86, 80, 84, 100, 108)), fill="#5a4030")
+    return picture
 
 
 def _file() -> Image.Image:

@@ -29,7 +29,7 @@ from magicstyle.core.fusion import FusionSettings  # noqa: E402
 from magicstyle.core.inversion import Denoiser, sample_ddim  # noqa: E402
 from magicstyle.core.schedule import noise_levels  # noqa: E402
 from magicstyle.headless.engine.model import HeadlessModel, load_demo_model  # noqa: E402
-from magicstyle.headless.engine.stylize import Inversion, Recipe, fused, invert, reconstruct  # noqa: E402
+from magicstyle.headless.engine.stylize import InvertedPicture, Recipe, fused, invert, reconstruct  # noqa: E402
 from magicstyle.headless.pictures.reading import read_picture, to_images, to_tensor  # noqa: E402
 from magicstyle.model_files.demo import DEMO_CONTENT, DEMO_STYLE  # noqa: E402
 
@@ -103,7 +103,7 @@ class DemoPainter:
         self.content, self.style = (self.invert(picture) for picture in self.pictures)
         self.bank = FeatureBank(self.content.features, (StyleEntry(self.style.features),))
 
-    def invert(self, picture: Image.Image) -> Inversion:
+    def invert(self, picture: Image.Image) -> InvertedPicture:
         """A picture's noise and features."""
         return invert(self.model, self.model.encode(to_tensor(picture)), self.recipe)
 

@@ -18,7 +18,7 @@ from magicstyle.core.adain import adain_latents
 from magicstyle.core.noise_pair import NoisePair
 from magicstyle.core.presets import PRESETS
 from magicstyle.headless.engine.model import load_demo_model
-from magicstyle.headless.engine.stylize import Inversion, invert, paint, reconstruct
+from magicstyle.headless.engine.stylize import InvertedPicture, invert, paint, reconstruct
 from magicstyle.headless.pictures.reading import read_picture, to_images, to_tensor
 from magicstyle.model_files.demo import ASSETS, DEMO_CONTENT, DEMO_STYLE
 from magicstyle.tools.demo_model.techniques import drawing
@@ -123,10 +123,10 @@ class ScenePainter:
         preset = PRESETS["fast"]
         self.model = load_demo_model()
         self.recipe = Recipe(steps=preset.steps, inversion=preset.inversion)
-        self._inverted: dict[str, Inversion] = {}
+        self._inverted: dict[str, InvertedPicture] = {}
         self._painted: dict[Scene, Image.Image] = {}
 
-    def inverted(self, name: str) -> Inversion:
+    def inverted(self, name: str) -> InvertedPicture:
         """A picture's noise and features."""
         if name not in self._inverted:
             self._inverted[name] = invert(self.model, self.model.encode(to_tensor(shown(name))), self.recipe)

@@ -4,15 +4,17 @@
 
 The demo model paints at the preset *fast*: minutes on one core, the same pictures every time. Run it again when the
 demo model changes; without names it draws all cards. Workflows for models that the pack has not run, or for what the
-demo model does not have, get a diagram (diagrams.py). The card of the transformer needs a ComfyUI of 0.5.0 or newer,
-which COMFYUI_PATH names.
+demo model does not have, get a diagram (diagrams.py). The cards of the transformer and those of the demos without a
+portrait need a ComfyUI of 0.5.0 or newer, which COMFYUI_PATH names.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import benchmarks  # noqa: F401 (first: makes the checkout a package)
 
@@ -30,11 +32,15 @@ from .scenes import BACKGROUND, Look, Scene, ScenePainter, shown
 import torch
 from magicstyle.benchmarks.quality import FFA, to_images
 from magicstyle.headless.pictures.reading import to_tensor
+from magicstyle.tests.host.locate import ADVICE, find_host
+from magicstyle.tests.host.server import Server
+from magicstyle.tests.workflows import graphs
 from magicstyle.tools.workflows.build import WORKFLOWS
 from magicstyle.tools.workflows.titles import title
 from PIL import Image
 
-QUALITY = 85
+Card = Callable[[ScenePainter], Image.Image]
+QUALITY, PATIENCE = 85, 1800.0  # of the file; seconds for a run on one core
 BY = "painted by the demo model"
 KNOBS = ("style strength", "likeness")
 SHIPPED = Scene("collins", (Look("van Gogh"),))  # the pair that the demo begins with
@@ -102,13 +108,30 @@ def by_transformer(_: ScenePainter) -> Image.Image:
     return cards.made_of(card, shown(looks[0]), [shown(looks[1])])
 
 
-OTHERS: dict[str, Callable[[ScenePainter], Image.Image]] = {
+def as_it_runs(name: str, words: str) -> Card:
+    """What a workflow with the pack's pair saves when it runs untouched, in the ComfyUI that COMFYUI_PATH names."""
+
+    def card(_: ScenePainter) -> Image.Image:
+        """The picture, and what it was made of."""
+        host = find_host()
+        if host is None:
+            raise FileNotFoundError(ADVICE)
+        with tempfile.TemporaryDirectory() as folder, Server(host, Path(folder)) as server:
+            (saved,) = server.saved_images(server.run(graphs.api(name), PATIENCE))
+        return cards.made_of(cards.large(Image.fromarray(saved), words), shown("collins"), [shown("van Gogh")])
+
+    return card
+
+
+OTHERS: dict[str, Card] = {
     "portrait_folder": folder,
     "regions_from_words": words,
     "style_library_save": saved_style,
     "style_library_apply": with_saved_style,
     "keep_the_face": kept_face,
     "demo_transformer": by_transformer,
+    "demo_variation": as_it_runs("demo_variation", BY),
+    "demo_transformer_variation": as_it_runs("demo_transformer_variation", "painted by the demo transformer"),
 }
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from . import (
     demo_no_download,
     demo_transformer,
+    demo_variation,
     few_step,
     folder,
     keep_the_face,
@@ -25,6 +26,7 @@ from . import (
     portrait_stylization,
     published,
     regions,
+    style_and_prompt,
     style_library,
     stylize_portrait,
     transformers,
@@ -70,7 +72,13 @@ WORKFLOWS: tuple[Workflow, ...] = (
     krea_and_anima.KREA_PORTRAIT,
     krea_and_anima.KREA_TURBO,
     krea_and_anima.ANIMA_PORTRAIT,
+    style_and_prompt.PROMPT,
+    style_and_prompt.KREA_PROMPT,
+    demo_variation.UNET,
+    demo_variation.TRANSFORMER,
 )
+# each with a workflow whose one block it is
+BLOCKS = ((stylize_portrait, stylize_portrait.PORTRAIT), (style_and_prompt, style_and_prompt.PROMPT))
 
 
 def pack_version() -> str:
@@ -86,13 +94,12 @@ def write(path: Path, content: dict[str, Any]) -> None:
     print(path.relative_to(ROOT))
 
 
-def write_blueprint(definitions: dict[str, NodeDefinition]) -> None:
-    """The block that does it all, for hosts that offer blocks among the nodes; its file's name is its name there."""
-    workflow = stylize_portrait.PORTRAIT
-    (block,) = workflow.blocks
-    exporter = Exporter(workflow, definitions, pack_version())
-    saved = exporter.blueprint(block, stylize_portrait.ABOUT, stylize_portrait.WORDS)
-    write(BLUEPRINTS / f"{block.title}.json", saved)
+def write_blueprints(definitions: dict[str, NodeDefinition]) -> None:
+    """The blocks that do it all, for hosts that offer blocks among the nodes; a file's name is the block's there."""
+    for described, workflow in BLOCKS:
+        (block,) = workflow.blocks
+        saved = Exporter(workflow, definitions, pack_version()).blueprint(block, described.ABOUT, described.WORDS)
+        write(BLUEPRINTS / f"{block.title}.json", saved)
 
 
 def index() -> str:
@@ -112,7 +119,7 @@ def build(definitions: dict[str, NodeDefinition], newer: dict[str, NodeDefinitio
         exporter = Exporter(workflow, known, pack_version(), core)
         write(UI_FOLDER / f"{title(workflow.name)}.json", exporter.ui())
         write(API_FOLDER / f"{workflow.name}.json", exporter.api())
-    write_blueprint(definitions)
+    write_blueprints(definitions)
     (UI_FOLDER / "README.md").write_text(index(), encoding="utf-8")
 
 

@@ -86,7 +86,8 @@ def _text_height(text: str, room: int, letters: dict[int, Letters]) -> int:
 def block_size(block: Block, facts: Facts) -> tuple[int, int]:
     """Room for a block's sockets and widgets."""
     slots = max(len(facts.inputs(block)), len(facts.outputs(block)))
-    return block.width, slots * SLOT + len(block.knobs) * WIDGET + FRAME + PACK_ROW
+    texts = sum(bool(facts.knob(knob).options.get("multiline")) for knob in block.knobs)
+    return block.width, slots * SLOT + len(block.knobs) * WIDGET + texts * TEXT_AREA + FRAME + PACK_ROW
 
 
 def item_size(item: Item, facts: Facts) -> tuple[int, int]:

@@ -36,6 +36,10 @@ TITLES = {
     "krea2_portrait": "22 Krea 2 portrait",
     "krea2_turbo_noising": "23 Krea 2 Turbo, noised",
     "anima_portrait": "24 Anima portrait",
+    "style_and_prompt": "25 Prompt in a style, a block",
+    "krea2_style_and_prompt": "26 Krea 2, prompt in a style",
+    "demo_variation": "27 Demo, a photo varied",
+    "demo_transformer_variation": "28 Demo transformer, varied",
 }
 # what needs classes that the oldest host lacks
 NEWER: set[str] = set()
