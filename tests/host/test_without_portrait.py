@@ -22,7 +22,7 @@ from magicstyle.tests.host.families import FAMILIES, family_latent, family_model
 from magicstyle.tests.host.flow_oracle import FlowOracle, Patcher
 from magicstyle.tests.host.flow_rules import ALONE, KNOBS, Style
 from magicstyle.tests.host.fusion_oracle import DECODER, invert
-from magicstyle.tests.host.neighbours import Tiles, controlnet, hint, lora_name, stock, wrapped
+from magicstyle.tests.host.neighbours import Tiles, controlnet, hint, lora_name, stock, windows, wrapped
 from magicstyle.tests.host.scene import SCALE, difference, inversion, picture
 from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning, tiny_sigmas
 
@@ -268,6 +268,37 @@ def test_tiles_of_another_node_are_painted_in_the_style(tiny_model, said, tiles)
     assert difference(found, expected) <= SAME and said() == []
 
 
+@pytest.mark.parametrize("dim", [2, 3])
+def test_context_windows_over_the_picture_are_painted_in_the_style(tiny_model, said, dim):
+    ours, theirs = (
+        patched(tiny_model, bank_of(tiny_model), method="zstar"),
+        by_hand(tiny_model, BY_HAND["zstar"]),
+    )
+    found, expected = (painted(windows(model, 8, 4, dim), 3.0, size=(16, 16)) for model in (ours, theirs))
+    assert difference(found, expected) <= SAME and said() == []
+
+
+def test_a_region_is_found_again_in_the_tiles_of_another_node(tiny_model, said):
+    """The left half is styled, and another node shows the model each half by itself."""
+    shown = []
+
+    def halves(apply_model, given):
+        out = []
+        for number, part in enumerate(given["input"].chunk(2, -1)):
+            shown.append(number)
+            out.append(apply_model(part.contiguous(), given["timestep"], **given["c"]))
+        return torch.cat(out, -1)
+
+    def left_alone(live, style, heads):
+        return optimized_attention(*live, heads) if shown[-1] else BY_HAND["zstar"](live, style, heads)
+
+    region = torch.cat([torch.ones(1, 16, 8), torch.zeros(1, 16, 8)], 2)
+    ours = patched(tiny_model, bank_of(tiny_model, region=region), method="zstar")
+    theirs = by_hand(tiny_model, left_alone)
+    found, expected = (painted(wrapped(model, halves), 3.0, size=(16, 16)) for model in (ours, theirs))
+    assert difference(found, expected) <= SAME and said() == []
+
+
 def test_what_another_node_changes_of_the_latent_is_painted_in_the_style_too(tiny_model, said):
     """Half the size in one call, whose place in the picture nobody knows: a style that acts everywhere needs none."""
 
@@ -284,11 +315,20 @@ def test_what_another_node_changes_of_the_latent_is_painted_in_the_style_too(tin
     assert difference(found, expected) <= SAME and said() == []
 
 
+def with_lora(model):
+    given = {"lora_name": lora_name(), "strength_model": 1.0, "strength_clip": 0.0}
+    return stock("nodes.LoraLoader", model=model, clip=None, **given)[0]
+
+
+def test_a_lora_that_comes_after_the_inversion_leaves_the_style_as_it_was(tiny_model):
+    banks = [bank_of(tiny_model, storage) for storage in ("features", "latents")]
+    runs = [painted(patched(with_lora(tiny_model), bank, method="zstar"), 3.0) for bank in banks]
+    assert difference(*runs) <= CLOSE
+    assert difference(runs[0], painted(patched(tiny_model, banks[0], method="zstar"), 3.0)) > 1e-3
+
+
 def test_a_controlnet_and_a_lora_take_part(tiny_model):
-    patcher = tiny_model
-    model, _ = stock(
-        "nodes.LoraLoader", model=patcher, clip=None, lora_name=lora_name(), strength_model=1.0, strength_clip=0.0
-    )
+    model = with_lora(tiny_model)
     guided = ControlNetApplyAdvanced().apply_controlnet(
         tiny_conditioning(), tiny_conditioning(seed=3), controlnet(), hint(grid=SIZE), 1.0, 0.0, 1.0
     )
@@ -326,11 +366,9 @@ def test_the_node_makes_a_bank_without_a_portrait(tiny_model, said):
 
 
 def test_a_latent_of_another_model_is_refused(tiny_model):
-    with pytest.raises(MagicStyleError, match="16 channels but the style 1 was inverted with 4"):
-        fresh = torch.randn(1, 16, *SIZE)
-        patched_model = patched(tiny_model, bank_of(tiny_model), method="zstar")
-        patched_model.model_options["transformer_options"]  # the check comes before the model's own
-        run_sampler(patched_model, fresh * 0, tiny_sigmas(tiny_model, STEPS), noise=fresh)
+    ours, fresh = patched(tiny_model, bank_of(tiny_model), method="zstar"), torch.randn(1, 16, *SIZE)
+    with pytest.raises(MagicStyleError, match="16 channels but the style 1 was inverted with 4: encode a picture, or"):
+        run_sampler(ours, fresh * 0, tiny_sigmas(tiny_model, STEPS), noise=fresh)
 
 
 def test_a_start_without_noise_is_named(tiny_model, said):
