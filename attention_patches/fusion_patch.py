@@ -75,7 +75,8 @@ class FusionPatch:
         self.placer = placer or Placer(bank.pictures[0].header.model.name, None, Positions())
         weighed = settings.draws and any(style.weight > 0.0 for style in bank.styles)
         # the model's own attention, to the last bit
-        self.neutral = (settings.neutral or bank.content is None) and not weighed
+        unstyled = (settings.neutral or bank.content is None) and not weighed
+        self.neutral = unstyled or (settings.controls.leaves_the_model and keep is None)
         check_method(settings, bank)
         self._content_roles = content_roles(settings, bank, keeps=keep is not None)
         self._copies_resnet = FUSIONS[settings.method].resnet and RESNET in bank.pictures[0].roles

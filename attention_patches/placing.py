@@ -46,6 +46,11 @@ class Positions:
                 raise MagicStyleError(
                     f"{name} is {getattr(self, name)}: choose a value from 0 to {MAX_FREQUENCY_SCALE:g}."
                 )
+        if self.mode != "untwist" and (self.high_frequencies_end, self.low_frequencies_end) != (None, None):
+            raise MagicStyleError(
+                f"high_frequencies_end and low_frequencies_end move what positions untwist scales, and positions is "
+                f"{self.mode}: choose untwist, or leave them at -1."
+            )
         if not 0.0 < self.rise <= MAX_RISE:
             raise MagicStyleError(f"rise is {self.rise}: choose a value above 0, up to {MAX_RISE:g}.")
         if self.other_axes not in OTHER_AXES:

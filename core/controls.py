@@ -22,7 +22,7 @@ from .ranges import check_range, check_weight
 from .scene import Scene, StyleFeatures
 from .sources import aligned, kept, source, style_sources
 
-MAX_SCALE = 4.0
+MAX_KEY_SCALE = 4.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class StyleControls:
     text_sees_style: bool = False
 
     def __post_init__(self) -> None:
-        check_range("key_scale", self.key_scale, 0.0, MAX_SCALE)
+        check_range("key_scale", self.key_scale, 0.0, MAX_KEY_SCALE)
         check_range("mix", self.mix, 0.0, 1.0)
         if self.align is not None:
             check_range("align", self.align, 0.0, 1.0)
@@ -48,6 +48,11 @@ class StyleControls:
     def at_rest(self) -> bool:
         """Whether the method's answer for the picture is its own, to the last bit."""
         return (self.key_scale, self.align, self.mix) == (1.0, None, 1.0)
+
+    @property
+    def leaves_the_model(self) -> bool:
+        """Whether nothing of a method's answer is left, and the model's own is as it was."""
+        return self.mix == 0.0 and not self.align
 
 
 AT_REST = StyleControls()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .apply_recipe import ApplyRecipe
 from .bank import AddStyle, FeatureBankNode
 from .demo_model import DemoModel
 from .exact_sampler import ExactSampler
@@ -18,6 +19,7 @@ from .preset import PresetNode
 from .preview import FeaturePreview
 from .regions_from_words import RegionsFromWords
 from .shipped_pictures import offer_pictures
+from .style_controls import StyleControlsNode
 
 NODES: list[type[io.ComfyNode]] = [
     InvertContent,
@@ -35,6 +37,8 @@ NODES: list[type[io.ComfyNode]] = [
     MidpointSampler,
     PresetNode,
     LoadPortraits,
+    StyleControlsNode,
+    ApplyRecipe,
 ]
 
 

@@ -14,7 +14,8 @@ from ..core.fusion import FUSIONS, FusionSettings
 from ..core.regions import KEEP_STRENGTH, NO_ALPHA, black_cause, clean_mask, is_black, keep_mask
 from .notices import warn
 from .schema import check_choices, check_layers, folded, search_aliases
-from .sockets import CATEGORY, Bank
+from .sockets import CATEGORY, Bank, Controls
+from .style_controls import NONE, PatcherControls
 
 
 def methods_tooltip() -> str:
@@ -153,6 +154,7 @@ class PatchFFA(io.ComfyNode):
                 *_percents(),
                 *_position_inputs(),
                 *_keep_inputs(),
+                Controls.Input("controls", optional=True, tooltip="Further knobs, from Style Controls."),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="Connect it to a sampler.")],
         )
@@ -178,10 +180,12 @@ class PatchFFA(io.ComfyNode):
         low_frequencies: float = Positions.low_frequencies,
         keep: Any = None,
         keep_strength: float = KEEP_STRENGTH,
+        controls: PatcherControls = NONE,
         **knobs: Any,
     ) -> io.NodeOutput:
         """Clone, patch, return."""
-        placed, settings = Positions(positions, high_frequencies, low_frequencies), FusionSettings(**knobs)
+        placed = Positions(positions, high_frequencies, low_frequencies, **controls.positions)
+        settings = FusionSettings(controls=controls.fusion, **knobs)
         kept = None if keep is None else keep_mask(keep, keep_strength, bank.painted, bank.frames)
         # the mask of a picture without one is no mistake: the block's face mask comes from the portrait's Load Image
         if keep is not None and is_black(mask := clean_mask(keep, "keep")) and tuple(mask.shape[1:]) != NO_ALPHA:

@@ -7,4 +7,5 @@ from .host_cache import answer_the_host
 CATEGORY = "MagicStyle"
 Features = io.Custom("MAGICSTYLE_FEATURES")
 Bank = io.Custom("MAGICSTYLE_BANK")
+Controls = io.Custom("MAGICSTYLE_CONTROLS")
 answer_the_host()

@@ -3,7 +3,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
-const COLOURS = { MAGICSTYLE_FEATURES: "#e0809a", MAGICSTYLE_BANK: "#a07be0" };
+const COLOURS = { MAGICSTYLE_FEATURES: "#e0809a", MAGICSTYLE_BANK: "#a07be0", MAGICSTYLE_CONTROLS: "#7ba0e0" };
 const PACK = new URL(import.meta.url).pathname.split("/").at(-2);
 const said = []; // since the last run began
 

@@ -223,6 +223,7 @@ class HostArchitecture(Architecture[RawCall]):
 
     films: bool = False  # whether latents may have several frames
     shows_words: bool = False  # whether its cross-attention shows where a word is
+    joint: bool = False  # whether text and picture are tokens of one attention
     since: tuple[int, ...] = ()  # the host's version that this kind needs
 
     @abstractmethod

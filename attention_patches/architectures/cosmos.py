@@ -16,6 +16,7 @@ class Cosmos(Hooked):
     """Cosmos-Predict2, text to image, which adds noise as Stable Diffusion does: x = x0 + sigma n."""
 
     network = "comfy.ldm.cosmos.predict2.MiniTrainDIT"
+    joint = False  # the text has a cross-attention
     stacks = (Stack("double", "blocks"),)
     parametrization = Parametrization.DIFFUSION
 

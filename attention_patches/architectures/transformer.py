@@ -81,6 +81,7 @@ class Transformer(HostArchitecture):
 
     parametrization = Parametrization.FLOW
     large = True
+    joint = True
     network: str  # the host's class, module and name
     stacks: tuple[Stack, ...]
 

@@ -14,6 +14,7 @@ class Wan(Transformer):
     """A block's first attention is the picture's own. Token counts cannot tell: a text may have as many."""
 
     network = "comfy.ldm.wan.model.WanModel"
+    joint = False  # the text has a cross-attention
     stacks = (Stack("double", "blocks"),)
 
     @property

@@ -8,7 +8,7 @@ import requests
 from magicstyle.tests.browser.frontend import NODES_2, meets_nodes_2
 from magicstyle.tests.workflows import graphs
 
-OURS = {"MAGICSTYLE_FEATURES", "MAGICSTYLE_BANK"}
+OURS = {"MAGICSTYLE_FEATURES", "MAGICSTYLE_BANK", "MAGICSTYLE_CONTROLS"}
 SEARCH = """words => {
     const stores = document.getElementById('vue-app').__vue_app__.config.globalProperties.$pinia._s;
     return stores.get('nodeDef').nodeSearchService.searchNode(words)

@@ -175,13 +175,13 @@ def test_controls_at_rest_change_no_bit_of_a_transformers_picture(name):
     assert torch.equal(plain, at_rest)
 
 
-def moving_scales(name: str, steps: int):
-    """kappa S_j of 6 numbers, written down pair by pair: high 1.04 -> 0, low 1 -> 1.1, beta 2.5, axis 0 flat low."""
+def moving_scales(name: str, steps: int, start: float = 1.04, end: float = 1.1):
+    """kappa S_j, written down pair by pair: high `start` -> 0, low 1 -> `end`, beta 2.5, axis 0 flat low."""
     widths = find(family_model(name)).rotation.widths
 
     def scales(done: float) -> torch.Tensor:
         progress = done * steps / (steps - 1)
-        high, low, found = 1.04 * (1 - progress), 1.0 + 0.1 * progress, []
+        high, low, found = start * (1 - progress), 1.0 + (end - 1.0) * progress, []
         for axis, width in enumerate(widths):
             for j in range(width // 2):
                 curved = high + (low - high) * (j / (width // 2 - 1)) ** 2.5

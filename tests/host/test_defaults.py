@@ -2,10 +2,13 @@
 
 from dataclasses import asdict
 
+from magicstyle.attention_patches.placing import Positions
+from magicstyle.core.controls import StyleControls
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.nodes import NODES
 from magicstyle.nodes.files import register_folder
 from magicstyle.nodes.inversion.order import InversionOrder
+from magicstyle.nodes.style_controls import StyleControlsNode
 
 INVERSION = {
     "steps": 50,
@@ -26,6 +29,18 @@ FUSION = {
     "content_weight": 0.0,
     "query_preservation": 0.65,
     "temperature": 1.5,
+}
+CONTROLS = {
+    "mix": 1.0,
+    "align": -1.0,
+    "key_scale": 1.0,
+    "style_weight_end": -1.0,
+    "high_frequencies_end": -1.0,
+    "low_frequencies_end": -1.0,
+    "text_sees_style": False,
+    "align_before_rotation": False,
+    "rise": 2.0,
+    "other_axes": "stay",
 }
 DEFAULTS = {
     "MagicStyleInvertContent": INVERSION,
@@ -58,6 +73,8 @@ DEFAULTS = {
     "MagicStyleMidpointSampler": {},
     "MagicStylePreset": {"preset": "balanced"},
     "MagicStyleLoadPortraits": {"largest_side": 2048},
+    "MagicStyleControls": CONTROLS,
+    "MagicStyleApplyRecipe": {"style_strength": 1.0, "recipe": "auto", "layers": "auto"},
 }
 
 
@@ -73,7 +90,15 @@ def test_the_nodes_show_these_defaults():
 
 
 def test_a_fusion_without_settings_has_the_patchers_defaults():
-    assert asdict(FusionSettings()) == FUSION
+    found = asdict(FusionSettings())
+    assert StyleControls(**found.pop("controls")) == StyleControls()
+    assert found == FUSION
+
+
+def test_untouched_controls_are_those_of_a_patcher_without_any():
+    (given,) = StyleControlsNode.execute(**CONTROLS).args
+    assert given.fusion == StyleControls() == FusionSettings().controls
+    assert Positions(**given.positions) == Positions()
 
 
 def test_an_inversion_without_inputs_has_the_nodes_defaults():
