@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .errors import MagicStyleError
-from .gamma import sample_gamma_inversion
+from .gamma import GAMMA, sample_gamma_inversion
 from .inversion import (
     Denoiser,
     Mix,
@@ -26,6 +26,7 @@ from .inversion import (
 )
 from .midpoint import middles, sample_midpoint, sample_midpoint_inversion
 from .noise_pair import NoisePair
+from .ranges import check_range
 from .reversible import sample_exact, sample_exact_inversion
 
 MAX_CORRECTIONS = 20
@@ -38,6 +39,7 @@ class InversionSettings:
 
     method: str = "ddim"
     corrections: int = 2  # of each step, for fixed_point
+    gamma: float = GAMMA  # for gamma: the model's share of each step, the straight line has the rest
 
     def __post_init__(self) -> None:
         if self.method not in INVERSIONS:
@@ -46,6 +48,8 @@ class InversionSettings:
             raise MagicStyleError(
                 f"corrections is {self.corrections}: choose a number from 0 to {MAX_CORRECTIONS}; 2 serve most."
             )
+
+        check_range("gamma", self.gamma, 0.0, 1.0)
 
     @property
     def way(self) -> InversionMethod:
@@ -108,6 +112,7 @@ INVERSIONS = {
         sample_gamma_inversion,
         "ddim",
         lambda steps, _: steps + 1,
+        options=("gamma",),
         inverts=False,
         mixes=True,
     ),

@@ -22,7 +22,7 @@ from .pictures.sizes import Frame, LongerSide, parse_size
 def model_and_recipe(given: argparse.Namespace) -> tuple[ModelFile, Recipe, Frame | LongerSide]:
     """What pictures are made with, and at which sizes."""
     _check_numbers(given)
-    inversion = InversionSettings(given.inversion, given.corrections)
+    inversion = InversionSettings(given.inversion, given.corrections, given.gamma)
     size = None if given.size is None else parse_size(given.size)
     model = model_file(None if given.checkpoint is None else Path(given.checkpoint))
     frame = model.frame if size is None else Frame(size, fixed=True)

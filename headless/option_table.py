@@ -90,7 +90,7 @@ OPTIONS = (
         choices=list(INVERSIONS),
         default=_INVERSION.method,
         help="ddim: plain; fixed_point: samples back closer; exact: samples back to the same picture; noising: none, "
-        "fast; midpoint: samples back much closer for the calls of ddim; gamma: half an inversion, half a line to "
+        "fast; midpoint: samples back much closer for the calls of ddim; gamma: part an inversion, part a line to "
         "white noise (default: %(default)s)",
     ),
     _row(
@@ -99,6 +99,14 @@ OPTIONS = (
         type=int,
         default=_INVERSION.corrections,
         help="corrections per step of fixed_point; each costs one model call (default: %(default)s)",
+    ),
+    _row(
+        "--gamma",
+        group=INVERSION,
+        type=float,
+        default=_INVERSION.gamma,
+        help="of --inversion gamma, from 0 to 1: the model's share of each step; a line to white noise has the "
+        "rest (default: %(default)s)",
     ),
     _row(
         "--every",

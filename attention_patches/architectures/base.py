@@ -205,6 +205,11 @@ class Architecture(ABC, Generic[Raw]):
         """Whether the model was distilled to take its guidance as an input."""
         return False
 
+    @property
+    def host_guidance(self) -> float:
+        """What the host gives such a model where the prompt says nothing."""
+        return 3.5
+
     def depth(self, text: int, references: Sequence[Grid] = ()) -> Depth:
         """Where the picture begins on the axes of the positions, beside a text of so many tokens.
 

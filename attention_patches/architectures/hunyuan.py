@@ -34,6 +34,11 @@ class HunyuanImage(Flux):
         with super().marks(call) as mark:
             yield mark
 
+    @property
+    def host_guidance(self) -> float:
+        """Of the host's HunyuanVideo, from which its HunyuanImage21 derives."""
+        return 6.0
+
     def _tokens(self, raw: RawCall) -> Tokens | None:
         """Older hosts have the picture before the text."""
         tokens = super()._tokens(raw)

@@ -36,7 +36,7 @@ VERSION_1: Mapping[str, Any] = MappingProxyType(
         "steps": 50,
         "layers": "output.6-11",
         "adain": 1.0,
-        "inversion": {"method": "ddim", "corrections": 2},
+        "inversion": {"method": "ddim", "corrections": 2, "gamma": 0.5},
         "every": 1,
     }
 )

@@ -27,7 +27,7 @@ CHOICES = {
     "keep": KEEP,
     "method": INVERSIONS,
 }
-ADVANCED = ("storage", "precision", "place", "keep", "every", "corrections", "measure")
+ADVANCED = ("storage", "precision", "place", "keep", "every", "corrections", "measure", "gamma")
 
 
 def _inputs(picture: str) -> list[Any]:
@@ -103,7 +103,7 @@ def _inputs(picture: str) -> list[Any]:
             "exact: samples back to the same picture with Exact Sampler (reversible).\n"
             "noising: no inversion, for models of 4 to 8 steps.\n"
             "midpoint: samples back much closer with Midpoint Sampler, for no more model calls than ddim.\n"
-            "gamma: half an inversion, half a straight line to white noise; returns part of the picture.",
+            "gamma: part an inversion, part a straight line to white noise; returns part of the picture.",
         ),
         io.Int.Input(
             "corrections",
@@ -129,6 +129,16 @@ def _inputs(picture: str) -> list[Any]:
             tooltip="Keep the features of only every n-th noise level, and use them at the neighbouring levels, too. 5 "
             "takes a fifth of the memory; with stored latents, features are computed a fifth as often. At 50 steps "
             "this hardly changes the picture. storage auto may choose a larger number.",
+        ),
+        io.Float.Input(
+            "gamma",
+            default=InversionOrder.gamma,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            optional=True,
+            tooltip="For method gamma: the model's share of each step. 1 is ddim, 0 the line of noising; others "
+            "take 0.5.",
         ),
     ]
 

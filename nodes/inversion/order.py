@@ -23,7 +23,6 @@ from .latent_pair import Latent
 
 # of one attention call: 4 seconds on one core at a width of 128, and growing with the square
 MAX_TOKENS_ON_CPU = 128 * 128
-HOST_GUIDANCE = 3.5  # what the host gives a distilled model where the prompt says nothing
 KEEP = {"all": ROLES, "queries": "q", "keys and values": "kv", "all and ResNet": ROLES + RESNET}
 
 
@@ -47,11 +46,12 @@ class InversionOrder:
     corrections: int = InversionSettings.corrections
     measure: bool = False
     every: int = 1
+    gamma: float = InversionSettings.gamma
 
     @property
     def settings(self) -> InversionSettings:
         """The way to the noise."""
-        return InversionSettings(self.method, self.corrections)
+        return InversionSettings(self.method, self.corrections, self.gamma)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -124,9 +124,11 @@ def check_conditioning(conditioning: list[Any]) -> None:
 def at_guidance_one(model: Model, conditioning: list[Any]) -> tuple[list[Any], list[str]]:
     """The prompt of an inversion and what was left out of it: a distilled model takes its guidance as an input."""
     (text, carried), *_ = conditioning
-    if not find(model).guided or carried.get("guidance", HOST_GUIDANCE) in (None, 1.0):
+    architecture = find(model)
+    guidance = carried.get("guidance", architecture.host_guidance)
+    if not architecture.guided or guidance in (None, 1.0):
         return conditioning, []
-    left = f"the guidance of {carried.get('guidance', HOST_GUIDANCE):g}"
+    left = f"the guidance of {guidance:g}"
     return [[text, {**carried, "guidance": 1.0}]], [left]
 
 

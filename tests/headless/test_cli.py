@@ -451,6 +451,7 @@ UNUSABLE = {
     "a.png x.png --content-weight -1": "content_weight is -1.0",
     "a.png x.png --query-preservation 2": "query_preservation is 2.0",
     "a.png x.png --query-preservation nan": "query_preservation is nan",
+    "a.png x.png --gamma 1.5": "gamma is 1.5: choose a value from 0 to 1",
     "a.png x.png --key-scale 5": "key_scale is 5.0: choose a value from 0 to 4",
     "a.png x.png --align 2": "align is 2.0: choose a value from 0 to 1",
     "a.png x.png --mix nan": "mix is nan: choose a value from 0 to 1",

@@ -25,7 +25,11 @@ CONTROLS = StyleControls(
     key_scale=1.06, align=0.85, align_before_rotation=True, mix=0.5, style_weight_end=3.0, text_sees_style=True
 )
 # with what came after version 1
-WHOLE = replace(EVERYTHING, settings=replace(EVERYTHING.settings, controls=CONTROLS))
+WHOLE = replace(
+    EVERYTHING,
+    settings=replace(EVERYTHING.settings, controls=CONTROLS),
+    inversion=replace(EVERYTHING.inversion, gamma=0.75),
+)
 FRAME = Frame((512, 512), fixed=False)
 
 

@@ -30,6 +30,7 @@ CHANGES = {
     "inversion": {"recipe": Recipe(inversion=InversionSettings("exact"))},
     "every": {"recipe": Recipe(every=5)},
     "corrections": {"recipe": Recipe(inversion=InversionSettings(corrections=3))},
+    "gamma": {"recipe": Recipe(inversion=InversionSettings(gamma=0.7))},
     "checkpoint": {"checkpoint": "model 1"},
 }
 

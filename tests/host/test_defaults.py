@@ -22,6 +22,7 @@ INVERSION = {
     "corrections": 2,
     "measure": False,
     "every": 1,
+    "gamma": 0.5,
 }
 FUSION = {
     "method": "ffa",
@@ -104,4 +105,4 @@ def test_untouched_controls_are_those_of_a_patcher_without_any():
 def test_an_inversion_without_inputs_has_the_nodes_defaults():
     order = InversionOrder("content", None, None, None)
     assert {name: getattr(order, name) for name in INVERSION} == INVERSION
-    assert asdict(order.settings) == {"method": "ddim", "corrections": 2}
+    assert asdict(order.settings) == {"method": "ddim", "corrections": 2, "gamma": 0.5}
