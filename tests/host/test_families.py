@@ -288,3 +288,28 @@ def test_noising_lies_on_the_line_between_picture_and_noise(name):
     noise = (x - kept * clean) / sigma
     assert abs(float(noise.mean())) < 0.2
     assert abs(float(noise.std()) - 1.0) < 0.1
+
+
+@every()
+def test_noising_keeps_the_features_of_the_picture_with_one_noise_at_every_level(name):
+    """Of any model: what the bare network makes of the line between the picture and that noise."""
+    there = inverted(name, style_latent(name), method="noising", layers="all", sigmas=family_sigmas(name, 3)[1:])
+    model, first, oracle = family_model(name).model, float(there.sigmas[0]), FlowOracle(name)
+    kept = 1.0 - first if FAMILIES[name].flow else 1.0
+    clean = model.process_latent_in(style_latent(name))
+    noise = (kept * model.process_latent_in(there.noise["samples"]) - kept * clean) / first
+    for step, sigma in enumerate(there.sigmas[:-1]):
+        share = 1.0 - sigma if FAMILIES[name].flow else 1.0
+        of_oracle = oracle.velocity(share * clean + sigma * noise, sigma, family_prompt(name))[1]
+        for layer in there.features.header.layers:
+            found = there.features.at(layer, step, "qkv")
+            for role, expected in zip("qkv", of_oracle[str(layer)], strict=True):
+                assert difference(getattr(found, role), rearrange(expected, "b h n d -> b n (h d)")) <= 1e-4
+
+
+@pytest.mark.parametrize("name", ["flux", "hunyuan"])
+def test_a_guidance_that_the_host_gives_by_itself_is_known(name):
+    ((text, carried),), latent = family_prompt(name), style_latent(name)
+    silent = {key: value for key, value in carried.items() if key != "guidance"}
+    given = family_model(name).model.extra_conds(cross_attn=text, noise=latent, device=latent.device, **silent)
+    assert float(given["guidance"].cond) == find(family_model(name)).host_guidance
