@@ -76,7 +76,7 @@ def check_roles(bank: FeatureBank, roles: Sequence[str], method: str) -> None:
             name = bank.name(number)
             raise MagicStyleError(
                 f"method '{method}' reads the {name}'s {' and '.join(missing)}, which the bank does not hold: "
-                "set keep to all on the DDIM Inversion node."
+                "set roles to all on the DDIM Inversion node."
             )
 
 

@@ -25,7 +25,7 @@ class LevelGroups:
     def __post_init__(self) -> None:
         if not 1 <= self.every <= MAX_EVERY:
             raise MagicStyleError(
-                f"every is {self.every}: choose a number from 1, which keeps each noise level, to {MAX_EVERY}."
+                f"level_stride is {self.every}: choose a number from 1, which keeps each noise level, to {MAX_EVERY}."
             )
 
     @property

@@ -81,8 +81,8 @@ class OnDisk:
             self._folder = tempfile.TemporaryDirectory(dir=parent, prefix="magicstyle_", ignore_cleanup_errors=True)
         except OSError as error:
             raise MagicStyleError(
-                f"place disk: {parent} cannot be written to ({error.strerror}): choose storage latents, "
-                "or another place."
+                f"storage_device disk: {parent} cannot be written to ({error.strerror}): choose storage latents, "
+                "or another storage_device."
             ) from error
         self.path = Path(self._folder.name)
 
@@ -98,7 +98,7 @@ class OnDisk:
         except OSError as error:
             path.unlink(missing_ok=True)
             raise MagicStyleError(
-                f"place disk: no room for {count} bytes of features in {self.path.parent}: {error.strerror}; "
+                f"storage_device disk: no room for {count} bytes of features in {self.path.parent}: {error.strerror}; "
                 "choose storage latents, or free some disk space."
             ) from error
         mapped = torch.from_file(str(path), shared=True, size=len(header) + count, dtype=torch.uint8)

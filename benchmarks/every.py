@@ -6,7 +6,7 @@
 
 A pair is a flat drawing and a portrait in one of the other techniques, as in benchmarks.quality. Each is inverted once
 with the features of all levels kept; those of every n-th level are taken from them, which is what an inversion with
-`every` keeps (tests/headless/test_every.py). Of each method, at its defaults: PSNR between the two pictures.
+`level_stride` keeps (tests/headless/test_every.py). Of each method, at its defaults: PSNR between the two pictures.
 """
 
 from __future__ import annotations

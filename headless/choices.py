@@ -26,7 +26,7 @@ def model_and_recipe(given: argparse.Namespace) -> tuple[ModelFile, Recipe, Fram
     size = None if given.size is None else parse_size(given.size)
     model = model_file(None if given.checkpoint is None else Path(given.checkpoint))
     frame = model.frame if size is None else Frame(size, fixed=True)
-    recipe = Recipe(steps=given.steps, inversion=inversion, every=given.every)
+    recipe = Recipe(steps=given.steps, inversion=inversion, every=given.level_stride)
     if given.command == STYLIZE:
         select_layers(given.layers, dict.fromkeys(model.layers, 0))
         controls = StyleControls(**{name: getattr(given, name) for name in CONTROLS})
@@ -40,9 +40,10 @@ def _check_numbers(given: argparse.Namespace) -> None:
         raise MagicStyleError(f"--steps is {given.steps}: choose a number from 1 to 999.")
     if given.command == STYLIZE:
         _check_numbers_of_stylize(given)
-    if not 1 <= given.every <= MAX_EVERY:
+    if not 1 <= given.level_stride <= MAX_EVERY:
         raise MagicStyleError(
-            f"--every is {given.every}: choose a number from 1, which keeps each noise level, to {MAX_EVERY}."
+            f"--level-stride is {given.level_stride}: choose a number from 1, which keeps each noise level, to "
+            f"{MAX_EVERY}."
         )
 
 

@@ -109,10 +109,12 @@ OPTIONS = (
         "rest (default: %(default)s)",
     ),
     _row(
-        "--every",
+        "--level-stride",
+        "--every",  # its name before 0.1.0
         group=INVERSION,
         type=int,
         default=Recipe.every,
+        metavar="N",
         help="keep the features of one noise level in so many, which serves its neighbours: 5 takes a fifth of the "
         "memory and at 50 steps changes hardly anything (default: %(default)s)",
     ),

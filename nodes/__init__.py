@@ -12,7 +12,8 @@ from .files import LoadFeatureBank, SaveFeatureBank, register_folder
 from .initial_latent import InitialLatent
 from .inversion.nodes import InvertContent, InvertStyle
 from .midpoint_sampler import MidpointSampler
-from .notices import show_warnings
+from .notices import running_server, show_warnings
+from .old_names import accept_old_names
 from .patcher import PatchFFA
 from .portraits import LoadPortraits
 from .preset import PresetNode
@@ -46,8 +47,9 @@ class MagicStyleExtension(ComfyExtension):
     """The pack, as the host sees it."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Every node class of the pack; the host first learns of the banks' folders, the pictures and the warnings."""
+        """Every node class of the pack; the host first learns of folders, pictures, warnings and old names."""
         register_folder()
         offer_pictures()
         show_warnings()
+        accept_old_names(running_server())
         return NODES

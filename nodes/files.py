@@ -21,7 +21,7 @@ from .sockets import CATEGORY, Bank, Features
 
 FOLDER = "magicstyle"
 SUFFIX = ".safetensors"
-KEEP = ["styles", "everything"]
+CONTENTS = ["styles", "everything"]
 NOTHING = "no bank is saved yet"  # an empty list of choices shows as "undefined"
 
 
@@ -87,8 +87,8 @@ class SaveFeatureBank(io.ComfyNode):
                     "lies in the magicstyle folder.",
                 ),
                 io.Combo.Input(
-                    "keep",
-                    options=KEEP,
+                    "contents",
+                    options=CONTENTS,
                     default="styles",
                     tooltip="styles: to use with other portraits. everything: the portrait's features too.",
                 ),
@@ -98,16 +98,16 @@ class SaveFeatureBank(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, keep: str | None = None) -> bool | str:
+    def validate_inputs(cls, contents: str | None = None) -> bool | str:
         """Name a choice that is gone."""
-        return check_choices(keep=(keep, KEEP))
+        return check_choices(contents=(contents, CONTENTS))
 
     @classmethod
-    def execute(cls, bank: FeatureBank, filename_prefix: str, keep: str) -> io.NodeOutput:
+    def execute(cls, bank: FeatureBank, filename_prefix: str, contents: str) -> io.NodeOutput:
         """Save under the next free number."""
         path = next_path(filename_prefix)
         clear_litter(path.parent)
-        save_bank(bank, path, content=keep == "everything")
+        save_bank(bank, path, content=contents == "everything")
         return io.NodeOutput(bank, ui={"text": [f"saved {path.name}"]})
 
 

@@ -15,7 +15,7 @@ EVENT = "magicstyle.warning"  # web/magicstyle.js shows it
 
 def show_on_node(text: str) -> None:
     """Lay a text on the node that runs now, where a server has somebody to show it to."""
-    server, node = _server(), _running_node()
+    server, node = running_server(), _running_node()
     if server is not None and node is not None:
         server.send_progress_text(text, node, server.client_id)
 
@@ -35,14 +35,14 @@ def show_warnings() -> None:
 class _ToPage(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            server = _server()
+            server = running_server()
             if server is not None:
                 server.send_sync(EVENT, {"text": record.getMessage(), "node": _running_node()}, server.client_id)
         except Exception:  # as logging's own handlers do: a page that is not reached must not end a run
             self.handleError(record)
 
 
-def _server() -> Any:
+def running_server() -> Any:
     """The host's server, where there is one: tests and scripts run nodes without."""
     module = sys.modules.get("server")
     return getattr(getattr(module, "PromptServer", None), "instance", None)

@@ -22,7 +22,7 @@ from .units import Report, Shard, Unit, missing_units, read_manifests
 SHOWN = 20  # of what failed; all of it is in the manifests
 ADVICE = (
     "run magicstyle invert-styles STYLES --library {library} with the same --checkpoint, --size, --steps, --inversion "
-    "and --every"
+    "and --level-stride"
 )
 Paint = Callable[[Iterable[Unit]], Iterator[Report]]
 

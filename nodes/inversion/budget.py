@@ -70,15 +70,15 @@ def settle_budget(
             f"conditioning carries {' and '.join(carried)}, which a replay of latents cannot repeat: "
             "choose storage features, or invert with a plain prompt."
         )
-    storage, every, why, repeatable = order.storage, order.every, "", repeatable and not carried
+    storage, every, why, repeatable = order.storage, order.level_stride, "", repeatable and not carried
     if order.storage == "auto" and large and repeatable:
         storage, why = "latents", ", as for all transformers"
     elif order.storage == "auto":
         storage, every = _finest(order, need, free, repeatable=repeatable)
-        why = "" if (storage, every) == ("features", order.every) else f", the finest that fits {free.share}"
-    wanted, estimate = (need.features * LevelGroups(need.levels, n).count for n in (order.every, every))
+        why = "" if (storage, every) == ("features", order.level_stride) else f", the finest that fits {free.share}"
+    wanted, estimate = (need.features * LevelGroups(need.levels, n).count for n in (order.level_stride, every))
     sizes = f"{readable_bytes(wanted)}, {readable_bytes(free.bytes)} of {free.name} were free"
-    levels = readable_levels(order.every)
+    levels = readable_levels(order.level_stride)
     reason = f"storage {storage} of {readable_levels(every)}{why}: features of {levels} were estimated at {sizes}"
     return Budget(storage, every, estimate, reason)
 
@@ -94,5 +94,5 @@ def _choices(order: InversionOrder, need: MemoryNeed, repeatable: bool) -> Itera
     """Storage, every and bytes, the best first, none finer than the order's; latents where a replay can be had."""
     ways = [("features", FEATURES_EVERY, need.features), ("latents", LATENTS_EVERY, need.latents)]
     for storage, everies, size in ways if repeatable else ways[:1]:
-        for every in dict.fromkeys(max(order.every, every) for every in everies):
+        for every in dict.fromkeys(max(order.level_stride, every) for every in everies):
             yield storage, every, size * LevelGroups(need.levels, every).count

@@ -15,7 +15,7 @@ from ..notices import show_on_node
 from ..roles import CONTENT, STYLE, remember
 from ..schema import check_choices, check_layers, folded, search_aliases
 from ..sockets import CATEGORY, Features
-from .order import KEEP, InversionOrder
+from .order import KEPT_ROLES, InversionOrder
 from .run import invert
 
 STORAGE = ["auto", *REPRESENTATIONS]
@@ -23,11 +23,11 @@ CHOICES = {
     "scheduler": comfy.samplers.SCHEDULER_NAMES,
     "storage": STORAGE,
     "precision": PRECISIONS,
-    "place": PLACES,
-    "keep": KEEP,
+    "storage_device": PLACES,
+    "roles": KEPT_ROLES,
     "method": INVERSIONS,
 }
-ADVANCED = ("storage", "precision", "place", "keep", "every", "corrections", "measure", "gamma")
+ADVANCED = ("storage", "precision", "storage_device", "roles", "level_stride", "corrections", "measure", "gamma")
 
 
 def _inputs(picture: str) -> list[Any]:
@@ -79,17 +79,17 @@ def _inputs(picture: str) -> list[Any]:
             tooltip="How exactly features are kept. auto is fp16. fp8 halves that again and is less exact.",
         ),
         io.Combo.Input(
-            "place",
+            "storage_device",
             options=list(PLACES),
-            default=InversionOrder.place,
+            default=InversionOrder.storage_device,
             optional=True,
             tooltip="Where features are kept. auto is the gpu while they take little of what is free there, else main "
             "memory (cpu); disk maps them from files in ComfyUI's temp folder.",
         ),
         io.Combo.Input(
-            "keep",
-            options=list(KEEP),
-            default=InversionOrder.keep,
+            "roles",
+            options=list(KEPT_ROLES),
+            default=InversionOrder.roles,
             optional=True,
             tooltip="Which features are kept. To save memory with styleid: queries of the portrait, keys and "
             "values of the style are all it reads. all and ResNet: for the portrait with method diffstyler.",
@@ -121,8 +121,8 @@ def _inputs(picture: str) -> list[Any]:
             "picture returned. Takes as long as a sampling run.",
         ),
         io.Int.Input(
-            "every",
-            default=InversionOrder.every,
+            "level_stride",
+            default=InversionOrder.level_stride,
             min=1,
             max=MAX_EVERY,
             optional=True,
@@ -175,14 +175,14 @@ class _Inversion(io.ComfyNode):
         scheduler: str | None = None,
         storage: str | None = None,
         precision: str | None = None,
-        place: str | None = None,
-        keep: str | None = None,
+        storage_device: str | None = None,
+        roles: str | None = None,
         method: str | None = None,
         layers: str | None = None,
     ) -> bool | str:
         """Name a choice that is gone, and what names no layer."""
-        chosen = {"scheduler": scheduler, "storage": storage, "precision": precision, "place": place}
-        return _check(layers, keep=keep, method=method, **chosen)
+        chosen = {"scheduler": scheduler, "storage": storage, "precision": precision, "method": method}
+        return _check(layers, storage_device=storage_device, roles=roles, **chosen)
 
     @classmethod
     def execute(cls, **inputs: Any) -> io.NodeOutput:

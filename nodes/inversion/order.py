@@ -23,7 +23,7 @@ from .latent_pair import Latent
 
 # of one attention call: 4 seconds on one core at a width of 128, and growing with the square
 MAX_TOKENS_ON_CPU = 128 * 128
-KEEP = {"all": ROLES, "queries": "q", "keys and values": "kv", "all and ResNet": ROLES + RESNET}
+KEPT_ROLES = {"all": ROLES, "queries": "q", "keys and values": "kv", "all and ResNet": ROLES + RESNET}
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +40,12 @@ class InversionOrder:
     storage: str = "auto"
     sigmas: Tensor | None = None  # in place of steps and scheduler
     precision: str = "auto"
-    place: str = "auto"
-    keep: str = "all"
+    storage_device: str = "auto"
+    roles: str = "all"
     method: str = InversionSettings.method
     corrections: int = InversionSettings.corrections
     measure: bool = False
-    every: int = 1
+    level_stride: int = 1
     gamma: float = InversionSettings.gamma
 
     @property
@@ -59,9 +59,9 @@ class InversionOrder:
         return PRECISIONS[self.precision]
 
     @property
-    def roles(self) -> str:
-        """Which features are kept."""
-        return KEEP[self.keep]
+    def kept_roles(self) -> str:
+        """Which features are kept, a letter each."""
+        return KEPT_ROLES[self.roles]
 
     @property
     def schedule(self) -> Tensor:

@@ -108,8 +108,8 @@ def plan_inversion(order: InversionOrder, *, repeatable: bool = True) -> Plan:
     check_tokens(model, samples)
     grids = _grids(model, order.layers, samples)
     architecture = find(model)
-    resnet = _resnet(architecture, grids, order.layers) if RESNET in order.roles else {}
-    level = feature_bytes(grids, architecture.widths, 1, samples.shape[0], order.roles, order.dtype, resnet)
+    resnet = _resnet(architecture, grids, order.layers) if RESNET in order.kept_roles else {}
+    level = feature_bytes(grids, architecture.widths, 1, samples.shape[0], order.kept_roles, order.dtype, resnet)
     need = MemoryNeed(len(levels), level, samples.numel() * latent_precision(order.dtype).itemsize)
     budget = settle_budget(order, need, _free(order), large=architecture.large, repeatable=repeatable)
     plain, removed = _plain(model, Grid(samples.shape[2:]).frames, budget.storage)
@@ -137,8 +137,10 @@ def _plain(model: Model, frames: int, storage: str) -> tuple[Model, list[str]]:
 
 def _recorder(plan: Plan) -> AnyRecorder:
     order, header = plan.order, plan.header
-    room = partial(allocator, order.place, order.model, plan.budget.estimate)
-    return RECORDERS[plan.budget.storage](RecordingSpec(header.layers, header.groups, order.roles, order.dtype, room))
+    room = partial(allocator, order.storage_device, order.model, plan.budget.estimate)
+    return RECORDERS[plan.budget.storage](
+        RecordingSpec(header.layers, header.groups, order.kept_roles, order.dtype, room)
+    )
 
 
 def _walk_up(plan: Plan, recorder: AnyRecorder) -> Walked:
@@ -199,11 +201,13 @@ def _check_finite(noise: Tensor) -> None:
 def _resnet(architecture: Architecture, grids: dict[LayerId, Grid], layers: str) -> dict[LayerId, int]:
     """The layer whose block begins with the ResNet that is kept, and the channels that enter it."""
     if architecture.resnet is None:
-        raise MagicStyleError("keep asks for a ResNet, and this model has none that a method copies: set keep to all.")
+        raise MagicStyleError(
+            "roles asks for a ResNet, and this model has none that a method copies: set roles to all."
+        )
     (block, number, _), channels = architecture.resnet
     if architecture.resnet.layer not in grids:
         raise MagicStyleError(
-            f"keep asks for the ResNet of {block} block {number}, which layers '{layers}' leaves out: "
+            f"roles asks for the ResNet of {block} block {number}, which layers '{layers}' leaves out: "
             f"add {block}.{number} to layers."
         )
     return {architecture.resnet.layer: channels}
@@ -211,9 +215,9 @@ def _resnet(architecture: Architecture, grids: dict[LayerId, Grid], layers: str)
 
 def _free(order: InversionOrder) -> Free:
     """What is free where the order places features; `auto` places them in main memory unless they are small."""
-    if order.place == "gpu":
+    if order.storage_device == "gpu":
         return Free(free_on_device(order.model), "GPU memory", 4)  # sampling wants the other half
-    return Free(free_on_disk(), "disk space") if order.place == "disk" else Free(free_memory())
+    return Free(free_on_disk(), "disk space") if order.storage_device == "disk" else Free(free_memory())
 
 
 def _unreplayed(plan: Plan) -> list[str]:

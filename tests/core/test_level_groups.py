@@ -34,7 +34,7 @@ def test_a_step_is_served_by_the_kept_one_of_its_own_group(steps, every):
 
 @pytest.mark.parametrize("every", [0, -1, 1001])
 def test_a_number_that_makes_no_groups_is_refused(every):
-    with pytest.raises(MagicStyleError, match=f"every is {every}: choose a number from 1"):
+    with pytest.raises(MagicStyleError, match=f"level_stride is {every}: choose a number from 1"):
         LevelGroups(5, every)
 
 

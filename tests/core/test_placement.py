@@ -45,7 +45,7 @@ def test_memory_that_cannot_be_locked_is_ordinary_memory(monkeypatch):
     assert room.shape == (3, 1, 4, 8) and room.dtype == torch.float16 and not room.is_pinned()
 
 
-# --- place disk ----------------------------------------------------------------------------------------------------
+# --- storage_device disk -------------------------------------------------------------------------------------------
 
 ROOM = 256 * 1024
 # a process that fills stacks of 64 KiB until there is no room; a signal would end it before it could say anything
@@ -102,14 +102,14 @@ def test_a_full_disk_is_one_sentence_and_the_process_lives(small_disk, tmp_path)
     assert done.returncode == 0, done
     count, only_whole_files, sentence = done.stdout.split(maxsplit=2)
     assert (count, only_whole_files) == ("3", "True")
-    assert sentence.startswith("place disk: no room for 131072 bytes of features in ")
+    assert sentence.startswith("storage_device disk: no room for 131072 bytes of features in ")
     assert sentence.strip().endswith("choose storage latents, or free some disk space.") and sentence.count("\n") == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no limits for files on this system")
 def test_a_quota_is_the_same_sentence(tmp_path):
     done = fill(tmp_path, 50_000)
-    assert done.returncode == 0 and done.stdout.startswith("1 True place disk: no room for 65536 bytes"), done
+    assert done.returncode == 0 and done.stdout.startswith("1 True storage_device disk: no room for 65536 bytes"), done
 
 
 def test_where_room_cannot_be_reserved_it_is_counted(tmp_path, monkeypatch):
@@ -125,7 +125,7 @@ def test_where_room_cannot_be_reserved_it_is_counted(tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     (tmp_path / "temp").write_text("a file where the folder should be")
-    with pytest.raises(MagicStyleError, match="place disk: .*temp cannot be written to .*choose storage latents"):
+    with pytest.raises(MagicStyleError, match="_device disk: .*temp cannot be written to .*choose storage latents"):
         OnDisk(tmp_path / "temp")
 
 

@@ -100,7 +100,7 @@ def test_a_picture_of_a_block_takes_hardly_more_than_its_own_rows(tmp_path, monk
         for number in range(count):
             Image.effect_noise((64, 64), 20 + number).save(tmp_path / folder / f"{number}.png")
     loads.model = OneLayerModel()
-    common = ["--library", "lib", "--size", "64", "--steps", str(N), "--every", str(every)]
+    common = ["--library", "lib", "--size", "64", "--steps", str(N), "--level-stride", str(every)]
     assert cli.main(["invert-styles", "styles", *common]) == cli.OK
     assert cli.main(["stylize", "photos", *common]) == cli.OK
     told = capsys.readouterr().err

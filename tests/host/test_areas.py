@@ -230,13 +230,13 @@ def test_an_area_of_the_whole_picture_is_no_area(tiny_model, storage):
     assert difference(without, sample(tiny_model, content, 3.0, prompt)) > 1e-3
 
 
-@pytest.mark.parametrize("method, keep", [("ffa", "all"), ("diffstyler", "all and ResNet")])
-def test_latents_are_replayed_as_the_whole_picture_and_then_cropped(tiny_model, method, keep):
+@pytest.mark.parametrize("method, roles", [("ffa", "all"), ("diffstyler", "all and ResNet")])
+def test_latents_are_replayed_as_the_whole_picture_and_then_cropped(tiny_model, method, roles):
     size, one, two = EVEN
     positive = one.limit(tiny_conditioning(seed=6)) + two.limit(tiny_conditioning(seed=7)) + tiny_conditioning(seed=5)
     results = []
     for storage in ("features", "latents"):
-        content = inversion(tiny_model, picture(*size), STEPS, "output.3-11", storage=storage, keep=keep)
+        content = inversion(tiny_model, picture(*size), STEPS, "output.3-11", storage=storage, roles=roles)
         style = inversion(tiny_model, picture(8, 11, seed=9), STEPS, "output.3-11", storage=storage)
         bank = FeatureBank(content.features, (StyleEntry(style.features),))
         results.append(sample(patch(tiny_model, bank, method=method), content, 3.0, positive))

@@ -38,8 +38,8 @@ def bank():
     return FeatureBank(features(), (StyleEntry(with_noise(1), 0.5), StyleEntry(with_noise(2))))
 
 
-def save(prefix=f"{FOLDER}/style", keep="everything"):
-    SaveFeatureBank.execute(bank(), prefix, keep)
+def save(prefix=f"{FOLDER}/style", contents="everything"):
+    SaveFeatureBank.execute(bank(), prefix, contents)
 
 
 def options():
@@ -90,9 +90,9 @@ def test_a_listed_file_is_valid_and_its_fingerprint_follows_its_content(folders)
     assert LoadFeatureBank.fingerprint_inputs(bank_name=name) != before
 
 
-@pytest.mark.parametrize("keep, kept", [("styles", False), ("everything", True)])
-def test_keep_decides_whether_the_portrait_is_saved_too(folders, keep, kept):
-    save(keep=keep)
+@pytest.mark.parametrize("contents, kept", [("styles", False), ("everything", True)])
+def test_contents_decides_whether_the_portrait_is_saved_too(folders, contents, kept):
+    save(contents=contents)
     path = folders / "output" / FOLDER / "style_00001_.safetensors"
     content = features()
     assert load_bank(path, content).content is content

@@ -148,8 +148,8 @@ def test_beside_a_cache_the_style_acts_and_latents_give_what_features_give(
     tiny_model, caplog, storage, every, name, order
 ):
     """The cache decides on the run's own calls: that features are made anew in between makes no difference."""
-    content, bank = scene(tiny_model, steps=STEPS, storage=storage, every=every)
-    features, kept = scene(tiny_model, steps=STEPS, storage="features", every=every)
+    content, bank = scene(tiny_model, steps=STEPS, storage=storage, level_stride=every)
+    features, kept = scene(tiny_model, steps=STEPS, storage="features", level_stride=every)
 
     def both(each):
         if order == "before":
@@ -176,7 +176,7 @@ def test_the_cache_really_skips_calls_beside_ours(tiny_model, caplog):
 
 
 def test_a_replay_of_latents_from_a_file_is_not_answered_by_the_runs_cache(tiny_model):
-    content, bank = scene(tiny_model, steps=STEPS, storage="latents", every=2)
+    content, bank = scene(tiny_model, steps=STEPS, storage="latents", level_stride=2)
     loaded = bank.with_pictures([_from_file(features) for features in bank.pictures])
     found, expected = (sample(cached(patch(tiny_model, each), "EasyCache", 1.0), content) for each in (loaded, bank))
     assert difference(found, expected) < 1e-5

@@ -131,7 +131,7 @@ def test_both_copy_the_contents_resnet(demo, headless, pictures, in_comfyui, in_
     latent = VAEEncode().encode(vae, pictures[0])[0]
     inputs = {"steps": STEPS, "scheduler": "ddim_uniform", "layers": "output.3-11", "storage": "features"}
     content = InvertContent.execute(
-        model=model, latent=latent, conditioning=conditioning, keep="all and ResNet", **inputs
+        model=model, latent=latent, conditioning=conditioning, roles="all and ResNet", **inputs
     ).args
     with_it, without = (
         painted(demo, FeatureBankNode.execute(features, in_comfyui[1][1]).args[0], in_comfyui[1], "diffstyler")

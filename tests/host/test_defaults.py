@@ -16,12 +16,12 @@ INVERSION = {
     "layers": "auto",
     "storage": "auto",
     "precision": "auto",
-    "place": "auto",
-    "keep": "all",
+    "storage_device": "auto",
+    "roles": "all",
     "method": "ddim",
     "corrections": 2,
     "measure": False,
-    "every": 1,
+    "level_stride": 1,
     "gamma": 0.5,
 }
 FUSION = {
@@ -60,7 +60,7 @@ DEFAULTS = {
     },
     "MagicStyleInitialLatent": {"mode": "adain", "strength": 1.0},
     "MagicStyleDemoModel": {"model": "unet"},
-    "MagicStyleSaveFeatureBank": {"filename_prefix": "magicstyle/style", "keep": "styles"},
+    "MagicStyleSaveFeatureBank": {"filename_prefix": "magicstyle/style", "contents": "styles"},
     "MagicStyleLoadFeatureBank": {},
     "MagicStyleFeaturePreview": {"layer": "output.9", "step": -1, "percent": 0.5},
     "MagicStyleRegionsFromWords": {

@@ -248,8 +248,8 @@ def test_noise_is_white_in_the_report():
 
 @every()
 def test_a_resnet_is_not_looked_for_where_there_is_none(name):
-    with pytest.raises(MagicStyleError, match="keep asks for a ResNet, and this model has none .*: set keep to all"):
-        inverted(name, content_latent(name), keep="all and ResNet")
+    with pytest.raises(MagicStyleError, match="roles asks for a ResNet, and this model has none .*: set roles to all"):
+        inverted(name, content_latent(name), roles="all and ResNet")
 
 
 @every()

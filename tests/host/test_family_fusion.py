@@ -117,7 +117,7 @@ def test_a_caption_of_another_length_changes_nothing_of_what_is_stored(name, sto
 def test_every_second_level_serves_its_neighbour(name, storage):
     pictures = content_latent(name), style_latent(name)
     content, style = (
-        inverted(name, latent, layers="all", sigmas=DESCENT, storage=storage, every=2) for latent in pictures
+        inverted(name, latent, layers="all", sigmas=DESCENT, storage=storage, level_stride=2) for latent in pictures
     )
     bank = FeatureBank(content.features, (StyleEntry(style.features),))
     ours = sample(patched(name, bank, **KNOBS["ffa"]), content, 1.0, *prompts(name))

@@ -174,7 +174,7 @@ def test_a_style_without_a_portrait_lies_in_each_frame_as_beside_one():
 
 
 def test_what_a_film_takes_is_known_before_it_is_inverted():
-    content = inversion(film(), layers="double.1-2", keep="queries")
+    content = inversion(film(), layers="double.1-2", roles="queries")
     noise = content.features.noise_pair.noise
     kept = content.features.nbytes - noise.numel() * noise.element_size()
     tokens, width, levels = FRAMES * SMALL[0] * SMALL[1] // 4, 96, len(DESCENT) - 1

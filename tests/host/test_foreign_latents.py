@@ -275,7 +275,7 @@ def test_short_memory_is_kept_by_fewer_levels_and_said(tiny_model, monkeypatch, 
     assert held == whole // 10 * LevelGroups(10, every).count and 2 * held <= fits
     level, text = said()[-1]
     assert level == (logging.INFO if every == 1 else logging.WARNING)
-    _, features = scene(tiny_model, "features", steps=10, every=every)
+    _, features = scene(tiny_model, "features", steps=10, level_stride=every)
     assert difference(picture_made, sample(patch(changed, features), content)) <= 1e-4
 
 
@@ -438,7 +438,7 @@ def test_gligens_boxes_are_named_as_a_controlnet_is(tiny_model):
 def test_auto_looks_at_the_memory_where_features_will_lie(tiny_model, monkeypatch, place, free, said):
     for name, count in free.items():
         monkeypatch.setattr(inversion_run, name, lambda *_, count=count: count)
-    found = inversion(tiny_model, picture(), storage="auto", place=place)
+    found = inversion(tiny_model, picture(), storage="auto", storage_device=place)
     assert said in found.report
 
 

@@ -133,7 +133,7 @@ def test_every_node_has_search_words_in_every_language(nodes, language):
         assert name in BEGINNERS or not {*words[BEGINNING]} & {*info.get("search_aliases", ())}
 
 
-RARE = {"storage", "precision", "place", "keep", "corrections", "measure", "every", "gamma"}
+RARE = {"storage", "precision", "storage_device", "roles", "corrections", "measure", "level_stride", "gamma"}
 FOLDED = {
     "MagicStyleInvertContent": RARE,
     "MagicStyleInvertStyle": RARE,

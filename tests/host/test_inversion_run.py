@@ -110,7 +110,7 @@ def test_auto_keeps_the_finest_features_that_take_half_of_the_free_memory_then_l
 ):
     bytes_of_features = 5 * by_hand(3 * (8 * 12 + 4 * 6), roles=3)
     monkeypatch.setattr(inversion_run, "free_memory", lambda: math.ceil(share * bytes_of_features))
-    features = inversion(tiny_model, picture(), storage="auto", place=place).features
+    features = inversion(tiny_model, picture(), storage="auto", storage_device=place).features
     assert isinstance(features, kept) and features.header.every == every
 
 

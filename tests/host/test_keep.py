@@ -152,7 +152,7 @@ def test_an_area_sees_its_own_part_of_the_mask(tiny_model):
 
 
 def test_a_bank_without_queries_says_what_masactrl_needs_to_keep(tiny_model):
-    content = inversion(tiny_model, picture(), 2, keep="keys and values")
+    content = inversion(tiny_model, picture(), 2, roles="keys and values")
     bank = FeatureBank(content.features, ())
     with pytest.raises(MagicStyleError, match="reads the content's queries, which the bank does not hold"):
         kept(tiny_model, bank, CIRCLE, method="masactrl")

@@ -15,7 +15,7 @@ def saving(prefix):
     """The demo's bank of features, some thirty megabytes, saved."""
     graph = graphs.substituted(graphs.api("demo_no_download"), steps=20, storage="features")
     (bank,) = (key for key, node in graph.items() if node["class_type"] == "MagicStyleFeatureBank")
-    save = {"bank": [bank, 0], "filename_prefix": f"magicstyle/{prefix}", "keep": "everything"}
+    save = {"bank": [bank, 0], "filename_prefix": f"magicstyle/{prefix}", "contents": "everything"}
     return {**graphs.needed(graph, bank), "save": {"class_type": "MagicStyleSaveFeatureBank", "inputs": save}}
 
 

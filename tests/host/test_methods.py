@@ -110,7 +110,7 @@ def with_lora(model, strength=1.0):
 @pytest.mark.parametrize("storage", ["features", "latents"])
 def test_diffstyler_also_copies_the_resnet_feature(tiny_model, storage):
     """A different prompt while sampling: without copies, the picture would leave the content."""
-    ours, _ = run_diffstyler(tiny_model, tiny_model, keep="all and ResNet", storage=storage)
+    ours, _ = run_diffstyler(tiny_model, tiny_model, roles="all and ResNet", storage=storage)
     sigmas = tiny_sigmas(tiny_model, STEPS)
     theirs = oracle_with_other_prompt(tiny_model.model, sigmas)
     without, _ = run_diffstyler(tiny_model, tiny_model)
@@ -126,18 +126,20 @@ def oracle_with_other_prompt(model, sigmas):
 @pytest.mark.parametrize("storage", ["features", "latents"])
 def test_a_lora_on_the_sampling_model_stylizes_while_the_content_comes_from_the_base_model(tiny_model, storage):
     lora = with_lora(tiny_model)
-    injected, content = run_diffstyler(tiny_model, lora, keep="all and ResNet", storage=storage)
+    injected, content = run_diffstyler(tiny_model, lora, roles="all and ResNet", storage=storage)
     prompt = tiny_conditioning(seed=5)
     free, base = (sample(model, content, positive=prompt) for model in (lora, tiny_model))
     assert difference(injected, free) > 1e-3 and difference(injected, base) > 1e-3
-    other = run_diffstyler(tiny_model, lora, keep="all and ResNet", storage="features")[0]
+    other = run_diffstyler(tiny_model, lora, roles="all and ResNet", storage="features")[0]
     assert difference(injected, other) < 1e-4
 
 
 def test_the_resnet_is_kept_only_where_its_block_is(tiny_model):
     with pytest.raises(MagicStyleError, match="layers 'output.6-11' leaves out: add output.4 to layers"):
-        inversion(tiny_model, picture(), 2, "output.6-11", keep="all and ResNet")
-    plain, kept = (inversion(tiny_model, picture(), 2, "output.3-11", keep=keep) for keep in ("all", "all and ResNet"))
+        inversion(tiny_model, picture(), 2, "output.6-11", roles="all and ResNet")
+    plain, kept = (
+        inversion(tiny_model, picture(), 2, "output.3-11", roles=roles) for roles in ("all", "all and ResNet")
+    )
     assert plain.features.roles == "qkv" and kept.features.roles == "qkvx"
     assert torch.equal(plain.noise["samples"], kept.noise["samples"])
     assert kept.features.nbytes > plain.features.nbytes
@@ -156,7 +158,7 @@ def lora_file(model, seed):
 
 def test_several_lora_styles_act_by_region_through_the_hosts_hooks(tiny_model):
     """Each region's prediction is that of its own LoRA, and the portrait is injected into both."""
-    content = inversion(tiny_model, picture(), 3, "output.3-11", keep="all and ResNet")
+    content = inversion(tiny_model, picture(), 3, "output.3-11", roles="all and ResNet")
     patched = patch(tiny_model, FeatureBank(content.features, ()), method="diffstyler")
     left = torch.zeros(1, 8, 12)
     left[:, :, :6] = 1.0

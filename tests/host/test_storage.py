@@ -204,13 +204,13 @@ def test_reduced_precisions_stay_within_their_bound(tiny_model, storage, precisi
 
 def test_content_queries_and_style_keys_and_values_are_all_that_styleid_reads(tiny_model):
     content, whole = scene(tiny_model, "features")
-    queries = inversion(tiny_model, picture(), "features", keep="queries").features
-    style = inversion(tiny_model, picture(10, 7, seed=9), "features", keep="keys and values").features
+    queries = inversion(tiny_model, picture(), "features", roles="queries").features
+    style = inversion(tiny_model, picture(10, 7, seed=9), "features", roles="keys and values").features
     lean = FeatureBank(queries, (StyleEntry(style),))
     results = [sample(patch(tiny_model, bank, method="styleid"), content) for bank in (whole, lean)]
     assert torch.equal(*results)
     assert lean.nbytes < 0.52 * whole.nbytes
-    with pytest.raises(MagicStyleError, match="method 'ffa' reads the content's keys and values.*set keep to all"):
+    with pytest.raises(MagicStyleError, match="method 'ffa' reads the content's keys and values.*set roles to all"):
         patch(tiny_model, lean, method="ffa")
     with pytest.raises(MagicStyleError, match="reads the style 1's keys and values"):
         patch(tiny_model, FeatureBank(whole.content, (StyleEntry(queries),)), method="styleid")
@@ -218,8 +218,8 @@ def test_content_queries_and_style_keys_and_values_are_all_that_styleid_reads(ti
 
 @pytest.mark.parametrize("method", ["styleid", "sac"])
 def test_the_contents_keys_and_values_are_asked_for_where_a_style_may_leave_tokens_to_the_content(tiny_model, method):
-    queries = inversion(tiny_model, picture(), "features", keep="queries").features
-    style = inversion(tiny_model, picture(10, 7, seed=9), "features", keep="keys and values").features
+    queries = inversion(tiny_model, picture(), "features", roles="queries").features
+    style = inversion(tiny_model, picture(10, 7, seed=9), "features", roles="keys and values").features
     everywhere, nowhere = (FeatureBank(queries, (StyleEntry(style, weight),)) for weight in (1.0, 0.0))
     somewhere = FeatureBank(queries, (StyleEntry(style, 1.0, torch.ones(1, 8, 12)),))
     patch(tiny_model, everywhere, method=method)
@@ -231,7 +231,7 @@ def test_the_contents_keys_and_values_are_asked_for_where_a_style_may_leave_toke
 def test_features_on_disk_are_the_same_and_their_files_go_with_the_bank(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(folder_paths, "get_temp_directory", lambda: str(tmp_path / "temp"))
     content, memory = scene(tiny_model, "features")
-    disk = scene(tiny_model, "features", place="disk")[1]
+    disk = scene(tiny_model, "features", storage_device="disk")[1]
     files = list((tmp_path / "temp").rglob("*.safetensors"))
     assert len(files) == 2 * 6 * 3
     for picture_in_memory, picture_on_disk in zip(memory, disk, strict=True):
@@ -254,8 +254,10 @@ def test_a_full_disk_is_said_in_one_sentence(tiny_model, tmp_path, monkeypatch):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16384, limits[1]))
     try:
-        with pytest.raises(MagicStyleError, match="place disk: no room for .*File too large.*choose storage latents"):
-            inversion(tiny_model, picture(), "features", place="disk")
+        with pytest.raises(
+            MagicStyleError, match="storage_device disk: no room for .*File too large.*choose storage latents"
+        ):
+            inversion(tiny_model, picture(), "features", storage_device="disk")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     gc.collect()
@@ -322,7 +324,7 @@ def test_auto_takes_features_while_they_fit_and_says_why(tiny_model, monkeypatch
 def test_auto_takes_the_finest_that_fits_half_of_the_free_memory(tiny_model, monkeypatch, free, every, chosen, said):
     """Five levels of 135 KiB each; their latents take 1.5 KiB each."""
     monkeypatch.setattr(inversion_run, "free_memory", lambda: free * 1024)
-    result = inversion(tiny_model, picture(), "auto", precision="fp32", every=every)
+    result = inversion(tiny_model, picture(), "auto", precision="fp32", level_stride=every)
     assert (result.features.representation, result.features.header.every) == chosen
     assert said in result.report
 
@@ -337,8 +339,8 @@ def test_a_controlled_inversion_takes_features_of_fewer_levels_before_none_fits(
 @pytest.mark.parametrize("sampler, share", [("euler", 1), ("heun", 2), ("dpm_2", 2)])
 def test_latents_of_every_second_level_are_replayed_when_their_group_begins(tiny_model, sampler, share):
     """Also by samplers that visit a level twice or levels in between; the picture is that of stored features."""
-    content, features = scene(tiny_model, "features", every=2)
-    _, latents = scene(tiny_model, "latents", every=2)
+    content, features = scene(tiny_model, "features", level_stride=2)
+    _, latents = scene(tiny_model, "latents", level_stride=2)
     seen = []
 
     def count(executor, *args, **kwargs):
@@ -358,20 +360,20 @@ def test_latents_of_every_second_level_are_replayed_when_their_group_begins(tiny
 
 def test_other_weights_are_recorded_once_a_group(tiny_model):
     """A LoRA that comes after the inversion: latents become features of the inversion's model first."""
-    content, features = scene(tiny_model, "features", every=3)
-    _, latents = scene(tiny_model, "latents", every=3)
+    content, features = scene(tiny_model, "features", level_stride=3)
+    _, latents = scene(tiny_model, "latents", level_stride=3)
     changed = with_lora(tiny_model)
     results = [sample(patch(changed, bank), content) for bank in (features, latents)]
     assert difference(results[1], results[0]) <= 1e-4
 
 
 def test_every_that_makes_no_groups_is_refused(tiny_model):
-    with pytest.raises(MagicStyleError, match="every is 0: choose a number from 1"):
-        inversion(tiny_model, picture(), "features", every=0)
+    with pytest.raises(MagicStyleError, match="level_stride is 0: choose a number from 1"):
+        inversion(tiny_model, picture(), "features", level_stride=0)
 
 
 def test_report_and_summary_say_how_many_levels_are_kept(tiny_model):
-    content, bank = scene(tiny_model, "features", every=2)
+    content, bank = scene(tiny_model, "features", level_stride=2)
     assert "3 of 5 steps, every 2nd, of q, k, v in float32" in content.report
     assert "3 of 5 steps, every 2nd, of q, k, v in float32" in bank_summary(bank)
 

@@ -65,7 +65,7 @@ def portrait_block() -> Block:
         "Invert the portrait",
         (prompt(), *latent_of("content", 512)),
         (
-            inversion("content", keep="all and ResNet"),
+            inversion("content", roles="all and ResNet"),
             Node("bank", "MagicStyleFeatureBank", {"content": features("content")}),
         ),
         knobs=(steps_knob("invert_content"), *size_knobs("content_sized")),
@@ -87,7 +87,7 @@ STYLEID = page(
     (load_checkpoint(),),
     portrait_and_style(),
     work(
-        invert_block(content={"keep": "queries"}, style={"keep": "keys and values"}),
+        invert_block(content={"roles": "queries"}, style={"roles": "keys and values"}),
         patch(method="styleid", query_preservation=0.75, temperature=1.5, layers="output.6-11"),
         paint_block(),
     ),
