@@ -67,10 +67,12 @@ def adain_map(
     *,
     region: Tensor | None = None,
     style_mask: Tensor | None = None,
+    together: bool = False,
 ) -> Callable[[Tensor], Tensor]:
     """What `adain_latents` does to the content, as an affine map that other latents b c h w can go through too.
 
-    A film b c t h w has one mean and one spread for all its frames, so that it does not flicker.
+    A film b c t h w has one mean and one spread for all its frames, so that it does not flicker; and so have `together`
+    the pictures of a batch, and those of the style's.
     It computes in single precision at least; a result that the latent's own precision cannot hold stays in it.
     """
     check_range("strength", strength, 0.0, 1.0)
@@ -85,8 +87,9 @@ def adain_map(
             "give one style picture, or as many as content pictures."
         )
     tokens, inside = _tokens(content, region)
-    own = ChannelStatistics.of_tokens(tokens, inside)
-    mean, std = ChannelStatistics.of_tokens(*_tokens(style.to(own.mean), style_mask))
+    moments = _of_all if together else ChannelStatistics.of_tokens
+    own = moments(tokens, inside)
+    mean, std = moments(*_tokens(style.to(own.mean), style_mask))
     amount = strength if inside is None else strength * inside.unsqueeze(2)
 
     def moved(latent: Tensor) -> Tensor:
@@ -95,6 +98,13 @@ def adain_map(
         return _fitted(rearrange(x, "b n c -> b c n").reshape(latent.shape), latent)
 
     return moved
+
+
+def _of_all(x: Tensor, weights: Tensor | None) -> ChannelStatistics:
+    """The moments of b n c over all tokens of all pictures; `weights` 1 n or b n."""
+    if weights is not None:
+        weights = rearrange(weights.expand(x.shape[0], -1), "b n -> 1 (b n)")
+    return ChannelStatistics.of_tokens(rearrange(x, "b n c -> 1 (b n) c"), weights)
 
 
 def _tokens(latent: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from magicstyle.core.adain import ChannelStatistics, adain_latents
+from magicstyle.core.adain import ChannelStatistics, adain_latents, adain_map
 from magicstyle.core.errors import MagicStyleError
 
 
@@ -121,3 +121,25 @@ def test_a_strength_that_is_no_share_is_refused(strength):
     latent = torch.zeros(1, 4, 3, 5)
     with pytest.raises(MagicStyleError, match=f"strength is {strength}: choose a value from 0 to 1"):
         adain_latents(latent, latent, strength)
+
+
+def test_together_the_pictures_of_a_batch_keep_what_tells_them_apart():
+    """One affine map for all: a fade over the batch stays a fade, where each picture by itself would lose it."""
+    frames = latent(1, 4, 3, 5, 6) + torch.arange(4.0).view(4, 1, 1, 1)
+    style = 2.0 * latent(2, 1, 3, 7, 4) + 5.0
+    alone, together = (adain_map(frames, style, together=shared)(frames) for shared in (False, True))
+    torch.testing.assert_close(alone.mean((2, 3)), style.mean((2, 3)).expand(4, -1), atol=1e-4, rtol=1e-4)
+    own, theirs = frames.transpose(0, 1).flatten(1), style.transpose(0, 1).flatten(1)
+    scale = (theirs.std(1, correction=0) / own.std(1, correction=0)).view(1, 3, 1, 1)
+    expected = (frames - own.mean(1).view(1, 3, 1, 1)) * scale + theirs.mean(1).view(1, 3, 1, 1)
+    torch.testing.assert_close(together, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_together_a_region_counts_in_every_picture():
+    frames, style, region = latent(1, 2, 3, 4, 4), latent(2, 1, 3, 4, 4), torch.ones(1, 4, 4)
+    torch.testing.assert_close(
+        adain_map(frames, style, region=region, together=True)(frames),
+        adain_map(frames, style, together=True)(frames),
+        atol=1e-4,
+        rtol=1e-4,
+    )

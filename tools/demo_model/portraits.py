@@ -9,6 +9,7 @@ head, u to the right and v downwards, tilted around the chin.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -490,13 +491,21 @@ def _paint_portrait(shape: Shape, style: Style, size: int, rng: Rng) -> Portrait
     return Portrait(image, {region: p.labels == i for i, region in enumerate(REGIONS)})
 
 
-def portrait(shape_seed: int, style_seed: int | None = None, *, size: int = 128, plain: bool = False) -> Portrait:
+def portrait(
+    shape_seed: int,
+    style_seed: int | None = None,
+    *,
+    size: int = 128,
+    plain: bool = False,
+    pose: Callable[[Shape], Shape] | None = None,
+) -> Portrait:
     """Draw the portrait of a seed; a second seed, if given, chooses the style independently of the shape.
 
-    `plain` fills every region with one colour instead of a pattern."""
+    `plain` fills every region with one colour instead of a pattern; `pose` moves what was drawn of the shape."""
     shape_rng = np.random.default_rng([0, shape_seed])  # as shape_of begins
     style_rng = np.random.default_rng([1, shape_seed if style_seed is None else style_seed])
     shape = draw_shape(shape_rng)
+    shape = shape if pose is None else pose(shape)
     style = draw_style(style_rng)
     if plain:
         style = replace(style, fills={name: replace(fill, kind="flat") for name, fill in style.fills.items()})
