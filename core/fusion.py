@@ -359,7 +359,7 @@ FUSIONS = {
         "qkv",
         "kv",
         ("style_weight", "content_weight", "query_preservation", "temperature"),
-        "each style's share of a place is given, and the rest is the portrait: no style leaks out of its region (MAST: "
+        "each style's share of a place is given, and the rest is the portrait (MAST: "
         "content weight 0.11, preservation 0.2, temperature 1)",
     ),
     "gar": Method(

@@ -15,7 +15,7 @@ OUTPUTS = -20  # where links inside a subgraph end that go on outside
 TITLE, HEADING = 30, 65  # heights of a node's title and of a group's heading
 MARGIN = 15  # between a node and the edge of its group
 # what the frontend shows at 58 % or more in a window of 1600x900
-WIDEST, HIGHEST = 2080, 1245
+WIDEST, HIGHEST = 2080, 1250
 MAX_NODES = 11
 SMALL = {"width": 128, "height": 128, "largest_size": 128, "steps": 4, "preset": "fast"}
 
