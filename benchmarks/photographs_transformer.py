@@ -2,7 +2,8 @@
 
     COMFYUI_PATH=... python -m benchmarks.photographs_transformer --photographs A.jpg .. --styles M.jpg .. --work DIR
 
-All photographs with all styles at 256x256, at the settings of its workflow; prints the table's rows.
+All photographs with all styles at 256x256, at the settings of its workflow; prints the table's rows. The transformer
+needs ComfyUI 0.5.0 or newer.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from ..core.errors import MagicStyleError
 
 KNOWN = {field.name for field in dataclasses.fields(io.Schema)}
 LOCALES = Path(__file__).resolve().parents[1] / "locales"
-# broad words lead to the nodes with which one begins, and not to the fourteen at once
+# broad words lead to the nodes with which one begins, and not to all at once
 BEGINNING = "where it begins"
 BEGINNERS = {"MagicStyleDemoModel", "MagicStyleInvertContent", "MagicStyleInvertStyle", "MagicStylePatchFFA"}
 
