@@ -212,7 +212,9 @@ class FlowOracle:
     ) -> Tensor:
         if noise is not None:
             kept = 1 - sigmas[0] if self.family.flow else 1.0
-            x = kept * self.model.process_latent_in(content) + sigmas[0] * noise
+            # the host leaves an empty latent as it is
+            latent = self.model.process_latent_in(content) if bool(content.any()) else content
+            x = kept * latent + sigmas[0] * noise
         of_styles = {
             id(style): self.invert(style.latent, sigmas, empty)[1] for patcher in patchers for style in patcher.styles
         }

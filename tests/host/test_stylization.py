@@ -310,7 +310,7 @@ def sigmas_of(*values):
     [
         ({"samples": torch.zeros(1, 4, 8, 8)}, r"latent is empty \(all zeros\): connect a VAEEncode"),
         ({"samples": torch.ones(1, 16, 8, 8)}, "latent has 16 channels but the model takes 4"),
-        ({"samples": torch.ones(1, 4, 2, 8, 8)}, "latent is not a picture latent"),
+        ({"samples": torch.ones(1, 4, 2, 8, 8)}, "latent holds 2 frames, and films are .* Wan"),
         ({"samples": torch.full((1, 4, 8, 8), float("nan"))}, "latent holds NaN"),
         ({"layers": "decoder.3"}, r"layers: 'decoder\.3' is not a layer.*output\.3-11"),
         ({"layers": "output.1"}, r"layers: 'output\.1' selects no self-attention layer"),

@@ -18,7 +18,7 @@ from magicstyle.nodes.preview import preview
 from magicstyle.nodes.report import bank_summary
 from magicstyle.tests.core.oracle import adain
 from magicstyle.tests.host import family_scene as family
-from magicstyle.tests.host.families import FAMILIES, family_latent, family_model, family_prompt, family_sigmas
+from magicstyle.tests.host.families import family_latent, family_model, family_prompt, family_sigmas
 from magicstyle.tests.host.flow_oracle import FlowOracle, Patcher
 from magicstyle.tests.host.flow_rules import ALONE, KNOBS, Style
 from magicstyle.tests.host.fusion_oracle import DECODER, invert
@@ -444,8 +444,6 @@ def flow_painted(name, model, cfg=1.0, batch=1):
 
 def flow_by_hand(name, method, cfg=1.0, batch=1, region=None):
     sigmas, start = family_sigmas(name, 2), flow_noise(name, batch)
-    if not FAMILIES[name].flow:  # what the host makes of noise at the schedule's top
-        start = start * (1.0 + sigmas[0] ** 2).sqrt() / sigmas[0]
     patcher = Patcher(ALONE[method], (Style(family.style_latent(name), region=region),))
     return FlowOracle(name).paint(start, (patcher,), sigmas, family_prompt(name), *family.prompts(name), cfg)
 
