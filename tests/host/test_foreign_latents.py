@@ -18,6 +18,7 @@ from magicstyle.banks.budget import FEATURES_EVERY, PictureNeed, settle_recordin
 from magicstyle.banks.level_groups import LevelGroups
 from magicstyle.banks.stored_features import StoredFeatures, feature_bytes
 from magicstyle.core.errors import MagicStyleError
+from magicstyle.core.grid import Grid
 from magicstyle.core.layers import LayerId
 from magicstyle.nodes.host_cache import ram_usage
 from magicstyle.nodes.inversion import run as inversion_run
@@ -316,7 +317,7 @@ def test_a_recording_shows_progress_and_stops_within_a_step(tiny_model, monkeypa
     assert difference(again, sample(patch(changed, features), content)) <= 1e-4
 
 
-FLUX_LAYERS = {LayerId("single", number, 0): (64, 64) for number in range(38)}
+FLUX_LAYERS = {LayerId("single", number, 0): Grid((64, 64)) for number in range(38)}
 
 
 @pytest.mark.parametrize(

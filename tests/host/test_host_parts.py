@@ -106,7 +106,7 @@ def test_the_host_is_asked_for_as_many_rows_more_as_hold_what_fusion_adds(extra,
 
 
 def test_a_run_warns_once_of_each_deed_and_of_nothing(caplog):
-    run, layers = Run(None), [LayerId("output", 9, 0), LayerId("output", 6, 0)]
+    run, layers = Run(None, None), [LayerId("output", 9, 0), LayerId("output", 6, 0)]
     with caplog.at_level(logging.WARNING, logger="magicstyle"):
         run.called([], layers)
         for _ in range(2):
@@ -125,7 +125,7 @@ def test_a_run_warns_once_of_each_deed_and_of_nothing(caplog):
 
 
 def test_a_run_holds_what_was_replayed_for_each_precision_while_weights_are_steady():
-    steady, changing, x = Run(None), Run(None, steady=False), torch.zeros(1)
+    steady, changing, x = Run(None, None), Run(None, None, steady=False), torch.zeros(1)
     assert steady.held(x) is steady.held(x) and steady.held(x) is not steady.held(x.half())
     assert changing.held(x) is not changing.held(x)
     assert steady.lane(torch.device("cpu")) is None
