@@ -85,6 +85,11 @@ class FusionSettings:
             )
 
     @property
+    def knobs(self) -> dict[str, str | float]:
+        """Method and numbers by name, without the controls: the patcher's own widgets."""
+        return {name: value for name, value in vars(self).items() if name != "controls"}
+
+    @property
     def style_weights(self) -> tuple[float, ...]:
         """Those of the first and the last step; all others lie between."""
         end = self.controls.style_weight_end

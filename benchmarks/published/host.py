@@ -21,7 +21,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ def graph_of(order: Order, method: str, pair: Pair, host: Host) -> dict[str, Any
     """A pair as the server takes it."""
     names = [host.upload(path) for path in (pair.content, pair.style)]
     checkpoint = None if order.checkpoint.path is None else str(order.checkpoint.path)
-    settings = asdict(settings_of(method))
+    settings = settings_of(method).knobs
     described = describe_pair(checkpoint, *names, settings, steps=order.steps, name=f"published/{pair.result.stem}")
     return Exporter(described, host.definitions, version()).api()
 

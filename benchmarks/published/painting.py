@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +71,7 @@ class Order:
             "checkpoint": self.checkpoint.sha256,
             "content": pixel_hash((pair.content,)),
             "style": pixel_hash((pair.style,)),
-            **asdict(settings_of(method)),
+            **settings_of(method).knobs,
         }
         return json.dumps(facts, sort_keys=True)
 

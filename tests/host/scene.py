@@ -43,3 +43,8 @@ def sample(model, content, cfg=1.0, positive=None, negative=None, **more):
 
 def difference(a, b):
     return float((a - b).norm() / b.norm())
+
+
+def own_lines(caplog):
+    """The pack's own lines in the log; the host warns of models that other tests hold."""
+    return [record.getMessage() for record in caplog.records if record.name == "magicstyle"]

@@ -83,11 +83,6 @@ def difference(a, b):
     return float((a - b).norm() / b.norm())
 
 
-def knobs_of(settings):
-    """What the patcher's own widgets set; the rest comes from Style Controls."""
-    return {name: value for name, value in vars(settings).items() if name != "controls"}
-
-
 def test_both_invert_to_the_same_noise(demo, in_comfyui, in_headless):
     scale = demo[0].get_model_object("latent_format").scale_factor
     for theirs, ours in zip(in_comfyui, in_headless, strict=True):
@@ -108,7 +103,7 @@ def test_both_stylize_the_same(demo, headless, in_comfyui, in_headless, method, 
     content, style = in_comfyui
     settings = FusionSettings(method)
     bank = FeatureBankNode.execute(content[1], style[1]).args[0]
-    knobs = knobs_of(settings)
+    knobs = settings.knobs
     patched = PatchFFA.execute(
         model=demo[0], bank=bank, layers="output.6-11", start_percent=0.0, end_percent=1.0, **knobs
     ).args[0]
@@ -122,7 +117,7 @@ def test_both_stylize_the_same(demo, headless, in_comfyui, in_headless, method, 
 def painted(demo, bank, start, method):
     """The first outputs of an inversion node sampled with a bank."""
     settings = FusionSettings(method)
-    knobs = knobs_of(settings)
+    knobs = settings.knobs
     patched = PatchFFA.execute(
         model=demo[0], bank=bank, layers="output.6-11", start_percent=0.0, end_percent=1.0, **knobs
     ).args[0]

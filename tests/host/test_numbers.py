@@ -14,7 +14,7 @@ from magicstyle.nodes.patcher import PatchFFA
 from magicstyle.tests.host.scene import inversion, picture, scene
 from magicstyle.tests.host.tiny import run_sampler
 
-KNOBS = {name: getattr(FusionSettings(), name) for name in FusionSettings.__dataclass_fields__ if name != "controls"}
+KNOBS = FusionSettings().knobs
 
 
 @pytest.fixture

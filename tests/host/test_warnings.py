@@ -20,7 +20,7 @@ from magicstyle.nodes.report import bank_summary
 from magicstyle.tests.host import family_scene as family
 from magicstyle.tests.host.families import FAMILIES, family_latent, family_prompt
 from magicstyle.tests.host.neighbours import stock
-from magicstyle.tests.host.scene import patch, picture
+from magicstyle.tests.host.scene import own_lines, patch, picture
 from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning
 
 INVERSION = {
@@ -42,7 +42,7 @@ def inference():
 def said(caplog):
     """The pack's warnings, as they come."""
     with caplog.at_level(logging.WARNING, "magicstyle"):
-        yield lambda: [record.getMessage() for record in caplog.records if record.name == "magicstyle"]
+        yield lambda: own_lines(caplog)
 
 
 class FakeServer:

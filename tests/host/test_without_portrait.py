@@ -23,7 +23,7 @@ from magicstyle.tests.host.flow_oracle import FlowOracle, Patcher
 from magicstyle.tests.host.flow_rules import ALONE, KNOBS, Style
 from magicstyle.tests.host.fusion_oracle import DECODER, invert
 from magicstyle.tests.host.neighbours import Tiles, controlnet, hint, lora_name, stock, windows, wrapped
-from magicstyle.tests.host.scene import SCALE, difference, inversion, picture
+from magicstyle.tests.host.scene import SCALE, difference, inversion, own_lines, picture
 from magicstyle.tests.host.tiny import run_sampler, tiny_conditioning, tiny_sigmas
 
 from nodes import ConditioningSetArea, ControlNetApplyAdvanced
@@ -46,7 +46,7 @@ def inference():
 @pytest.fixture
 def said(caplog):
     with caplog.at_level(logging.WARNING, "magicstyle"):
-        yield lambda: [record.getMessage() for record in caplog.records if record.name == "magicstyle"]
+        yield lambda: own_lines(caplog)
 
 
 @cache
