@@ -1,4 +1,4 @@
-"""One browser, one tab and one folder of screenshots for all browser tests."""
+"""One browser and one folder of screenshots for all browser tests, and a tab for each file of them."""
 
 import io
 from pathlib import Path
@@ -33,17 +33,22 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def tab(browser, request):
-    """The frontend of the running server; opening it takes seconds, so that all tests share it."""
+def stocked(browser, request):
+    """The running server with everything that the workflows read; before a page is opened, which reads lists once."""
     server = request.getfixturevalue("server")  # after `browser`: without one, no server is started
-    # before the page is opened: it reads the lists of files once
     if STYLE_LIBRARY in graphs.NAMES:
         save_a_style(server)
     for name in graphs.NAMES:
         provide(server, graphs.with_pictures(name), SIZE, saved_style=False)
     server.upload("example.png", np.asarray(Image.open(PAINTING).convert("RGB")))
+    return server
+
+
+@pytest.fixture(scope="module")
+def tab(browser, stocked):
+    """The frontend of the running server, opened once for a file of tests: an open page goes on drawing."""
     page = browser.new_page(viewport=VIEWPORT)
-    frontend = Frontend(page, server.url)
+    frontend = Frontend(page, stocked.url)
     frontend.open()
     yield frontend
     page.close()
