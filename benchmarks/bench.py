@@ -178,19 +178,20 @@ class Lab:
 
         recorder = Recorder(FeatureWriter(select_layers(layers, find(self.model).layers), 1, roles))
         with recorder.recording((0,), latent):
-            self.call(install_capture(self.model, recorder), latent)
+            self.call(install_capture(self.model, find(self.model), recorder), latent)
         return recorder.close(self.header(latent, layers))
 
     def trajectory(self, latent: Any, layers: str) -> Any:
         """The same moment as a trajectory of one step, to be replayed."""
         import torch
+        from magicstyle.attention_patches.architectures import find
         from magicstyle.attention_patches.capture import TrajectoryRecorder
         from magicstyle.attention_patches.comfy import ModelSource, install_capture
         from magicstyle.core.noise_pair import NoisePair
 
         recorder = TrajectoryRecorder(1, torch.float32)
         with recorder.recording((0,), latent):
-            self.call(install_capture(self.model, recorder), latent)
+            self.call(install_capture(self.model, find(self.model), recorder), latent)
         source = {"source": ModelSource(self.model)}
         return recorder.close(self.header(latent, layers), NoisePair(latent), **source)
 

@@ -1,4 +1,4 @@
-"""A way to the noise that is part inversion, part a straight line to white noise (RF-gamma).
+"""An inversion method that is part inversion, part a straight line to white noise (RF-gamma).
 
 ComfyUI-Krea2-StyleTransfer and BigStationW's Untwisting-RoPE nodes take it for flow-matching models:
 v = gamma v_model + (1 - gamma) (n - x) / (1 - sigma), with one fixed noise n. Written as a step of the model's and one

@@ -1,8 +1,8 @@
 """DDIM in both directions: from an image latent to its noise, and from the noise back to the image latent.
 
-Of the ways to the noise, `sample_ddim_inversion` is the plain one, `sample_fixed_point_inversion` looks for the latents
-that sampling would come from, and `sample_noising` inverts nothing. The way that loses nothing is in `reversible`, the
-one of second order in `midpoint`.
+Of the inversion methods, `sample_ddim_inversion` is the plain one, `sample_fixed_point_inversion` looks for the latents
+that sampling would come from, and `sample_noising` inverts nothing. The method that loses nothing is in `reversible`,
+the one of second order in `midpoint`, and one that is half a straight line in `gamma`.
 
 Everything is in the variance-exploding form of k-diffusion, x = x0 + sigma eps, in which a DDIM step is exactly an
 Euler step of the probability-flow ODE (Song et al. 2021; Karras et al. 2022). In flow matching, x = (1 - sigma) x0 +

@@ -1,4 +1,4 @@
-"""Which way to the noise a user has chosen, what leads back from there, and how much of the picture came back."""
+"""The inversion methods, the sampler that leads back from each, and how much of the picture comes back."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class InversionSettings:
         check_range("gamma", self.gamma, 0.0, 1.0)
 
     @property
-    def way(self) -> InversionMethod:
+    def spec(self) -> InversionMethod:
         """The row of the registry."""
         return INVERSIONS[self.method]
 
 
 @dataclass(frozen=True)
 class InversionMethod:
-    """A way to the noise, the sampler that belongs to it, and what it costs."""
+    """A row of the registry: how a picture becomes noise, the sampler that belongs to it, and what it costs."""
 
     title: str
     sample: Callable[..., Tensor | NoisePair]
@@ -154,9 +154,9 @@ def invert_latent(
         calls += 1
         return model(*args, **kwargs)
 
-    options = {name: getattr(settings, name) for name in settings.way.options}
-    options |= {"mix": mix} if settings.way.mixes else {}
-    end = settings.way.sample(counted, x, sigmas, extra_args, callback, record=record, **options)
+    options = {name: getattr(settings, name) for name in settings.spec.options}
+    options |= {"mix": mix} if settings.spec.mixes else {}
+    end = settings.spec.sample(counted, x, sigmas, extra_args, callback, record=record, **options)
     return Inverted(end if isinstance(end, NoisePair) else NoisePair(end), calls)
 
 

@@ -1,4 +1,4 @@
-"""Recipes by what they cost: how many steps, and which way to the noise."""
+"""Recipes by what they cost: how many steps, and which inversion method."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Preset:
     def calls(self) -> int:
         """Model calls of one picture: content and style inverted, and one sampling run, on the default schedule."""
         levels = len(sampling_grid(ddim_uniform(noise_levels(), self.steps)))
-        way = self.inversion.way
-        return 2 * way.calls(levels, self.inversion.corrections) + way.sampling_calls(levels)
+        spec = self.inversion.spec
+        return 2 * spec.calls(levels, self.inversion.corrections) + spec.sampling_calls(levels)
 
 
 PRESETS = {

@@ -6,7 +6,6 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..attention_patches.architectures import find
 from ..attention_patches.checks import AUTO
 from ..attention_patches.comfy import install_fusion
 from ..attention_patches.comfy.models import check_model
@@ -74,8 +73,7 @@ class ApplyRecipe(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, bank: FeatureBank, style_strength: float, recipe: str, layers: str) -> io.NodeOutput:
         """Clone, patch, say what was set."""
-        check_model(model)
-        architecture = find(model)
+        architecture = check_model(model)
         name = profile(architecture) if recipe == AUTO else recipe
         dose = RECIPES[name].at(style_strength, architecture)
         patched = install_fusion(model, bank, dose.settings, layers, 0.0, 1.0, dose.positions)

@@ -64,7 +64,9 @@ def look(model: Any, samples: Tensor, conditioning: list[Any], noise_level: floa
     """The attention maps of a picture's latent with some noise on it."""
     reader = WordReader(Grid(samples.shape[2:]))
     sigma = model.get_model_object("model_sampling").percent_to_sigma(1.0 - noise_level)
-    reading = install_word_reader(plain_model(model)[0], reader)
+    architecture = find(model)
+    plain, _ = plain_model(model, architecture)
+    reading = install_word_reader(plain, architecture, reader)
     noise = comfy.sample.prepare_noise(samples, seed)
     sigmas = torch.tensor([sigma, 0.0])
     comfy.sample.sample_custom(
@@ -84,10 +86,10 @@ def regions_from_words(
     seed: int,
 ) -> Tensor:
     """One mask for each phrase of `words`: p h w in pixels of the picture."""
-    check_model(model)
+    architecture = check_model(model)
     check_range("background", background, 0.0, 2.0)
     check_range("noise_level", noise_level, 0.0, 1.0)
-    if not find(model).shows_words:
+    if not architecture.shows_words:
         raise MagicStyleError(
             f"model is a {type(model.model).__name__}, but words are found by the cross-attention of a Stable "
             "Diffusion UNet: connect an SD1.5, SD2.1 or SDXL checkpoint with its CLIP, or draw the masks."

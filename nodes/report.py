@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from torch import Tensor
 
 from ..banks.bank import FeatureBank, StyleEntry
 from ..banks.budget import readable_bytes
 from ..banks.image_features import FeatureHeader, ImageFeatures
 from ..banks.level_groups import ordinal
-from ..core.inversion_methods import INVERSIONS, Inverted, RoundTrip
+from ..core.inversion_methods import INVERSIONS, RoundTrip
 from ..core.layers import legal_range
+from .inversion.result import InversionResult
 from .roles import role_warnings
 
 APART = 0.2
 
 
-class Walk(NamedTuple):
-    """An inversion as it went, in the model's scale."""
-
-    method: str
-    inverted: Inverted
-    clean: Tensor  # b c h w
-    sigmas: tuple[float, ...]  # the sampling grid, descending, without the final zero
-    seconds: float
-    round_trip: RoundTrip | None = None
-    flow: bool = False
-
-
-def inversion_report(role: str, features: ImageFeatures, walk: Walk, notes: list[str]) -> str:
+def inversion_report(
+    role: str, features: ImageFeatures, result: InversionResult, trip: RoundTrip | None, notes: list[str]
+) -> str:
     """The report output of an inversion node."""
-    calls = walk.inverted.calls
     lines = [
-        f"{INVERSIONS[walk.method].title} of the {role}: {len(walk.sigmas)} steps, {calls} model calls "
-        f"in {walk.seconds:.1f} s ({walk.seconds / calls:.2f} s each)",
-        f"sigma {walk.sigmas[-1]:.4f} to {walk.sigmas[0]:.4f}",
+        f"{INVERSIONS[result.method].title} of the {role}: {len(result.sigmas)} steps, {result.calls} model calls "
+        f"in {result.seconds:.1f} s ({result.seconds / result.calls:.2f} s each)",
+        f"sigma {result.sigmas[-1]:.4f} to {result.sigmas[0]:.4f}",
         describe(features),
-        _noise_statistics(walk),
+        _noise_statistics(result),
     ]
-    noise, step_from = walk.inverted.noise_pair
+    noise, step_from = result.noise_pair
     lines += [] if step_from is None else [_disagreement(noise, step_from)]
-    lines += [] if walk.round_trip is None else [_measured(walk.method, walk.round_trip)]
+    lines += [] if trip is None else [_measured(result.method, trip)]
     return "\n".join([*lines, *notes])
 
 
@@ -104,10 +92,10 @@ def _grids(header: FeatureHeader) -> str:
     return ", ".join(f"{grid.width}x{grid.height}" for grid in dict.fromkeys(header.grids.values()))
 
 
-def _noise_statistics(walk: Walk) -> str:
-    sigma = walk.sigmas[0]
-    share = 1.0 - sigma if walk.flow else 1.0
-    eps = (walk.inverted.noise_pair.noise - share * walk.clean) / sigma
+def _noise_statistics(result: InversionResult) -> str:
+    sigma = result.sigmas[0]
+    share = 1.0 - sigma if result.flow else 1.0
+    eps = (result.noise_pair.noise - share * result.clean) / sigma
     mean, std = float(eps.mean()), float(eps.std())
     text = f"noise: mean {mean:+.3f} (expected 0), standard deviation {std:.3f} (expected 1)"
     if abs(mean) > 0.2 or not 0.8 < std < 1.25:

@@ -1,4 +1,4 @@
-"""The host's sampler that belongs to each way to the noise."""
+"""The host's sampler that belongs to each inversion method."""
 
 from __future__ import annotations
 

@@ -22,7 +22,6 @@ from ...banks.bank import FeatureBank
 from ...core.fusion import FUSIONS, FusionSettings
 from ...core.grid import Grid
 from ...core.ranges import check_range
-from ..architectures import find
 from ..architectures.base import HostArchitecture
 from ..checks import check_areas, check_bank, check_roles, check_run, stored_layers
 from ..entry import Entry, entered, with_entry
@@ -58,8 +57,7 @@ def install_fusion(
     keep: Tensor | None = None,
 ) -> Model:
     """A clone of the model whose chosen self-attention layers fuse the bank's features; `keep` is b h w in [0, 1]."""
-    check_model(model)
-    architecture = find(model)
+    architecture = check_model(model)
     check_bank(architecture, bank)
     check_range("start_percent", start_percent, 0.0, 1.0)
     check_range("end_percent", end_percent, 0.0, 1.0)

@@ -7,7 +7,7 @@ import comfyui_version
 
 from ...core.errors import MagicStyleError
 from ..architectures import find
-from ..architectures.base import Parametrization
+from ..architectures.base import HostArchitecture, Parametrization
 from ..protocols import Model
 from .others import take_off
 
@@ -23,8 +23,8 @@ GUIDANCE = {
 }
 
 
-def check_model(model: Model) -> None:
-    """Refuse models whose kind or parametrisation the method does not know."""
+def check_model(model: Model) -> HostArchitecture:
+    """The architecture of a model; refused are those whose kind or parametrisation the method does not know."""
     architecture, name = find(model), type(model.model).__name__
     flow = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST)
     if flow != (architecture.parametrization is Parametrization.FLOW):
@@ -38,6 +38,7 @@ def check_model(model: Model) -> None:
             f"model is a {name}, for which ComfyUI {needed} or newer is needed: this one does not say which of the "
             "model's blocks is running; update ComfyUI."
         )
+    return architecture
 
 
 def host_version() -> tuple[int, ...]:
@@ -50,14 +51,14 @@ def weights_id(model: Model) -> str:
     return f"{id(model.model)}.{model.patches_uuid}"
 
 
-def plain_model(model: Model, *, windows: bool = False) -> tuple[Model, list[str]]:
+def plain_model(model: Model, architecture: HostArchitecture, *, windows: bool = False) -> tuple[Model, list[str]]:
     """A clone without guidance, caches, tiles and our own patches, and the names of what was left out.
 
     `windows` lets context windows over the frames of a film stay.
     """
     plain = model.clone()
     removed = [name for option, name in GUIDANCE.items() if plain.model_options.pop(option, None)]
-    options, found = find(model).options_without_attention_patches(plain.model_options["transformer_options"])
+    options, found = architecture.options_without_attention_patches(plain.model_options["transformer_options"])
     plain.model_options["transformer_options"] = options
     removed += ["self-attention patches"] if found else []
     removed += take_off(plain, windows=windows)

@@ -9,7 +9,7 @@ from typing import Any
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..architectures import find
+from ..architectures.base import HostArchitecture
 from ..capture import AnyRecorder
 from ..model_call import ModelCall
 from ..protocols import Executor, Model
@@ -19,9 +19,9 @@ from .models import KEY
 from .others import foreign
 
 
-def install_capture(model: Model, recorder: AnyRecorder, *, together: int = 1) -> Model:
+def install_capture(model: Model, architecture: HostArchitecture, recorder: AnyRecorder, *, together: int = 1) -> Model:
     """A clone of the model that shows the recorder what passes by, in calls of `together` steps."""
-    architecture, watch = find(model), recorder.watch
+    watch = recorder.watch
     around = list(foreign({"wrappers": model.wrappers}))
     others = f" ({', '.join(around)})" if around else ""
     watch.hosted = True
@@ -51,9 +51,8 @@ def install_capture(model: Model, recorder: AnyRecorder, *, together: int = 1) -
     return captured
 
 
-def install_word_reader(model: Model, reader: WordReader) -> Model:
+def install_word_reader(model: Model, architecture: HostArchitecture, reader: WordReader) -> Model:
     """A clone of the model that shows the reader its self- and cross-attention."""
-    architecture = find(model)
 
     def apply_model(executor: Executor, *args: Any, **kwargs: Any) -> Tensor:
         """The host's model call as it is: b c h w."""

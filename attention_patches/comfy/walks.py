@@ -15,6 +15,7 @@ from ...banks.placement import Allocate
 from ...banks.stored_features import FeatureWriter, StoredFeatures
 from ...banks.trajectory import Trajectory, map_inputs
 from ...core.layers import LayerId
+from ..architectures import find
 from ..capture import Recorder
 from ..protocols import Model
 from .recording import install_capture
@@ -73,7 +74,7 @@ def record_trajectory(
     sampler = _ReplaySampler(trajectory, recorder, step_done)
     zeros = torch.zeros(trajectory.header.latent_shape)
     sigmas = torch.tensor([*levels, 0.0])
-    model = install_capture(model, recorder)
+    model = install_capture(model, find(model), recorder)
     comfy.sample.sample_custom(model, zeros, 1.0, sampler, sigmas, [], [], zeros, disable_pbar=True, seed=0)
     return recorder.close(trajectory.header)
 

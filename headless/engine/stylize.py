@@ -62,7 +62,7 @@ def invert(
     """
     roles = recipe.content_roles if roles is None else roles
     sigmas = recipe.sigmas.to(latent.device)
-    levels, grids = recipe.inversion.way.levels(sigmas).tolist(), _kept_grids(model, latent, recipe, roles)
+    levels, grids = recipe.inversion.spec.levels(sigmas).tolist(), _kept_grids(model, latent, recipe, roles)
     groups = LevelGroups(len(levels), recipe.every)
     recorder = RECORDERS[storage](RecordingSpec(tuple(grids), groups, roles, dtype))
     if isinstance(recorder, TrajectoryRecorder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...attention_patches.architectures import find
+from ...attention_patches.architectures.base import HostArchitecture
 from ...attention_patches.checks import AUTO
 from ...attention_patches.protocols import Model
 from ...banks.placement import PRECISIONS
@@ -50,7 +51,7 @@ class InversionOrder:
 
     @property
     def settings(self) -> InversionSettings:
-        """The way to the noise."""
+        """The method of the inversion, with its options."""
         return InversionSettings(self.method, self.corrections, self.gamma)
 
     @property
@@ -121,10 +122,9 @@ def check_conditioning(conditioning: list[Any]) -> None:
         )
 
 
-def at_guidance_one(model: Model, conditioning: list[Any]) -> tuple[list[Any], list[str]]:
+def at_guidance_one(architecture: HostArchitecture, conditioning: list[Any]) -> tuple[list[Any], list[str]]:
     """The prompt of an inversion and what was left out of it: a distilled model takes its guidance as an input."""
     (text, carried), *_ = conditioning
-    architecture = find(model)
     guidance = carried.get("guidance", architecture.host_guidance)
     if not architecture.guided or guidance in (None, 1.0):
         return conditioning, []
@@ -132,7 +132,7 @@ def at_guidance_one(model: Model, conditioning: list[Any]) -> tuple[list[Any], l
     return [[text, {**carried, "guidance": 1.0}]], [left]
 
 
-def checked_latent(model: Model, latent: Latent) -> Tensor:
+def checked_latent(model: Model, architecture: HostArchitecture, latent: Latent) -> Tensor:
     """The samples of a picture's or a film's LATENT, refused where this model could not have made them.
 
     They are b c h w, or b c t h w.
@@ -144,7 +144,7 @@ def checked_latent(model: Model, latent: Latent) -> Tensor:
     if nested or samples.ndim not in (4, 5) or samples.numel() == 0:
         raise MagicStyleError("latent is not a picture latent: connect a VAEEncode of one still picture.")
     frames = Grid(samples.shape[2:]).frames
-    if frames > 1 and not find(model).films:
+    if frames > 1 and not architecture.films:
         raise MagicStyleError(
             f"latent holds {frames} frames, and films are inverted with Wan's text to video models alone: connect a "
             "VAEEncode of one still picture, or load such a model."
@@ -170,10 +170,10 @@ def checked_latent(model: Model, latent: Latent) -> Tensor:
     return samples
 
 
-def check_tokens(model: Model, samples: Tensor) -> None:
+def check_tokens(model: Model, grids: Collection[Grid], samples: Tensor) -> None:
     """Refuse a latent b c h w on the CPU, one attention call of which would take minutes and hear no interrupt."""
     height, width = samples.shape[-2:]
-    tokens = max(grid.tokens for grid in find(model).grids(tuple(samples.shape[2:])).values())
+    tokens = max(grid.tokens for grid in grids)
     if model.load_device.type == "cpu" and tokens > MAX_TOKENS_ON_CPU:
         raise MagicStyleError(
             f"latent is {height}x{width}, a picture of about {8 * height}x{8 * width} pixels: {tokens} tokens in one "

@@ -16,8 +16,8 @@ import latent_preview
 import torch
 from torch import Tensor
 
-from ...attention_patches.architectures import Architecture, find
-from ...attention_patches.architectures.base import Parametrization
+from ...attention_patches.architectures import Architecture
+from ...attention_patches.architectures.base import HostArchitecture
 from ...attention_patches.architectures.transformer import sizes_of
 from ...attention_patches.capture import RECORDERS, AnyRecorder, RecordingSpec
 from ...attention_patches.checks import named
@@ -32,16 +32,17 @@ from ...banks.stored_features import feature_bytes
 from ...core.errors import MagicStyleError
 from ...core.features import RESNET
 from ...core.grid import Grid
-from ...core.inversion import pictures, sampling_grid, with_zero
-from ...core.inversion_methods import Inverted, RoundTrip
+from ...core.inversion import pictures, with_zero
+from ...core.inversion_methods import RoundTrip
 from ...core.layers import LayerId, select_layers
 from ...core.noise_pair import NoisePair
-from ..report import Walk, inversion_report
+from ..report import inversion_report
 from ..samplers import host_sampler
 from .budget import Budget, Free, MemoryNeed, settle_budget
 from .latent_pair import Latent, noise_latent
 from .order import InversionOrder, at_guidance_one, check_conditioning, check_tokens, checked_latent
-from .sampler import InversionSampler, InvertedNoise
+from .result import InversionResult, InvertedNoise
+from .sampler import InversionSampler
 
 
 class Inversion(NamedTuple):
@@ -58,6 +59,7 @@ class Plan(NamedTuple):
     """An order whose inputs were checked, and all that is settled before the walk."""
 
     order: InversionOrder
+    architecture: HostArchitecture
     samples: Tensor  # b c h w, in the host's LATENT convention
     prompt: list[Any]
     sigmas: Tensor  # the schedule
@@ -65,16 +67,6 @@ class Plan(NamedTuple):
     budget: Budget
     model: Model  # plain
     removed: list[str]  # what makes it plain
-
-
-class Walked(NamedTuple):
-    """The end of a walk: in the host's LATENT convention, and in the model's scale."""
-
-    noise_pair: NoisePair
-    inverted: Inverted
-    clean: Tensor  # b c h w, in the model's scale
-    seconds: float
-    start: InvertedNoise
 
 
 def invert(*inputs: Any, **chosen: Any) -> Inversion:
@@ -100,20 +92,21 @@ def _carried_out(plan: Plan) -> Inversion:
 def plan_inversion(order: InversionOrder, *, repeatable: bool = True) -> Plan:
     """Check every input, the cheapest first, and decide what will be kept, with a replay in mind or without."""
     settings, model = order.settings, order.model
-    check_model(model)
-    samples = checked_latent(model, order.latent)
+    architecture = check_model(model)
+    samples = checked_latent(model, architecture, order.latent)
     check_conditioning(order.conditioning)
     sigmas = order.schedule
-    levels = tuple(settings.way.levels(sigmas).tolist())
-    check_tokens(model, samples)
-    grids = _grids(model, order.layers, samples)
-    architecture = find(model)
+    levels = tuple(settings.spec.levels(sigmas).tolist())
+    all_grids = architecture.grids(tuple(samples.shape[2:]))
+    check_tokens(model, all_grids.values(), samples)
+    chosen = select_layers(named(order.layers, architecture.kept_layers), all_grids)
+    grids = {layer: all_grids[layer] for layer in chosen}
     resnet = _resnet(architecture, grids, order.layers) if RESNET in order.kept_roles else {}
     level = feature_bytes(grids, architecture.widths, 1, samples.shape[0], order.kept_roles, order.dtype, resnet)
     need = MemoryNeed(len(levels), level, samples.numel() * latent_precision(order.dtype).itemsize)
     budget = settle_budget(order, need, _free(order), large=architecture.large, repeatable=repeatable)
-    plain, removed = _plain(model, Grid(samples.shape[2:]).frames, budget.storage)
-    prompt, left = at_guidance_one(model, order.conditioning)
+    plain, removed = _plain(model, architecture, Grid(samples.shape[2:]).frames, budget.storage)
+    prompt, left = at_guidance_one(architecture, order.conditioning)
     text, carried = prompt[0]
     depth = architecture.depth(text.shape[1], sizes_of(carried.get("reference_latents")))
     heads = {layer: facts.heads for layer, facts in architecture.layers.items() if layer in grids}
@@ -121,12 +114,12 @@ def plan_inversion(order: InversionOrder, *, repeatable: bool = True) -> Plan:
     header = FeatureHeader(
         architecture.id, settings.method, levels, shape, grids, heads, depth, every=every, manner=manner
     )
-    return Plan(order, samples, prompt, sigmas, header, budget, plain, [*removed, *left])
+    return Plan(order, architecture, samples, prompt, sigmas, header, budget, plain, [*removed, *left])
 
 
-def _plain(model: Model, frames: int, storage: str) -> tuple[Model, list[str]]:
+def _plain(model: Model, architecture: HostArchitecture, frames: int, storage: str) -> tuple[Model, list[str]]:
     """The model to invert with, and what was left out of it: context windows over a film's frames are not."""
-    plain, removed = plain_model(model, windows=frames > 1)
+    plain, removed = plain_model(model, architecture, windows=frames > 1)
     if storage == "features" and looks_in_windows(plain, frames):
         raise MagicStyleError(
             "model goes over the film in context windows, in which no layer is seen whole: set storage to latents, or "
@@ -143,44 +136,33 @@ def _recorder(plan: Plan) -> AnyRecorder:
     )
 
 
-def _walk_up(plan: Plan, recorder: AnyRecorder) -> Walked:
+def _walk_up(plan: Plan, recorder: AnyRecorder) -> InversionResult:
     settings = plan.order.settings
     sampler = InversionSampler(settings, recorder.recording)
-    together = settings.way.steps_per_call(pictures(plan.samples), len(plan.header.sigmas))
-    captured = install_capture(plan.model, recorder, together=together)
+    together = settings.spec.steps_per_call(pictures(plan.samples), len(plan.header.sigmas))
+    captured = install_capture(plan.model, plan.architecture, recorder, together=together)
     started = time.perf_counter()
     noise = _walk(captured, sampler, plan.samples, plan.prompt, plan.sigmas)
-    seconds = time.perf_counter() - started
-    ended = sampler.ended
-    noise_pair = NoisePair(noise, None if ended.step_from is None else ended.step_from.to(noise.device))
-    for end in noise_pair.tensors.values():
+    result = sampler.result(noise, time.perf_counter() - started)
+    for end in result.latents.tensors.values():
         _check_finite(end)
-    return Walked(noise_pair, ended.inverted, ended.clean, seconds, ended.start)
+    return result
 
 
-def _close(plan: Plan, recorder: AnyRecorder, walked: Walked) -> Inversion:
-    order, header = plan.order, plan.header
-    schedule = tuple(sampling_grid(plan.sigmas).tolist())
-    result = noise_latent(walked.noise_pair, schedule)
-    kept = _kept_noise(walked.noise_pair, latent_precision(order.dtype))
-    features = recorder.close(header, kept, source=ModelSource(plan.model))
-    trip = _round_trip(plan, result) if order.measure and order.settings.way.inverts else None
-    flow = find(plan.model).parametrization is Parametrization.FLOW
-    walk = Walk(order.method, walked.inverted, walked.clean, schedule, walked.seconds, trip, flow)
-    report = inversion_report(
-        order.role,
-        features,
-        walk,
-        [*order.count_note, plan.budget.reason, *_left_out(plan.removed), *_unreplayed(plan)],
-    )
-    return Inversion(result, features, plan.sigmas, report, walked.start)
+def _close(plan: Plan, recorder: AnyRecorder, result: InversionResult) -> Inversion:
+    order, noise = plan.order, noise_latent(result.latents, result.sigmas)
+    kept = _kept_noise(result.latents, latent_precision(order.dtype))
+    features = recorder.close(plan.header, kept, source=ModelSource(plan.model))
+    trip = _round_trip(plan, noise) if order.measure and order.settings.spec.inverts else None
+    notes = [*order.count_note, plan.budget.reason, *_left_out(plan.removed), *_unreplayed(plan)]
+    report = inversion_report(order.role, features, result, trip, notes)
+    return Inversion(noise, features, plan.sigmas, report, result.start)
 
 
 def _kept_noise(noise_pair: NoisePair, dtype: torch.dtype) -> NoisePair:
     """What a bank keeps, b c h w each: a reversible pair is worth no more than its digits."""
-    return (
-        NoisePair(narrowed(noise_pair.noise, dtype)) if noise_pair.step_from is None else noise_pair.map(Tensor.float)
-    )
+    reversible = noise_pair.step_from is not None
+    return noise_pair.map(Tensor.float) if reversible else NoisePair(narrowed(noise_pair.noise, dtype))
 
 
 def _round_trip(plan: Plan, noise: Latent) -> RoundTrip:
@@ -229,12 +211,6 @@ def _unreplayed(plan: Plan) -> list[str]:
 
 def _left_out(removed: list[str]) -> list[str]:
     return [f"left out of the inversion: {', '.join(removed)}"] if removed else []
-
-
-def _grids(model: Model, layers: str, samples: Tensor) -> dict[LayerId, Grid]:
-    architecture = find(model)
-    every = architecture.grids(tuple(samples.shape[2:]))
-    return {layer: every[layer] for layer in select_layers(named(layers, architecture.kept_layers), every)}
 
 
 def _walk(

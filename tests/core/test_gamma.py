@@ -1,4 +1,4 @@
-"""The way to the noise that is part inversion, part a straight line, against the published recurrence."""
+"""The inversion method that is part inversion, part a straight line, against the published recurrence."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Every way to the noise, on an analytic model whose solution is known and against the published recurrences."""
+"""Every inversion method, on an analytic model whose solution is known and against the published recurrences."""
 
 import math
 
@@ -287,11 +287,11 @@ def test_every_method_records_each_level_on_a_latent_of_that_level_and_counts_it
     settings = InversionSettings(method, corrections=3)
     found = invert_latent(visits.watching(gaussian_denoiser), x, sigmas, settings, callback=seen.append, record=visits)
     assert found.calls == len(visits.visits)
-    assert found.calls <= settings.way.calls(20, 3) and (found.calls == 21 or method in ("fixed_point", "noising"))
+    assert found.calls <= settings.spec.calls(20, 3) and (found.calls == 21 or method in ("fixed_point", "noising"))
     assert len(seen) == 20
     assert sorted(visits.last) == list(range(20))
     for step, (rows, level) in visits.last.items():
-        assert level == float(settings.way.levels(sigmas)[step])
+        assert level == float(settings.spec.levels(sigmas)[step])
         if method in ("noising", "gamma"):
             assert float(rows.var()) == pytest.approx(float(x.var()) + level**2, rel=0.35)
         else:
@@ -304,7 +304,7 @@ def test_every_method_calls_back_once_a_level_in_the_order_of_its_walk(method):
     """Inversions walk up from the lowest level; noising goes down with the schedule, as samplers do."""
     sigmas, seen, settings = ddim_uniform(10), [], InversionSettings(method)
     invert_latent(gaussian_denoiser, clean(), sigmas, settings, callback=seen.append)
-    grid = settings.way.levels(sigmas).tolist()
+    grid = settings.spec.levels(sigmas).tolist()
     assert [state["i"] for state in seen] == list(range(10))
     assert [float(state["sigma"]) for state in seen] == (grid if method == "noising" else grid[::-1])
     for state in seen:

@@ -11,6 +11,7 @@ import comfy.samplers
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
+from magicstyle.attention_patches.architectures import find
 from magicstyle.attention_patches.architectures.base import Parametrization
 from magicstyle.attention_patches.call import Handlers
 from magicstyle.attention_patches.capture import TrajectoryRecorder, Watch
@@ -231,7 +232,7 @@ def test_a_model_that_samples_otherwise_than_its_network_was_made_for_is_refused
     flow = parametrization is Parametrization.FLOW
     kind = Obj(parametrization=parametrization, since=())
     monkeypatch.setattr(models, "find", lambda model: kind)
-    models.check_model(Model(Flow() if flow else None))
+    assert models.check_model(Model(Flow() if flow else None)) is kind
     words = "without" if flow else "by"
     with pytest.raises(MagicStyleError, match=f"samples {words} flow matching, which its network was not made for"):
         models.check_model(Model(None if flow else Flow()))
@@ -246,7 +247,7 @@ def test_a_model_that_samples_otherwise_than_its_network_was_made_for_is_refused
 def test_a_capture_makes_room_for_the_rows_of_the_steps_that_share_a_call_and_leaves_the_model_as_it_is(
     tiny_model, together, rows
 ):
-    captured = recording.install_capture(tiny_model, TrajectoryRecorder(1, torch.float32), **together)
+    captured = recording.install_capture(tiny_model, find(tiny_model), TrajectoryRecorder(1, torch.float32), **together)
     (wrapper,) = captured.wrappers[WrappersMP.PREPARE_SAMPLING]["magicstyle.capture"]
     handed_on = wrapper(
         lambda patcher, shape, *more, **kw: (patcher, shape, more, kw), "patcher", (3, 4, 6, 10), 5, a=6
@@ -260,8 +261,8 @@ def test_recorders_and_readers_hear_of_the_model_calls_of_their_clone(tiny_model
     recorder = Obj(see_inputs=heard.append, handlers=None, watch=Watch())
     reader = Obj(handlers=Handlers(lambda call: None))
     captured, reading = (
-        recording.install_capture(tiny_model, recorder),
-        recording.install_word_reader(tiny_model, reader),
+        recording.install_capture(tiny_model, find(tiny_model), recorder),
+        recording.install_word_reader(tiny_model, find(tiny_model), reader),
     )
     given = torch.zeros(1, 4, 6, 10), torch.ones(1), None, torch.zeros(1, 7, 8), None, {"cond_or_uncond": [0]}
 
@@ -278,7 +279,7 @@ def test_recorders_and_readers_hear_of_the_model_calls_of_their_clone(tiny_model
 def test_a_capture_inside_anothers_wrapper_refuses_a_call_that_is_answered_from_its_memory(tiny_model):
     model, x = tiny_model.clone(), torch.zeros(1, 4, 6, 10)
     model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "their_cache", len)
-    captured = recording.install_capture(model, TrajectoryRecorder(2, torch.float32))
+    captured = recording.install_capture(model, find(model), TrajectoryRecorder(2, torch.float32))
     (shown,) = captured.wrappers[WrappersMP.APPLY_MODEL]["magicstyle.capture"]
     (inside,) = captured.wrappers[WrappersMP.DIFFUSION_MODEL]["magicstyle.capture"]
     given = x, torch.ones(1), None, torch.zeros(1, 7, 8), None, {"cond_or_uncond": [0]}

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import comfy.model_management
 import pytest
 import torch
+from magicstyle.attention_patches.architectures import find
 from magicstyle.banks.placement import OnDisk, page_locked
 from magicstyle.banks.stored_features import StoredFeatures
 from magicstyle.banks.trajectory import Trajectory
@@ -47,6 +48,15 @@ def test_the_round_trip_is_measured_down_to_the_clean_picture_whether_the_schedu
     reports = [inversion(tiny_model, picture(), sigmas=given, measure=True).report for given in (sigmas, sigmas[:-1])]
     trips = [[line for line in report.splitlines() if "round trip" in line] for report in reports]
     assert trips[0] == trips[1] and len(trips[0]) == 1
+
+
+@pytest.mark.parametrize("more", [{}, {"measure": True, "method": "exact"}, {"storage": "latents"}])
+def test_an_inversion_looks_up_the_models_architecture_once(tiny_model, monkeypatch, more):
+    kind, made = type(find(tiny_model)), []
+    begin = kind.__init__
+    monkeypatch.setattr(kind, "__init__", lambda self, *args: made.append(self) or begin(self, *args))
+    inversion(tiny_model, picture(), **more)
+    assert len(made) == 1
 
 
 # --- memory --------------------------------------------------------------------------------------------------------
@@ -220,10 +230,14 @@ def test_the_fifty_levels_of_an_lcm_are_counted_in_words_that_can_be(tiny_model,
 def test_a_latent_whose_attention_takes_a_cpu_minutes_is_refused_with_its_size(tiny_model, monkeypatch, device):
     """A photograph of 3000x4000: 187500 tokens where the model attends at the latent's own size."""
     monkeypatch.setattr(tiny_model, "load_device", torch.device(device))
+
+    def grids(latent):
+        return find(tiny_model).grids(tuple(latent.shape[2:])).values()
+
     latent = picture(375, 500)
     if device == "cpu":
         with pytest.raises(MagicStyleError, match="3000x4000 pixels: 187500 tokens.*Scale Image to Max Dimension"):
-            check_tokens(tiny_model, latent)
+            check_tokens(tiny_model, grids(latent), latent)
     else:
-        check_tokens(tiny_model, latent)
-    check_tokens(tiny_model, picture(128, 128))
+        check_tokens(tiny_model, grids(latent), latent)
+    check_tokens(tiny_model, grids(picture(128, 128)), picture(128, 128))
