@@ -1,12 +1,8 @@
-"""Ratios measured in one run, printed as tables: python -m benchmarks.speed, and so on.
-
-The checkout answers to the name `magicstyle` here, also where it is not installed.
-"""
+"""Ratios measured in one run, printed as tables: python -m benchmarks.speed, and so on."""
 
 import sys
-import types
-from pathlib import Path
 
-if "magicstyle" not in sys.modules:
-    sys.modules["magicstyle"] = types.ModuleType("magicstyle")
-    sys.modules["magicstyle"].__path__ = [str(Path(__file__).resolve().parents[1])]
+if "magicstyle" not in sys.modules:  # else it may be magicstyle.benchmarks, beside which there are no `tools`
+    from tools.package import as_package
+
+    as_package()

@@ -15,24 +15,18 @@ import subprocess
 import sys
 import tempfile
 import time
-import types
 from pathlib import Path
 
+from magicstyle.headless.campaign.names import DIGEST, StyleName, output_name
+from magicstyle.headless.campaign.options import read_spec
+from magicstyle.headless.campaign.run import find_missing
+from magicstyle.headless.campaign.spec import RunSpec
+from magicstyle.headless.campaign.store import FolderStore, open_store
+from magicstyle.headless.campaign.units import Report, Shard, manifest
+from magicstyle.headless.digest import digest
+from magicstyle.headless.options import parse
+
 ROOT = Path(__file__).resolve().parents[1]
-if "magicstyle" not in sys.modules:
-    pack = types.ModuleType("magicstyle")  # the checkout as a package
-    pack.__path__ = [str(ROOT)]
-    sys.modules["magicstyle"] = pack
-
-from magicstyle.headless.campaign.names import DIGEST, StyleName, output_name  # noqa: E402
-from magicstyle.headless.campaign.options import read_spec  # noqa: E402
-from magicstyle.headless.campaign.run import find_missing  # noqa: E402
-from magicstyle.headless.campaign.spec import RunSpec  # noqa: E402
-from magicstyle.headless.campaign.store import FolderStore, open_store  # noqa: E402
-from magicstyle.headless.campaign.units import Report, Shard, manifest  # noqa: E402
-from magicstyle.headless.digest import digest  # noqa: E402
-from magicstyle.headless.options import parse  # noqa: E402
-
 OPTIONS = ["--steps", "2", "--size", "64"]
 
 

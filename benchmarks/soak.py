@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,10 +22,6 @@ import numpy as np
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-if "magicstyle" not in sys.modules:  # the checkout as a package, also where it is not installed
-    sys.modules["magicstyle"] = types.ModuleType("magicstyle")
-    sys.modules["magicstyle"].__path__ = [str(ROOT)]
-
 if TYPE_CHECKING:
     from magicstyle.tests.host.server import Server
 

@@ -13,10 +13,9 @@ import random
 from pathlib import Path
 from typing import NamedTuple
 
-from ..pictures.scenes import Look, Scene, ScenePainter, shown
-
-# isort: split
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from ..pictures.scenes import Look, Scene, ScenePainter, shown
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 ICON = 400

@@ -17,17 +17,16 @@ import random
 import signal
 import sys
 import time
-import types
 from collections import Counter
 from pathlib import Path
 from types import CodeType
 from typing import NamedTuple
 
+from ..package import ROOT, as_package
 from .accepted import ACCEPTED
 from .concerned import with_host, without_host
 from .mutants import Mutant, mutant, sites
 
-ROOT = Path(__file__).resolve().parents[2]
 MUTATED = ("core", "attention_patches")
 SURVIVED = 0  # what pytest returns when all tests pass
 
@@ -98,9 +97,7 @@ def preload(*, without: bool) -> bool:
         importlib.import_module(name)
     if without:
         return False
-    pack = types.ModuleType("magicstyle")  # the checkout as a package, without running its __init__.py
-    pack.__path__ = [str(ROOT)]
-    sys.modules["magicstyle"] = pack
+    as_package()
     from magicstyle.tests.host.locate import find_host
     from magicstyle.tests.host.shims import use_host
 

@@ -6,12 +6,10 @@ python -m tools.pictures.effects
 from __future__ import annotations
 
 import torch
+from magicstyle.headless.pictures.sheet import contact_sheet
 from PIL import Image
 
 from .parameters import ROOT, Cell, DemoPainter, FusionSettings
-
-# isort: split
-from magicstyle.headless.pictures.sheet import contact_sheet
 
 FOLDER = ROOT / "web" / "docs" / "pictures"
 STEPS, TILE, COLOURS = 25, 150, 128  # a help page loads no large files

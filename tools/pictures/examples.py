@@ -7,14 +7,13 @@ Photographs painted as the cards of these workflows show them (thumbnails.py), a
 
 from __future__ import annotations
 
-from .parameters import ROOT
-from .scenes import BACKGROUND, Look, Scene, ScenePainter, region, shown
-
-# isort: split
 import torch
 from magicstyle.benchmarks.quality import STYLEID
 from magicstyle.headless.pictures.sheet import contact_sheet
 from PIL import Image
+
+from .parameters import ROOT
+from .scenes import BACKGROUND, Look, Scene, ScenePainter, region, shown
 
 FOLDER, TILE, COLOURS = ROOT / "assets" / "examples", 192, 256
 EXAMPLES = {

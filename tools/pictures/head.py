@@ -8,10 +8,6 @@ seeds, numbered on and not chosen. assets/PROVENANCE.md names the photographs an
 
 from __future__ import annotations
 
-from .parameters import ROOT, SIZE, FusionSettings  # first: makes the checkout a package
-from .scenes import DRAWINGS, shown
-
-# isort: split
 import torch
 from magicstyle.benchmarks.quality import FFA
 from magicstyle.headless.engine.model import load_demo_model
@@ -20,6 +16,9 @@ from magicstyle.headless.engine.stylize import invert, stylize
 from magicstyle.headless.pictures.reading import to_images, to_tensor
 from magicstyle.headless.pictures.sheet import contact_sheet
 from PIL import Image
+
+from .parameters import ROOT, SIZE, FusionSettings
+from .scenes import DRAWINGS, shown
 
 PICTURE = ROOT / "assets" / "demo_grid.png"
 CONTENTS = ("collins", "hopper")

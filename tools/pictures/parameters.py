@@ -8,30 +8,23 @@ The demo model, its two pictures, the headless path; some minutes on one core, t
 from __future__ import annotations
 
 import argparse
-import sys
-import types
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from magicstyle.banks.bank import FeatureBank, StyleEntry
+from magicstyle.core.adain import adain_map
+from magicstyle.core.fusion import FusionSettings
+from magicstyle.core.inversion import Denoiser, sample_ddim
+from magicstyle.core.schedule import noise_levels
+from magicstyle.headless.engine.model import HeadlessModel, load_demo_model
+from magicstyle.headless.engine.stylize import InvertedPicture, Recipe, fused, invert, reconstruct
+from magicstyle.headless.pictures.reading import read_picture, to_images, to_tensor
+from magicstyle.model_files.demo import DEMO_CONTENT, DEMO_STYLE
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[2]
-if "magicstyle" not in sys.modules:  # the checkout as a package, also where it is not installed
-    sys.modules["magicstyle"] = types.ModuleType("magicstyle")
-    sys.modules["magicstyle"].__path__ = [str(ROOT)]
-
-from magicstyle.banks.bank import FeatureBank, StyleEntry  # noqa: E402
-from magicstyle.core.adain import adain_latents  # noqa: E402
-from magicstyle.core.fusion import FusionSettings  # noqa: E402
-from magicstyle.core.inversion import Denoiser, sample_ddim  # noqa: E402
-from magicstyle.core.schedule import noise_levels  # noqa: E402
-from magicstyle.headless.engine.model import HeadlessModel, load_demo_model  # noqa: E402
-from magicstyle.headless.engine.stylize import InvertedPicture, Recipe, fused, invert, reconstruct  # noqa: E402
-from magicstyle.headless.pictures.reading import read_picture, to_images, to_tensor  # noqa: E402
-from magicstyle.model_files.demo import DEMO_CONTENT, DEMO_STYLE  # noqa: E402
+from ..package import ROOT
 
 PICTURE = ROOT / "assets" / "parameters.png"
 SIZE = (384, 512)  # of the demo's two pictures
@@ -120,7 +113,7 @@ class DemoPainter:
         """The portrait with a cell's settings, from an initial latent of some strength."""
         recipe = Recipe(cell.settings, self.recipe.steps, cell.layers)
         denoised = within(cell.span, fused(self.model, self.bank, recipe), self.model.denoised)
-        start = adain_latents(self.content.noise, self.style.noise, adain)
+        start = adain_map(self.content.noise, self.style.noise, adain)(self.content.noise)
         return self.decode(sample_ddim(denoised, start, recipe.sigmas))
 
 

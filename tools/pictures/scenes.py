@@ -9,12 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from .parameters import SIZE, FusionSettings, Recipe  # first: makes the checkout a package
-
-# isort: split
 import torch
 from magicstyle.banks.bank import FeatureBank, StyleEntry
-from magicstyle.core.adain import adain_latents
+from magicstyle.core.adain import adain_map
 from magicstyle.core.noise_pair import NoisePair
 from magicstyle.core.presets import PRESETS
 from magicstyle.headless.engine.model import load_demo_model
@@ -24,6 +21,8 @@ from magicstyle.model_files.demo import ASSETS, DEMO_CONTENT, DEMO_STYLE
 from magicstyle.tools.demo_model.techniques import drawing
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
+
+from .parameters import SIZE, FusionSettings, Recipe
 
 GALLERY = ASSETS / "gallery"
 FILES = {
@@ -153,7 +152,7 @@ class ScenePainter:
         for look in scene.looks:
             style, where = self.inverted(look.style), _weights(scene.content, look.region)
             entries.append(StyleEntry(style.features, region=where))
-            start = adain_latents(start, style.noise, region=where)
+            start = adain_map(start, style.noise, region=where)(start)
         bank, keep = FeatureBank(content.features, tuple(entries)), _weights(scene.content, scene.keep)
         recipe = replace(self.recipe, settings=scene.settings)
         return self.decoded(paint(self.model, bank, NoisePair(start), recipe, keep=keep))

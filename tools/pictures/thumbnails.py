@@ -16,9 +16,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import benchmarks  # noqa: F401 (first: makes the checkout a package)
-
-# isort: split
 from magicstyle.benchmarks.transformer import FlowPainter, FlowRecipe  # before diffusers
 
 # isort: split
