@@ -2,7 +2,7 @@
 
 The header is one JSON text under the metadata key `magicstyle`; tensors are named by the picture's place and its own
 names: `0.output.6.0.q` for features, `1.latents` for a trajectory. A picture that serves twice is stored once. The
-header holds a checksum of every tensor, the key `magicstyle_checksum` one of the header; older files have neither.
+header holds a checksum of every tensor, the key `magicstyle_checksum` one of the header.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ def _flat(mask: Tensor) -> Tensor:
 
 def _write_whole(header: dict[str, Any], tensors: Mapping[str, Tensor], path: Path) -> None:
     try:
+        header = with_checksums(header, tensors)
         check_header(header, {name: _kind(tensor) for name, tensor in tensors.items()})
         for name, tensor in tensors.items():
             _check_values(name, tensor)
-        text = json.dumps(header | {"checksums": {name: _checksum(tensor) for name, tensor in tensors.items()}})
-        write_whole(path, lambda file: write_tensors(file, tensors, {KEY: text, CHECKSUM: _text_checksum(text)}))
+        write_whole(path, lambda file: write_tensors(file, tensors, sealed(header)))
     except BadHeaderError as error:
         raise MagicStyleError(
             f"The bank could not be saved, since no file can hold it (bad {error}): invert its pictures again."
@@ -73,6 +73,17 @@ def _write_whole(header: dict[str, Any], tensors: Mapping[str, Tensor], path: Pa
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise MagicStyleError(f"The bank could not be saved as {path}: {reason}. {_advice(error)}") from error
+
+
+def with_checksums(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """A header that holds a checksum of every tensor, of any shape."""
+    return {**header, "checksums": {name: _checksum(tensor) for name, tensor in tensors.items()}}
+
+
+def sealed(header: Mapping[str, Any]) -> dict[str, str]:
+    """The metadata of a file: its header as a text, and the checksum of that."""
+    text = json.dumps(header)
+    return {KEY: text, CHECKSUM: _text_checksum(text)}
 
 
 def _advice(error: OSError) -> str:
@@ -157,9 +168,9 @@ def _facts(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
         raise MagicStyleError(
             f"{one_line(path.name)} is no MagicStyle bank: choose a file that Save Feature Bank wrote."
         )
-    facts, sealed = parse(metadata[KEY]), metadata.get(CHECKSUM)
-    if ("checksums" in facts or sealed is not None) and sealed != _text_checksum(metadata[KEY]):
+    if metadata.get(CHECKSUM) != _text_checksum(metadata[KEY]):
         raise BadHeaderError("checksum of the header")
+    facts = parse(metadata[KEY])
     version = facts.get("version")
     if version != VERSION or type(version) is not int:
         raise MagicStyleError(
@@ -172,7 +183,7 @@ def _facts(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
 def _tensor(file: Any, name: str, header: BankHeader) -> Tensor:
     """One tensor of any shape, checked."""
     tensor = file.get_tensor(name)
-    if header.checksums and header.checksums[name] != _checksum(tensor):
+    if header.checksums[name] != _checksum(tensor):
         raise BadHeaderError(f"checksum of {name}")
     _check_values(name, tensor)
     return tensor
@@ -205,5 +216,4 @@ def _text_checksum(text: str) -> str:
 
 
 def _picture(facts: PictureFacts, tensors: Mapping[str, Tensor]) -> ImageFeatures:
-    noise_pair = NoisePair.of_tensors(tensors) if "noise" in tensors else None
-    return REPRESENTATIONS[facts.representation].of_tensors(facts.header, tensors, noise_pair)
+    return REPRESENTATIONS[facts.representation].of_tensors(facts.header, tensors, NoisePair.of_tensors(tensors))

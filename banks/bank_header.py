@@ -29,7 +29,7 @@ MAX_STEPS, MAX_LAYERS, MAX_STYLES = 10_000, 1_000, 1_000
 MAX_BATCH, MAX_CHANNELS, MAX_SIDE, MAX_AXES, MAX_FRAMES = 4_096, 4_096, 65_536, 4, 65_536
 LARGEST = 1e9  # a noise level
 MASKS = ("region", "style_mask")
-NOISES = ("noise", "companion")
+NOISE, COMPANION = "noise", "companion"
 _NAME = re.compile(r"[ -~]{1,200}")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 _METHOD = re.compile(r"[a-z][a-z_0-9]{0,39}")
@@ -57,7 +57,7 @@ class BankHeader:
     pictures: tuple[PictureFacts, ...]
     styles: tuple[StyleFacts, ...]
     content: int | None
-    checksums: Mapping[str, int]  # of each tensor; none at all in older files
+    checksums: Mapping[str, int]  # of each tensor
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -121,17 +121,15 @@ def _picture(facts: Any) -> PictureFacts:
     require(heads.keys() == grids.keys(), "heads")
     heads = {layer: _integer(count, 1, MAX_WIDTH, "heads") for layer, count in heads.items()}
     method = _text(facts.get("method"), _METHOD, "method")
-    # files of before transformers lack both
-    constants, depth = _constants(facts.get("inputs", {})), _depth(facts.get("depth", []))
-    every = _integer(facts.get("every", 1), 1, MAX_EVERY, "every")  # files of before it lack it
+    constants, depth = _constants(facts.get("inputs")), _depth(facts.get("depth"))
+    every = _integer(facts.get("every"), 1, MAX_EVERY, "every")
     header = FeatureHeader(model, method, tuple(sigmas), shape, grids, heads, depth, constants, every)
     return PictureFacts(representation, header)
 
 
 def _depth(value: Any) -> Depth:
-    """On each axis; older files have the number of the first alone."""
-    values = _list(value, 0, MAX_AXES, "depth") if type(value) is list else [value]
-    return tuple(_number(each, 0.0, MAX_SIDE, "depth") for each in values)
+    """On each axis."""
+    return tuple(_number(each, 0.0, MAX_SIDE, "depth") for each in _list(value, 0, MAX_AXES, "depth"))
 
 
 def _latent_shape(value: Any) -> tuple[int, ...]:
@@ -170,8 +168,6 @@ def _by_layer(value: Any, what: str) -> dict[LayerId, Any]:
 
 
 def _checksums(value: Any, inventory: Inventory) -> dict[str, int]:
-    if value is None:
-        return {}
     require(type(value) is dict and value.keys() == inventory.keys(), "checksums")
     return {name: _integer(number, 0, 2**32 - 1, "checksums") for name, number in value.items()}
 
@@ -217,7 +213,7 @@ def _check_pictures(pictures: tuple[PictureFacts, ...], inventory: Inventory) ->
         own = {name.removeprefix(prefix): kind for name, kind in inventory.items() if name.startswith(prefix)}
         require(header.model == pictures[0].header.model, "model")
         _check_noises(own, header)
-        kept = {name: kind for name, kind in own.items() if name not in NOISES}
+        kept = {name: kind for name, kind in own.items() if name not in (NOISE, COMPANION)}
         found = REPRESENTATIONS[representation].check_tensors(kept, header) | {"channels": header.latent_shape[1]}
         found |= {f"heads of {layer}": count for layer, count in header.heads.items()}
         for name, width in found.items():
@@ -227,10 +223,10 @@ def _check_pictures(pictures: tuple[PictureFacts, ...], inventory: Inventory) ->
 
 
 def _check_noises(own: dict[str, TensorKind], header: FeatureHeader) -> None:
-    """Noise and companion; files of before either existed lack them."""
-    for name in NOISES:
-        require_kind(own, name, WIDE, header.latent_shape, optional=True)
-    require("noise" in own or "companion" not in own, "companion")
+    """The noise, and the companion of a reversible one."""
+    require_kind(own, NOISE, WIDE, header.latent_shape)
+    if COMPANION in own:
+        require_kind(own, COMPANION, WIDE, header.latent_shape)
 
 
 def _check_masks(

@@ -30,12 +30,8 @@ def require(condition: bool, what: str) -> None:
         raise BadHeaderError(what)
 
 
-def require_kind(
-    own: Inventory, name: str, dtypes: tuple[str, ...], shape: tuple[int, ...], *, optional: bool = False
-) -> None:
+def require_kind(own: Inventory, name: str, dtypes: tuple[str, ...], shape: tuple[int, ...]) -> None:
     """Refuse a tensor that is of none of these types or not of this shape, or is not there."""
-    if name not in own:
-        require(optional, f"no {name}")
-        return
+    require(name in own, f"no {name}")
     require(own[name].dtype in dtypes, f"type of {name}")
     require(own[name].shape == shape, f"shape of {name}")

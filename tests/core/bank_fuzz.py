@@ -1,7 +1,7 @@
 """Damaged bank files, from seeds: what a disk, a network or a malicious hand makes of a bank, and what must follow.
 
-A file may be refused with the one error class, or load; what loads must be whole: usable by every fusion, and where the
-file carries checksums, the bank that was saved.
+A file may be refused with the one error class, or load; what loads must be whole: usable by every fusion, and where its
+bytes were damaged, the bank that was saved. Who changes the header or the tensors also writes checksums that fit.
 """
 
 import copy
@@ -13,15 +13,14 @@ from contextlib import suppress
 
 import torch
 from magicstyle.banks.bank import FeatureBank, StyleEntry, content_roles, style_roles
-from magicstyle.banks.bank_file import load_bank, save_bank
+from magicstyle.banks.bank_file import load_bank, save_bank, sealed, with_checksums
 from magicstyle.banks.stored_features import StoredFeatures
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures
 from magicstyle.core.fusion import FUSIONS, FusionSettings, fuse
 from magicstyle.core.scene import Scene, StyleFeatures
 from magicstyle.tests.core.oracle import kernel, randn
-from magicstyle.tests.core.test_bank_file import reversible, trajectory
-from magicstyle.tests.core.test_features import features
+from magicstyle.tests.core.test_bank_file import features, reversible, trajectory
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -58,36 +57,34 @@ class Fuzzer:
     def __init__(self, folder):
         self.folder = folder
         self.bank = sound_bank()
-        self.new, self.old = folder / "new.safetensors", folder / "old.safetensors"
-        save_bank(self.bank, self.new)
-        with safe_open(str(self.new), "pt") as file:
+        self.saved = folder / "saved.safetensors"
+        save_bank(self.bank, self.saved)
+        with safe_open(str(self.saved), "pt") as file:
             self.tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             self.header = json.loads(file.metadata()["magicstyle"])
         del self.header["checksums"]
-        save_file(self.tensors, str(self.old), {"magicstyle": json.dumps(self.header)})
 
     def damaged(self, seed):
-        """(a damaged file, what was done to it, whether it carried checksums)."""
+        """(a damaged file, what was done to it, whether its bytes were damaged)."""
         source = random.Random(seed)
         path = self.folder / f"damaged_{seed}.safetensors"
-        kind = source.choice(["bytes of new", "bytes of old", "header", "header", "tensors", "both"])
-        if kind.startswith("bytes"):
-            sealed = kind.endswith("new")
-            content, action = damaged_bytes(source, bytearray((self.new if sealed else self.old).read_bytes()))
+        kind = source.choice(["bytes", "bytes", "header", "header", "tensors", "both"])
+        if kind == "bytes":
+            content, action = damaged_bytes(source, bytearray(self.saved.read_bytes()))
             path.write_bytes(content)
-            return path, action, sealed
+            return path, action, True
         header, tensors, deeds = copy.deepcopy(self.header), dict(self.tensors), []
         if kind != "tensors":
             deeds += [damage_json(source, header) for _ in range(source.choice([1, 1, 1, 2, 4]))]
         if kind != "header":
             deeds += [damage_tensors(source, tensors) for _ in range(source.choice([1, 1, 2]))]
         tensors = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
-        save_file(tensors, str(path), {"magicstyle": json.dumps(header).replace("\x00", "")})
+        save_file(tensors, str(path), sealed(with_checksums(header, tensors)))
         return path, "; ".join(deeds), False
 
     def verdict(self, seed):
         """'refused' or 'loaded' for one damaged file; raises AssertionError where it is neither rightly."""
-        path, action, sealed = self.damaged(seed)
+        path, action, in_bytes = self.damaged(seed)
         started, before = time.process_time(), peak_bytes()
         bank, message = None, ""
         try:
@@ -99,7 +96,7 @@ class Fuzzer:
         assert len(message) < 1000 and message.isprintable(), f"seed {seed} ({action}): {message[:2000]!r}"
         if bank is not None:
             use(bank)
-            if sealed:
+            if in_bytes:
                 same_bank(bank, self.bank)
         path.unlink()
         return "refused" if bank is None else "loaded"

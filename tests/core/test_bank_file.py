@@ -1,22 +1,30 @@
 import json
 import pickle
 import struct
+import zlib
 from dataclasses import replace
 
 import pytest
 import torch
 from magicstyle.banks import bank_file
 from magicstyle.banks.bank import FeatureBank, StyleEntry
-from magicstyle.banks.bank_file import load_bank, save_bank
+from magicstyle.banks.bank_file import load_bank, save_bank, sealed, with_checksums
 from magicstyle.banks.image_features import FeatureHeader
 from magicstyle.banks.placement import OnDisk
 from magicstyle.banks.trajectory import Trajectory, constants_of, unkept
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import ModelId
 from magicstyle.core.noise_pair import NoisePair
-from magicstyle.tests.core.test_features import GRIDS, HEADS, LAYERS, SIGMAS, features
+from magicstyle.tests.core import test_features
+from magicstyle.tests.core.test_features import GRIDS, HEADS, LAYERS, SIGMAS
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+
+def features(**chosen):
+    """With the noise of their inversion, as every file has it."""
+    kept = test_features.features(**chosen)
+    return kept.of_tensors(kept.header, kept.tensors, NoisePair(torch.full((1, 4, 6, 10), 0.5)))
 
 
 def trajectory(seed=0):
@@ -76,10 +84,15 @@ def test_a_bank_of_every_third_level_says_so_in_its_header(path):
     assert said == [3, 2]
 
 
-def test_a_file_that_says_nothing_of_groups_keeps_every_level(path):
+@pytest.mark.parametrize(
+    "name, told",
+    [("every", "every"), ("inputs", "inputs"), ("depth", "depth"), ("heads", "heads"), ("noise", "no noise")],
+)
+def test_a_file_that_leaves_something_out_is_refused_by_its_name(path, name, told):
     save_bank(bank(), path)
-    rewritten(path, lambda header, tensors: [facts.pop("every") for facts in header["pictures"]])
-    same(load_bank(path).content, features())
+    rewritten(path, lambda header, tensors: (header["pictures"][0].pop(name, 0), tensors.pop(f"0.{name}", 0)))
+    with pytest.raises(MagicStyleError, match=rf"damaged or no MagicStyle bank \(bad {told}\)"):
+        load_bank(path)
 
 
 def test_every_input_of_a_model_comes_back(path):
@@ -136,7 +149,8 @@ def test_a_picture_that_serves_twice_is_stored_once(path):
 
 def test_a_trajectory_of_sd15_at_50_steps_is_under_two_megabytes(path):
     header = replace(trajectory().header, sigmas=tuple(range(50, 0, -1)), latent_shape=(1, 4, 48, 80))
-    style = Trajectory(header, torch.zeros(50, 1, 4, 48, 80).half(), {"c_crossattn": torch.zeros(1, 77, 768).half()})
+    latents, text = torch.zeros(50, 1, 4, 48, 80).half(), torch.zeros(1, 77, 768).half()
+    style = Trajectory(header, latents, {"c_crossattn": text}, NoisePair(latents[0]))
     save_bank(FeatureBank(style, (StyleEntry(style),)), path, content=False)
     assert path.stat().st_size < 2_000_000
 
@@ -198,13 +212,14 @@ def test_tensors_that_share_memory_or_lie_on_disk_are_saved_like_any_other(path,
 
 
 def rewritten(path, change):
-    """The saved bank with its header or its tensors changed, without checksums, as earlier versions wrote it."""
+    """The saved bank with its header or its tensors changed, and with checksums that fit: as a malicious hand would."""
     with safe_open(str(path), "pt") as file:
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         header = json.loads(file.metadata()["magicstyle"])
     del header["checksums"]
     change(header, tensors)
-    save_file({name: t.contiguous() for name, t in tensors.items()}, str(path), {"magicstyle": json.dumps(header)})
+    whole = {name: t.contiguous() for name, t in tensors.items()}
+    save_file(whole, str(path), sealed(with_checksums(header, whole)))
 
 
 def set_in(*keys, value):
@@ -285,7 +300,11 @@ CHANGES = {
     "input named like an argument": (lambda h, t: t.update({"1.inputs.t": torch.ones(1, 8)}), "bad input 't'"),
     "input of lines": (lambda h, t: t.update({"1.inputs.a\nb": torch.ones(1, 8)}), "bad input 'a"),
     "tensor of nobody": (lambda h, t: t.update({"2.latents": torch.ones(1)}), "bad tensor '2.latents'"),
-    "companion alone": (lambda h, t: t.update({"0.companion": torch.zeros(1, 4, 6, 10)}), "bad companion"),
+    "companion alone": (lambda h, t: t.update({"0.companion": t.pop("0.noise")}), "bad no noise"),
+    "companion of another type": (
+        lambda h, t: t.update({"0.companion": torch.zeros(1, 4, 6, 10, dtype=torch.float64)}),
+        "bad type of companion",
+    ),
     "region above 1": (lambda h, t: t["style0.region"].add_(1.0), "bad values in style0.region: not from 0 to 1"),
     "region below 0": (lambda h, t: t["style0.region"].sub_(1.5), "bad values in style0.region: not from 0 to 1"),
     "region of no size": (lambda h, t: t.update({"style0.region": torch.ones(1, 0, 4)}), "bad style0.region"),
@@ -318,16 +337,25 @@ def test_a_header_that_is_nested_without_end_is_refused(path):
     rewritten(path, lambda header, tensors: None)
     with safe_open(str(path), "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    save_file(tensors, str(path), {"magicstyle": "[" * 100_000 + "]" * 100_000})
+    text = "[" * 100_000 + "]" * 100_000
+    checksum = f"{zlib.crc32(text.encode()):08x}"
+    save_file(tensors, str(path), {"magicstyle": text, "magicstyle_checksum": checksum})
     with pytest.raises(MagicStyleError, match="bad text of the header"):
         load_bank(path)
 
 
-def test_a_file_without_checksums_as_earlier_versions_wrote_it_loads(path):
-    original = bank(region=torch.full((1, 2, 4), 0.5))
-    save_bank(original, path)
-    rewritten(path, lambda header, tensors: None)
-    same(load_bank(path).styles[0].features, original.styles[0].features)
+@pytest.mark.parametrize("of", ["checksum of the header", "checksums"])
+def test_a_file_without_checksums_is_refused(path, of):
+    save_bank(bank(), path)
+    with safe_open(str(path), "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    header = json.loads(metadata["magicstyle"])
+    del header["checksums"]
+    left = {"magicstyle": metadata["magicstyle"]} if of == "checksum of the header" else sealed(header)
+    save_file(tensors, str(path), left)
+    with pytest.raises(MagicStyleError, match=rf"\(bad {of}\)"):
+        load_bank(path)
 
 
 @pytest.mark.parametrize("name", ["0.output.6.0.k", "0.output.9.0.v", "1.latents", "1.inputs.c_crossattn", "1.noise"])

@@ -13,6 +13,7 @@ from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures, ModelId
 from magicstyle.core.grid import Grid
 from magicstyle.core.layers import LayerId
+from magicstyle.core.noise_pair import NoisePair
 
 LAYERS = (LayerId("output", 6, 0), LayerId("output", 9, 0))
 GRIDS = {LAYERS[0]: Grid((3, 5)), LAYERS[1]: Grid((6, 10))}
@@ -213,10 +214,11 @@ def test_the_inputs_of_a_resnet_are_a_record_beside_the_features(tmp_path):
     view = stored.view(SIGMAS[3], None)
     assert torch.equal(view.resnet(), (x + 3).half()) and "".join(dict(view.attention(LAYERS[1], "qv").items())) == "qv"
     assert feature_bytes(GRIDS, dict.fromkeys(LAYERS, 8), 5, 1, "qkvx", torch.float16, {LAYERS[1]: 12}) == stored.nbytes
-    save_bank(FeatureBank(stored, ()), tmp_path / "bank.safetensors")
+    with_noise = stored.of_tensors(stored.header, stored.tensors, NoisePair(torch.zeros(1, 4, 6, 10)))
+    save_bank(FeatureBank(with_noise, ()), tmp_path / "bank.safetensors")
     loaded = load_bank(tmp_path / "bank.safetensors").content
     assert loaded.resnet.layer == LAYERS[1] and torch.equal(loaded.resnet.stack, stored.resnet.stack)
-    assert loaded.tensors.keys() == stored.tensors.keys() and "output.9.0.x" in loaded.tensors
+    assert loaded.tensors.keys() == with_noise.tensors.keys() and "output.9.0.x" in loaded.tensors
     plain = features()
     assert plain.resnet is None and plain.view(1.0, None).resnet is None and plain.roles == "qkv"
 
