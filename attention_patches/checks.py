@@ -48,7 +48,7 @@ def stored_layers(architecture: Architecture, bank: FeatureBank, layers: str) ->
     missing = [str(layer) for layer in chosen if layer not in bank.layers]
     if missing:
         raise MagicStyleError(
-            f"layers '{layers}' asks for {', '.join(missing)}, which the bank does not hold: "
+            f"layers '{layers}' includes {', '.join(missing)}, which the bank does not hold: "
             "choose the same or more layers on both DDIM Inversion nodes."
         )
     return chosen

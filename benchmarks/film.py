@@ -167,7 +167,7 @@ def painted(model: HeadlessModel, content: InvertedPicture, style: InvertedPictu
 
 
 def recipe_of(way: Setting, steps: int) -> Recipe:
-    """What the engine is asked for."""
+    """How the engine paints a setting."""
     return Recipe(way.settings, steps, inversion=InversionSettings(way.inversion))
 
 

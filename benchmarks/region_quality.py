@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 from magicstyle.banks.bank import FeatureBank, StyleEntry
-from magicstyle.core.adain import adain_latents
+from magicstyle.core.adain import adain_map
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.noise_pair import NoisePair
 from magicstyle.headless.engine.model import HeadlessModel, load_demo_model
@@ -129,7 +129,7 @@ def _start(
     moved = content.noise
     for share, (style, region, mask) in enumerate(zip(styles, regions, shown, strict=True), start=1):
         strength = 1.0 / share if region is None else 1.0
-        moved = adain_latents(moved, style.noise, strength, region=region, style_mask=mask)
+        moved = adain_map(moved, style.noise, strength, region=region, style_mask=mask)(moved)
     return moved
 
 

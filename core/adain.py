@@ -44,22 +44,6 @@ class ChannelStatistics(NamedTuple):
         return cls(mean, ((((x - mean) ** 2) * share).sum(dim=1, keepdim=True) + EPS).sqrt())
 
 
-def adain_latents(
-    content: Tensor,
-    style: Tensor,
-    strength: float = 1.0,
-    *,
-    region: Tensor | None = None,
-    style_mask: Tensor | None = None,
-) -> Tensor:
-    """StyleID's initial latent (Chung et al. 2024, eq. 8), blended with the content latent: b c h w -> b c h w.
-
-    Inside a `region` (b h w in [0, 1], any resolution) its own moments become the style's, and the rest stays; of the
-    style's latent only what `style_mask` (likewise) covers counts.
-    """
-    return adain_map(content, style, strength, region=region, style_mask=style_mask)(content)
-
-
 def adain_map(
     content: Tensor,
     style: Tensor,
@@ -69,8 +53,10 @@ def adain_map(
     style_mask: Tensor | None = None,
     together: bool = False,
 ) -> Callable[[Tensor], Tensor]:
-    """What `adain_latents` does to the content, as an affine map that other latents b c h w can go through too.
+    """StyleID's initial latent (Chung et al. 2024, eq. 8), blended with the content: an affine map of b c h w.
 
+    The content's latent goes through it, and so can others. Inside a `region` (b h w in [0, 1], any resolution) its own
+    moments become the style's, and the rest stays; of the style's latent only what `style_mask` covers counts.
     A film b c t h w has one mean and one spread for all its frames, so that it does not flicker; and so have `together`
     the pictures of a batch, and those of the style's.
     It computes in single precision at least; a result that the latent's own precision cannot hold stays in it.

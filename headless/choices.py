@@ -28,7 +28,7 @@ def model_and_recipe(given: argparse.Namespace) -> tuple[ModelFile, Recipe, Fram
     frame = model.frame if size is None else Frame(size, fixed=True)
     recipe = Recipe(steps=given.steps, inversion=inversion, every=given.level_stride)
     if given.command == STYLIZE:
-        select_layers(given.layers, dict.fromkeys(model.layers, 0))
+        select_layers(given.layers, model.layers)
         controls = StyleControls(**{name: getattr(given, name) for name in CONTROLS})
         settings = FusionSettings(given.method, controls=controls, **{name: getattr(given, name) for name in KNOBS})
         recipe = replace(recipe, settings=settings, layers=given.layers, adain=given.adain)

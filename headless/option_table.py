@@ -110,7 +110,6 @@ OPTIONS = (
     ),
     _row(
         "--level-stride",
-        "--every",  # its name before 0.1.0
         group=INVERSION,
         type=int,
         default=Recipe.every,

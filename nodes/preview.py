@@ -7,27 +7,24 @@ from comfy_api.latest import io, ui
 
 from ..attention_patches.checks import named
 from ..banks.bank import FeatureBank
-from ..banks.image_features import ImageFeatures
 from ..core.errors import MagicStyleError
 from ..core.layers import select_layers
 from ..core.preview import enlarged, heat, pca_colours, side_by_side, style_share
 from ..core.ranges import check_range
 from .captions import captioned
-from .schema import check_layers, folded, search_aliases
+from .schema import check_layers, search_aliases
 from .sockets import CATEGORY, Bank
 
-BY_PERCENT = -1  # of `step`, which older workflows set
 
-
-def preview(bank: FeatureBank, layer_text: str, step: int, percent: float = 0.5) -> torch.Tensor:
+def preview(bank: FeatureBank, layer_text: str, percent: float) -> torch.Tensor:
     """Content and styles as PCA colours, then the styles' share of the content's attention, under captions: 1 H W 3.
 
-    Without a content there are the styles alone.
+    Without a content there are the styles alone. `percent` is the share of the way from noise to clean.
     """
     late = bank.layers[3 * len(bank.layers) // 4]  # where textures are
     layer, *_ = select_layers(named(layer_text, str(late)), bank.layers)
     pictures = list(bank)
-    steps = [step_of(features, step, percent) for features in pictures]
+    steps = [round(percent * (len(features.header.sigmas) - 1)) for features in pictures]
     kept = [features.at(layer, own) for features, own in zip(pictures, steps, strict=True)]
     if any("k" not in features for features in kept) or bank.content is not None and "q" not in kept[0]:
         raise MagicStyleError("bank holds no queries and keys to look at: invert both pictures again.")
@@ -45,19 +42,6 @@ def preview(bank: FeatureBank, layer_text: str, step: int, percent: float = 0.5)
             captioned(enlarged(heat(share, grids[0])), "attention to styles", f"{share.mean():.0%} on average")
         )
     return side_by_side(shown)
-
-
-def step_of(features: ImageFeatures, step: int, percent: float) -> int:
-    """The stored step that is looked at: the chosen one, or one at a share of the way from noise to clean."""
-    steps = len(features.header.sigmas)
-    if step == BY_PERCENT:
-        return round(percent * (steps - 1))
-    if step >= steps:
-        raise MagicStyleError(
-            f"step is {step}, but the bank has {steps} steps: choose 0 (noise) to {steps - 1} (clean), or set step to "
-            f"{BY_PERCENT} and choose percent."
-        )
-    return step
 
 
 class FeaturePreview(io.ComfyNode):
@@ -78,26 +62,12 @@ class FeaturePreview(io.ComfyNode):
                 io.String.Input(
                     "layer", default="output.9", tooltip="One self-attention layer that the bank holds, or auto."
                 ),
-                *folded(
-                    [
-                        io.Int.Input(
-                            "step",
-                            default=BY_PERCENT,
-                            min=BY_PERCENT,
-                            max=999,
-                            tooltip="One step by its number: 0 is the noisiest, the last one almost clean. -1: percent "
-                            "chooses.",
-                        )
-                    ],
-                    "step",
-                ),
                 io.Float.Input(
                     "percent",
                     default=0.5,
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    optional=True,
                     tooltip="Which step, as a share of the way: 0 is the noisiest, 1 almost clean.",
                 ),
             ],
@@ -111,8 +81,8 @@ class FeaturePreview(io.ComfyNode):
         return check_layers(layer=layer)
 
     @classmethod
-    def execute(cls, bank: FeatureBank, layer: str, step: int, percent: float = 0.5) -> io.NodeOutput:
+    def execute(cls, bank: FeatureBank, layer: str, percent: float) -> io.NodeOutput:
         """Draw and show."""
         check_range("percent", percent, 0.0, 1.0)
-        image = preview(bank, layer, step, percent)
+        image = preview(bank, layer, percent)
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

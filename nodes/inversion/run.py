@@ -184,13 +184,13 @@ def _resnet(architecture: Architecture, grids: dict[LayerId, Grid], layers: str)
     """The layer whose block begins with the ResNet that is kept, and the channels that enter it."""
     if architecture.resnet is None:
         raise MagicStyleError(
-            "roles asks for a ResNet, and this model has none that a method copies: set roles to all."
+            "roles is 'all and ResNet', but this model has no ResNet that a method copies: set roles to all."
         )
     (block, number, _), channels = architecture.resnet
     if architecture.resnet.layer not in grids:
         raise MagicStyleError(
-            f"roles asks for the ResNet of {block} block {number}, which layers '{layers}' leaves out: "
-            f"add {block}.{number} to layers."
+            f"roles is 'all and ResNet', but the ResNet lies in {block} block {number}, which layers '{layers}' leaves "
+            f"out: add {block}.{number} to layers."
         )
     return {architecture.resnet.layer: channels}
 

@@ -39,7 +39,7 @@ def test_chosen_layers_are_those_that_the_bank_holds_and_what_it_lacks_is_named(
     assert stored_layers(running, bank(), "output.6-9") == LAYERS
     few = FeatureBank(features(LAYERS[1:]), ())
     assert stored_layers(running, few, "auto") == LAYERS[1:]
-    with pytest.raises(MagicStyleError, match="layers 'all' asks for output.6.0, which the bank does not hold"):
+    with pytest.raises(MagicStyleError, match="layers 'all' includes output.6.0, which the bank does not hold"):
         stored_layers(running, few, "all")
 
 

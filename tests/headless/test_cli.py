@@ -458,7 +458,6 @@ UNUSABLE = {
     "a.png x.png --style-weight-end -1": "style_weight_end is -1.0",
     "a.png x.png --method masactrl --mix 0.5": "method masactrl attends to no style",
     "a.png x.png --level-stride 0": "--level-stride is 0: choose a number from 1",
-    "a.png x.png --every 0": "--level-stride is 0: choose a number from 1",
     "a.png x.png --adain 2": "--adain is 2.0",
     "a.png x.png --adain nan": "--adain is nan",
     "a.png x.png --layers outer.3": "'outer.3' is not a layer",

@@ -62,7 +62,7 @@ DEFAULTS = {
     "MagicStyleDemoModel": {"model": "unet"},
     "MagicStyleSaveFeatureBank": {"filename_prefix": "magicstyle/style", "contents": "styles"},
     "MagicStyleLoadFeatureBank": {},
-    "MagicStyleFeaturePreview": {"layer": "output.9", "step": -1, "percent": 0.5},
+    "MagicStyleFeaturePreview": {"layer": "output.9", "percent": 0.5},
     "MagicStyleRegionsFromWords": {
         "words": "hair, face, background",
         "prompt": "",

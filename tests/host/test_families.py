@@ -248,7 +248,9 @@ def test_noise_is_white_in_the_report():
 
 @every()
 def test_a_resnet_is_not_looked_for_where_there_is_none(name):
-    with pytest.raises(MagicStyleError, match="roles asks for a ResNet, and this model has none .*: set roles to all"):
+    with pytest.raises(
+        MagicStyleError, match="roles is 'all and ResNet', but this model has no ResNet .*: set roles to all"
+    ):
         inverted(name, content_latent(name), roles="all and ResNet")
 
 

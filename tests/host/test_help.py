@@ -137,7 +137,6 @@ RARE = {"storage", "precision", "storage_device", "roles", "corrections", "measu
 FOLDED = {
     "MagicStyleInvertContent": RARE,
     "MagicStyleInvertStyle": RARE,
-    "MagicStyleFeaturePreview": {"step"},
     "MagicStylePatchFFA": {"start_percent", "end_percent", "positions", "high_frequencies", "low_frequencies"},
 }
 

@@ -4,7 +4,7 @@ from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.banks.trajectory import Trajectory
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.nodes.captions import STRIP, captioned
-from magicstyle.nodes.preview import BY_PERCENT, FeaturePreview, preview
+from magicstyle.nodes.preview import FeaturePreview, preview
 from magicstyle.tests.host.test_storage import scene
 
 
@@ -14,52 +14,57 @@ def inference():
         yield
 
 
+def seen_at(bank, step, steps=5):
+    """The preview of a bank that has the features of one step at all of its steps."""
+
+    def alone(picture):
+        tensors = {
+            name: t[step : step + 1].expand_as(t) if t.shape[0] == steps else t for name, t in picture.tensors.items()
+        }
+        return picture.of_tensors(picture.header, tensors, picture.noise_pair)
+
+    return preview(bank.with_pictures([alone(p) for p in bank.pictures]), "output.9", step / max(steps - 1, 1))
+
+
 def test_features_and_their_replay_look_the_same(tiny_model):
     (_, features), (_, latents) = (scene(tiny_model, storage) for storage in ("features", "latents"))
-    pictures = [preview(bank, "output.9", 2) for bank in (features, latents)]
+    pictures = [preview(bank, "output.9", 0.5) for bank in (features, latents)]
     assert pictures[0].shape[0] == 1 and pictures[0].shape[1] == 384 + STRIP and pictures[0].shape[3] == 3
     assert (pictures[0] - pictures[1]).abs().max() < 0.02
     assert pictures[0].std() > 0.1
-    assert (preview(features, "output.9", 0) - pictures[0]).abs().max() > 0.1
+    assert (preview(features, "output.9", 0.0) - pictures[0]).abs().max() > 0.1
 
 
-@pytest.mark.parametrize(
-    "layer, step, message",
-    [
-        ("output.9", 5, "step is 5, but the bank has 5 steps.* set step to -1"),
-        ("output.3", 0, r"selects no .* it has output\.6-11"),
-    ],
-)
-def test_a_layer_or_step_that_is_not_there_is_named(tiny_model, layer, step, message):
-    with pytest.raises(MagicStyleError, match=message):
-        preview(scene(tiny_model, "features")[1], layer, step)
+def test_a_layer_that_is_not_there_is_named(tiny_model):
+    with pytest.raises(MagicStyleError, match=r"selects no .* it has output\.6-11"):
+        preview(scene(tiny_model, "features")[1], "output.3", 0.0)
 
 
 def test_latents_from_a_file_need_a_model(tiny_model):
     _, bank = scene(tiny_model, "latents")
     loaded = [Trajectory(f.header, f.latents, f.inputs) for f in bank]
     with pytest.raises(MagicStyleError, match="holds latents from a file"):
-        preview(FeatureBank(loaded[0], (StyleEntry(loaded[1]),)), "output.9", 0)
+        preview(FeatureBank(loaded[0], (StyleEntry(loaded[1]),)), "output.9", 0.0)
 
 
 def test_the_defaults_look_at_the_middle_of_a_bank_of_any_length(tiny_model):
     inputs = {entry.id: getattr(entry, "default", None) for entry in FeaturePreview.define_schema().inputs}
     for steps in (1, 4, 5):
         _, bank = scene(tiny_model, "features", steps=steps)
-        shown = preview(bank, inputs["layer"], inputs["step"], inputs["percent"])
-        assert torch.equal(shown, preview(bank, "output.9", round(0.5 * (steps - 1))))
+        shown = preview(bank, inputs["layer"], inputs["percent"])
+        assert torch.equal(shown, seen_at(bank, round(0.5 * (steps - 1)), steps))
 
 
-def test_percent_goes_from_noise_to_clean_and_a_chosen_step_goes_before_it(tiny_model):
+def test_percent_goes_from_noise_to_clean(tiny_model):
     _, bank = scene(tiny_model, "features")
-    first, last = (preview(bank, "output.9", BY_PERCENT, percent) for percent in (0.0, 1.0))
-    assert torch.equal(first, preview(bank, "output.9", 0)) and torch.equal(last, preview(bank, "output.9", 4))
-    assert torch.equal(preview(bank, "output.9", 2, 0.0), preview(bank, "output.9", 2, 1.0))
+    shown = [preview(bank, "output.9", percent) for percent in (0.0, 0.3, 0.7, 1.0)]
+    assert all(torch.equal(seen, seen_at(bank, step)) for seen, step in zip(shown, (0, 1, 3, 4), strict=True))
+    assert (shown[0] - shown[-1]).abs().max() > 0.1
 
 
 def test_a_portrait_without_a_style_shows_alone(tiny_model):
     _, bank = scene(tiny_model, "features")
-    alone = preview(FeatureBank(bank.content, ()), "output.9", 2)
+    alone = preview(FeatureBank(bank.content, ()), "output.9", 0.5)
     assert alone.shape[2] == 384 * 12 // 8
 
 

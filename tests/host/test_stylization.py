@@ -377,7 +377,7 @@ def test_more_content_pictures_than_sampled_ones_are_refused(tiny_model):
 def test_layers_that_were_not_stored_are_named(tiny_model):
     _, bank = scene(tiny_model)
     with pytest.raises(
-        MagicStyleError, match=r"layers 'output.3-11' asks for output\.3\.0, output\.4\.0, output\.5\.0"
+        MagicStyleError, match=r"layers 'output.3-11' includes output\.3\.0, output\.4\.0, output\.5\.0"
     ):
         patch(tiny_model, bank, "output.3-11")
 

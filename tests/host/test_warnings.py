@@ -299,4 +299,4 @@ def test_what_names_no_layer_is_refused_before_anything_runs(node):
 def test_the_preview_checks_its_layer_too(content, style):
     assert "layer: 'nose' is not a layer" in FeaturePreview.validate_inputs(layer="nose")
     bank, _ = FeatureBankNode.execute(features(content), features(style)).args
-    assert torch.equal(preview(bank, "auto", -1), preview(bank, "output.10", -1))
+    assert torch.equal(preview(bank, "auto", 0.5), preview(bank, "output.10", 0.5))

@@ -43,7 +43,7 @@ API_FOLDER = ROOT / "tests" / "workflows" / "api"
 INDEX = """# Workflows
 
 For who looks for a file: ComfyUI lists these among its templates under the pack's name, each titled by its file's name.
-Before version 0.1.0 the files were called as on the left; tools and tests call them so still.
+Tools and tests call each by the short name on the left.
 """
 WORKFLOWS: tuple[Workflow, ...] = (
     portrait_stylization.WORKFLOW,
