@@ -13,7 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .inversion import Denoiser, Mix, Record, fixed_noise, no_record, noised, predicted_noise, sampling_grid, step_state
+from .inversion import (
+    Denoiser,
+    Mix,
+    Record,
+    fixed_noise,
+    no_record,
+    noised,
+    predicted_noise,
+    predictions,
+    sampling_grid,
+)
 
 GAMMA = 0.5  # of both packs
 
@@ -37,19 +47,16 @@ def sample_gamma_inversion(
     back. Recorded at every level; N + 1 calls for N levels.
     """
     grid, noise = sampling_grid(sigmas), fixed_noise(x)
-    last, zero = len(grid) - 1, torch.zeros_like(grid[-1])
+    zero, predicted = torch.zeros_like(grid[-1]), predictions(model, grid, extra_args, callback, record)
 
     def higher(x: Tensor, eps: Tensor, sigma: Tensor, above: Tensor) -> Tensor:
         """From one level to the next: b c h w, along the model's noise or velocity and along the line."""
         picture = (x - sigma * noise) / mix(torch.ones_like(sigma), zero, sigma)
         return gamma * (x + (above - sigma) * eps) + (1.0 - gamma) * mix(picture, noise, above)
 
-    x = higher(x, predicted_noise(model, x, grid[last], extra_args), zero, grid[last])
-    for step in range(last, -1, -1):
-        with record((step,), x):
-            eps = predicted_noise(model, x, grid[step], extra_args)
-        if callback is not None:
-            callback(step_state(last - step, x, grid[step], eps))
+    x = higher(x, predicted_noise(model, x, grid[-1], extra_args), zero, grid[-1])
+    for step in range(len(grid) - 1, -1, -1):
+        eps = predicted(step, x)
         if step > 0:
             x = higher(x, eps, grid[step], grid[step - 1])
     return x

@@ -43,6 +43,26 @@ def with_zero(sigmas: Tensor) -> Tensor:
     return torch.cat([sampling_grid(sigmas), sigmas.new_zeros(1)])
 
 
+def predictions(
+    model: Denoiser,
+    levels: Tensor,
+    extra_args: dict[str, Any] | None,
+    callback: Callable[[dict[str, Any]], None] | None,
+    record: Record,
+) -> Callable[[int, Tensor], Tensor]:
+    """What each step of a walk up descending levels n predicts: (step, x) -> eps, b c h w each, recorded and told."""
+
+    def predicted(step: int, x: Tensor) -> Tensor:
+        """The noise in x at the level of a step, b c h w each."""
+        with record((step,), x):
+            eps = predicted_noise(model, x, levels[step], extra_args)
+        if callback is not None:
+            callback(step_state(len(levels) - 1 - step, x, levels[step], eps))
+        return eps
+
+    return predicted
+
+
 def sample_ddim_inversion(
     model: Denoiser,
     x: Tensor,
@@ -61,14 +81,10 @@ def sample_ddim_inversion(
     one call more: N + 1 calls for N levels.
     """
     grid = sampling_grid(sigmas)
-    last = len(grid) - 1
-    eps = predicted_noise(model, x, grid[last], extra_args)
-    x = x + grid[last] * eps
-    for step in range(last, -1, -1):
-        with record((step,), x):
-            eps = predicted_noise(model, x, grid[step], extra_args)
-        if callback is not None:
-            callback(step_state(last - step, x, grid[step], eps))
+    predicted = predictions(model, grid, extra_args, callback, record)
+    x = x + grid[-1] * predicted_noise(model, x, grid[-1], extra_args)
+    for step in range(len(grid) - 1, -1, -1):
+        eps = predicted(step, x)
         if step > 0:
             x = x + (grid[step - 1] - grid[step]) * eps
     return x

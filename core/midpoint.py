@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .inversion import Denoiser, Record, no_record, predicted_noise, step_state, with_zero
+from .inversion import Denoiser, Record, no_record, predicted_noise, predictions, step_state, with_zero
 
 
 def middles(sigmas: Tensor) -> Tensor:
@@ -45,14 +45,10 @@ def sample_midpoint_inversion(
     """
     levels = with_zero(sigmas)
     between = middles(levels)
-    last = len(between) - 1
-    velocity = predicted_noise(model, x, between[last], extra_args)
-    for step in range(last, -1, -1):
-        middle = x + (between[step] - levels[step + 1]) * velocity
-        with record((step,), middle):
-            velocity = predicted_noise(model, middle, between[step], extra_args)
-        if callback is not None:
-            callback(step_state(last - step, middle, between[step], velocity))
+    predicted = predictions(model, between, extra_args, callback, record)
+    velocity = predicted_noise(model, x, between[-1], extra_args)
+    for step in range(len(between) - 1, -1, -1):
+        velocity = predicted(step, x + (between[step] - levels[step + 1]) * velocity)
         x = x + (levels[step] - levels[step + 1]) * velocity
     return x
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .inversion import Denoiser, Record, no_record, predicted_noise, step_state, with_zero
+from .inversion import Denoiser, Record, no_record, predicted_noise, predictions, sampling_grid, step_state, with_zero
 from .noise_pair import NoisePair
 
 GROWTH = 30.0
@@ -48,14 +48,11 @@ def sample_exact_inversion(
     the clean latent to the lowest level, as in plain DDIM inversion, and sampling need not repeat it: that step down
     follows from the two latents above.
     """
-    levels = with_zero(sigmas)
-    last = len(levels) - 2
-    below, x = x, x + levels[last] * predicted_noise(model, x, levels[last], extra_args)
-    for step in range(last, -1, -1):
-        with record((step,), x):
-            eps = predicted_noise(model, x, levels[step], extra_args)
-        if callback is not None:
-            callback(step_state(last - step, x, levels[step], eps))
+    levels, grid = with_zero(sigmas), sampling_grid(sigmas)
+    predicted = predictions(model, grid, extra_args, callback, record)
+    below, x = x, x + grid[-1] * predicted_noise(model, x, grid[-1], extra_args)
+    for step in range(len(grid) - 1, -1, -1):
+        eps = predicted(step, x)
         missed = below - (x - (levels[step] - levels[step + 1]) * eps)
         if step == 0:
             return NoisePair(x, x + missed)
