@@ -1,1 +1,4 @@
-"""The comparison with StyleID's published table, for a user who has the weights: docs/published.md."""
+"""Waits for the weights of SD1.4 and of the metrics' networks, and was never run with them: StyleID's published table.
+
+docs/published.md says what to fetch; the tests run it on small stand-ins.
+"""
