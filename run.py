@@ -1,11 +1,12 @@
 """Two commands that do everything on a fresh machine; bare Python 3.10 or newer is enough, on Linux, macOS and Windows.
 
     python run.py demo     makes an environment, paints a photograph like a van Gogh, ends with the picture's path
-    python run.py test     makes an environment, checks the code, runs every test that this machine allows
+    python run.py test     makes an environment, checks the code, runs the tests that this machine allows
 
-What follows `demo` goes to `magicstyle stylize --preset fast`, what follows `test` to pytest alone. Each environment
-(.venv-demo and .venv beside this file) is made once and completed when its requirements change. Environment variables
-for `test`: VENV names another folder, COMFYUI_PATH the ComfyUI to test against, COMFYUI_PATH_2 a second one.
+What follows `demo` goes to `magicstyle stylize --preset fast`, what follows `test` to pytest alone (--full: all of it).
+Each environment (.venv-demo and .venv beside this file) is made once and completed when its requirements change.
+Environment variables for `test`: VENV names another folder, COMFYUI_PATH the ComfyUI to test against, COMFYUI_PATH_2 a
+second one.
 """
 
 from __future__ import annotations

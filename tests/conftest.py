@@ -12,6 +12,8 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 RUN_IN_BROWSER = "test_run_button_gives_pictures_with_the_files_that_a_workflow_names"
+TABLES = {TESTS / "host", TESTS / "browser"}
+LEFT = pytest.StashKey[int]()
 NEED_HOST = (TESTS / "host", TESTS / "browser")  # their modules import the host: without one they are not imported
 
 pack = types.ModuleType("magicstyle")  # the checkout as a package, without running its __init__.py
@@ -19,6 +21,7 @@ pack.__path__ = [str(TESTS.parent)]
 sys.modules["magicstyle"] = pack
 
 from magicstyle.tests.browser.chromium import find_chromium  # noqa: E402
+from magicstyle.tests.cases import one_of_each_value, values  # noqa: E402
 from magicstyle.tests.host.locate import ADVICE, find_host  # noqa: E402
 
 HOST = find_host()
@@ -27,6 +30,8 @@ HOST = find_host()
 def pytest_addoption(parser):
     text = "browser tests also write the README's pictures of graphs to assets/screenshots"
     parser.addoption("--write-screenshots", action="store_true", help=text)
+    text = "also run every case of tests with several parameters, and tests of half a minute each"
+    parser.addoption("--full", action="store_true", help=text)
 
 
 class SkippedTest(pytest.Item):
@@ -69,6 +74,30 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker("server")
     if find_chromium() is not None:
         leave_to_the_browser(config, items)
+    if not config.getoption("full") and not any("::" in argument for argument in config.args):
+        leave_to_the_full_run(config, items)
+
+
+def leave_to_the_full_run(config, items):
+    """Of a test with several parameters against the host, run each value once; leave out what takes half a minute."""
+    tables = {}
+    for item in items:
+        if TABLES & {*item.path.parents} and hasattr(item, "callspec"):
+            tables.setdefault((item.path, item.originalname), {})[item] = values(item.callspec.params)
+    chosen = {item for cases in tables.values() for item in one_of_each_value(cases)}
+    further = {item for cases in tables.values() for item in cases} - chosen
+    left = [item for item in items if item in further or item.get_closest_marker("long") is not None]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in {*left}]
+    config.stash[LEFT] = len(left)
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["left"] = len(left)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """A worker of pytest-xdist has collected the same tests as every other."""
+    node.config.stash[LEFT] = getattr(node, "workeroutput", {}).get("left", 0)
 
 
 def leave_to_the_browser(config, items):
@@ -127,6 +156,10 @@ def pytest_unconfigure(config):
     reasons = Counter(str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple))
     for reason, count in reasons.most_common():
         reporter.write_line(f"{count} not run: {reason.removeprefix('Skipped: ')}")
+    if reporter and (left := config.stash.get(LEFT, 0)):
+        reporter.write_line(
+            f"{left} not run: further cases of tests with several parameters, long tests (--full runs them)"
+        )
 
 
 @pytest.fixture(scope="session")

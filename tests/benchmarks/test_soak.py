@@ -26,6 +26,7 @@ def test_neighbouring_runs_differ_in_what_every_costly_node_reads():
 
 
 @pytest.mark.server
+@pytest.mark.long
 def test_the_demo_workflow_run_again_and_again_does_not_grow(tmp_path, monkeypatch):
     from magicstyle.tests.host.server import Server
 

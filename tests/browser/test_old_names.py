@@ -20,6 +20,7 @@ RENAMED = {  # tests/host/test_old_names.py holds the page's own table to the se
     "MagicStyleInvertStyle": INVERSION,
     "MagicStyleSaveFeatureBank": {"keep": "contents"},
 }
+LATER = {"MagicStyleInvertContent": {"gamma": 0.5}, "MagicStyleInvertStyle": {"gamma": 0.5}}
 KNOBS = "id => app.graph.getNodeById(id).widgets.map(widget => [widget.name, widget.value])"
 OPEN_QUEUED = "prompt => app.loadApiJson(prompt, 'old')"
 SHOWN = "() => (app.rootGraph ?? app.graph).extra.linearData.inputs"
@@ -30,11 +31,12 @@ def inputs(prompt):
 
 
 def expected():
-    """What was queued, by the new names."""
+    """What was queued, by the new names, and the defaults of widgets that came later."""
     found = {}
     for key, node in QUEUED.items():
         names = RENAMED.get(node["class_type"], {})
-        found[key] = {names.get(name, name): value for name, value in node["inputs"].items()}
+        queued = {names.get(name, name): value for name, value in node["inputs"].items()}
+        found[key] = {**LATER.get(node["class_type"], {}), **queued}
     return found
 
 

@@ -146,7 +146,7 @@ def test_a_huge_picture_keeps_latents_instead_of_features_when_they_would_not_fi
 # --- few, many and unequal steps -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", [1, pytest.param(1000, marks=pytest.mark.timeout(300))])
+@pytest.mark.parametrize("steps", [1, pytest.param(1000, marks=[pytest.mark.timeout(300), pytest.mark.long])])
 def test_the_fewest_and_the_most_steps_run(tiny_model, steps):
     content = inversion(tiny_model, picture(), steps)
     assert len(content.sigmas) >= min(steps, 999) + 1  # ddim_uniform leaves the cleanest of the 1000 levels out

@@ -138,6 +138,7 @@ FOLDED = {
     "MagicStyleInvertContent": RARE,
     "MagicStyleInvertStyle": RARE,
     "MagicStylePatchFFA": {"start_percent", "end_percent", "positions", "high_frequencies", "low_frequencies"},
+    "MagicStyleControls": {"align_before_rotation", "rise", "other_axes"},
 }
 
 

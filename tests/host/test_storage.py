@@ -453,6 +453,7 @@ def test_tiny_model_clones_share_weights_and_a_lora_is_taken_off_again():
     assert not changed()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("storage", ["features", "latents"])
 def test_fifty_runs_leave_no_memory_behind(tiny_model, storage):
     process, resident = psutil.Process(), []
