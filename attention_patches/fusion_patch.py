@@ -11,7 +11,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..banks.bank import FeatureBank, StyleEntry, check_method, content_roles, style_roles
-from ..banks.image_features import ImageFeatures
+from ..banks.image_features import FeatureHeader, ImageFeatures
+from ..core.correspondence import Matches
 from ..core.errors import MagicStyleError
 from ..core.features import RESNET, ROLES, AttentionFeatures, View
 from ..core.fusion import FUSIONS, RESNET_STEPS, FusionSettings, answer_text, fuse
@@ -78,6 +79,7 @@ class FusionPatch:
         unstyled = (settings.neutral or bank.content is None) and not weighed
         self.neutral = unstyled or (settings.controls.leaves_the_model and keep is None)
         check_method(settings, bank)
+        self._check_matching()
         self._content_roles = content_roles(settings, bank, keeps=keep is not None)
         self._copies_resnet = FUSIONS[settings.method].resnet and RESNET in bank.pictures[0].roles
         self._style_roles = style_roles(settings)
@@ -92,12 +94,22 @@ class FusionPatch:
         laid._canvas = canvas
         return laid
 
+    def _check_matching(self) -> None:
+        """Refuse to match films."""
+        if self.settings.matches and self.bank.frames > 1:
+            raise MagicStyleError(
+                f"method {self.settings.method} matches still pictures, and the content has {self.bank.frames} frames: "
+                "set match_weight of Style Controls to 0, or choose another method, such as styleid."
+            )
+
     def _roles(self) -> tuple[str, ...]:
         """The roles that this patch reads of each picture of its bank, all where it serves twice."""
         content = self._content_roles + (RESNET if self._copies_resnet else "")
         read = [set(content), *(set() for _ in self.bank.pictures[1:])]
         for number in self.bank.numbers:
             read[number].update(self._style_roles)
+        if self.settings.matches:
+            read[0].add("k")
         return tuple("".join(role for role in ROLES + RESNET if role in wanted) for wanted in read)
 
     def extra_bytes(self, widths: Mapping[LayerId, int]) -> int:
@@ -106,13 +118,24 @@ class FusionPatch:
         pictures = zip(self.bank.pictures, self.roles, strict=True)
         return sum(picture.held_bytes(chosen, roles) for picture, roles in pictures)
 
-    def handlers(self, views: Sequence[View], moment: Moment = START, account: Account | None = None) -> Handlers:
-        """Who answers in one model call, from a view of each of the bank's pictures; the account is kept up to date."""
+    def handlers(
+        self,
+        views: Sequence[View],
+        moment: Moment = START,
+        account: Account | None = None,
+        matches: Sequence[Matches] = (),
+    ) -> Handlers:
+        """Who answers in one model call, from a view of each of the bank's pictures; the account is kept up to date.
+
+        `matches` are those of each style of the bank, where the method reads them.
+        """
         account = account or Account()
-        attention = self._attention(views, moment, account)
+        attention = self._attention(views, moment, account, matches)
         return Handlers(attention, resnet=self._resnet(views[0], moment), missed=account.merged.add)
 
-    def _attention(self, views: Sequence[View], moment: Moment, account: Account) -> Handler:
+    def _attention(
+        self, views: Sequence[View], moment: Moment, account: Account, matches: Sequence[Matches]
+    ) -> Handler:
         def handle(call: Call) -> Tensor | Answer | None:
             """The fused answer to one attention call, b n c, or None where it is left as it is."""
             if call.layer not in self.layers or self.neutral:
@@ -122,7 +145,7 @@ class FusionPatch:
             if rows is None:
                 return None
             content = call.live if self.bank.content is None else self._content(self.bank.content, views[0], call, rows)
-            styles = self._styles(views, call, rows, moment)
+            styles = self._styles(views, call, rows, moment, matches)
             keep = None if self.keep is None else rows.of_region(self.keep)
             turn = self.placer.turn(call) if self._aligns_upright else None
             scene = Scene(call.live, content, styles, moment, keep, turn)
@@ -204,29 +227,45 @@ class FusionPatch:
         beyond = self.bank.content is not None and self.placer.rotary and rows is not None and rows.wraps
         return None if beyond else rows
 
-    def _styles(self, views: Sequence[View], call: Call, rows: Rows, moment: Moment) -> tuple[StyleFeatures, ...]:
+    def _styles(
+        self, views: Sequence[View], call: Call, rows: Rows, moment: Moment, matches: Sequence[Matches]
+    ) -> tuple[StyleFeatures, ...]:
         laid = {
             number: self._placed(number, view, call, rows, moment)
             for number, view in enumerate(views)
             if number in self.bank.numbers
         }
         entries = zip(self.bank.styles, self.bank.numbers, strict=True)
-        return tuple(self._style(entry, laid[number], call, rows, number) for entry, number in entries)
+        styles = tuple(self._style(entry, laid[number], call, rows, number) for entry, number in entries)
+        if not matches:
+            return styles
+        grid = self._known_canvas.grids[call.layer]
+        found = (of_style[grid].map(rows.of_style) for of_style in matches)
+        return tuple(style._replace(match=match) for style, match in zip(styles, found, strict=True))
 
     def _placed(self, number: int, view: View, call: Call, rows: Rows, moment: Moment) -> Placed:
         """One picture's features, as styles that draw from it have them."""
-        features = rows.style_features(view.attention(call.layer, self._style_roles), call.live.q)
-        header = self.bank.pictures[number].header
+        header, like = self.bank.pictures[number].header, call.live.q
+        own, grid = header.grids[call.layer], self._style_grid(header, call.layer)
+        stored = view.attention(call.layer, self._style_roles)
+        if grid != own:
+            live = stored.map(lambda tokens: tokens.to(like))
+            stored = self.placer.resampled(live, call.kernel.heads, header.depth, own, grid)
+        features = rows.style_features(stored, like)
         features = self.placer.style(features, call, header.depth)
-        grid = header.grids[call.layer]
         if rows.grid.frames > 1:
             features = self._in_time(features, grid, rows.alone if view.alone else rows, call)
             grid = grid.with_frames(rows.running.frames)
         weighed = self.placer.weighed(features, call, moment.ramp)
         aligns = bool(self.settings.controls.align)
         own_keys = features.k if aligns and weighed is not features else None
-        turn = self.placer.turn(call, grid) if self._aligns_upright else None
+        turned = self._aligns_upright or self.settings.matches and self.placer.rotary
+        turn = self.placer.turn(call, grid) if turned else None
         return Placed(weighed, own_keys, turn)
+
+    def _style_grid(self, style: FeatureHeader, layer: LayerId) -> Grid:
+        """Where a style's tokens lie: its own grid, or the content's, with whose places they are matched."""
+        return self._known_canvas.grids[layer] if self.settings.matches else style.grids[layer]
 
     def _in_time(self, features: AttentionFeatures, grid: Grid, rows: Rows, call: Call) -> AttentionFeatures:
         """A style at the time of each frame: a picture m c, or a film's frames, -> (t m) c."""
@@ -240,7 +279,7 @@ class FusionPatch:
             region = positive_rows(region, call.rows, call.live.q)
         mask = entry.style_mask
         if mask is not None:
-            grid = entry.features.header.grids[call.layer]
+            grid = self._style_grid(entry.features.header, call.layer)
             mask = rows.over_time(rows.of_mask(mask, grid), grid).to(call.live.q)
         features, own_keys, turn = placed
         frames = rows.running.frames

@@ -125,16 +125,36 @@ class Placer:
 
     def turn(self, call: Call, style: Grid | None = None) -> Turn:
         """How places turn the running tokens, or those of a style of a grid that stands as `style` places it."""
+        aside = 0.0 if style is None else self._aside(call)
+        return self.stored_turn(call.kernel.heads, call.layout.depth, style or call.layout.grid, aside)
+
+    def stored_turn(self, heads: int, depth: Depth, grid: Grid, aside: float = 0.0) -> Turn:
+        """How places turn the tokens of a picture at a depth, so far to the side."""
         rotation = self._rotation
         if rotation is None:
             raise ValueError("no rotary positions")
-        grid, origin = style or call.layout.grid, list(_on_axes(call.layout.depth, len(rotation.widths)))
+        origin = list(_on_axes(depth, len(rotation.widths)))
         if self.centred:
             for axis, side in zip(rotation.picture, grid.frame, strict=True):
                 origin[axis] -= side // 2
-        if style is not None:
-            origin[rotation.picture[1]] += self._aside(call)
-        return Turn(call.kernel.heads, rotation, places(grid, rotation, origin))
+        origin[rotation.picture[1]] += aside
+        return Turn(heads, rotation, places(grid, rotation, origin))
+
+    def resampled(
+        self, features: AttentionFeatures, heads: int, depth: Depth, own: Grid, new: Grid
+    ) -> AttentionFeatures:
+        """A stored picture's features, b m c each, as they would be on another grid: b n c each."""
+        if own == new:
+            return features
+
+        def moved_to(role: str, tokens: Tensor) -> Tensor:
+            """b m c -> b n c, turned by the new places."""
+            if self._rotation is None or role == "v":
+                return own.resampled(tokens, new)
+            upright = self.stored_turn(heads, depth, own).undone(tokens)
+            return self.stored_turn(heads, depth, new).done(own.resampled(upright, new))
+
+        return AttentionFeatures(**{role: moved_to(role, tokens) for role, tokens in features.items()})
 
     def _aside(self, call: Call) -> float:
         return float(call.layout.grid.width) if self._positions.mode == "shift" else 0.0

@@ -158,8 +158,9 @@ def check_method(settings: FusionSettings, bank: FeatureBank) -> None:
             "or choose masactrl or diffstyler."
         )
     if method.needs_portrait and bank.content is None:
+        need = "matches the style with the portrait" if method.matches else "draws from the portrait alone"
         raise MagicStyleError(
-            f"method {settings.method} draws from the portrait alone, and the bank has none: connect content to the "
+            f"method {settings.method} {need}, and the bank has none: connect content to the "
             "Feature Bank, or choose a method that draws from a style, such as zstar or style_aligned."
         )
 

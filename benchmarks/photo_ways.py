@@ -58,6 +58,7 @@ class Way:
     def __str__(self) -> str:
         s = self.settings
         knobs = f"s={s.style_weight:g} c={s.content_weight:g} q={s.query_preservation:g} t={s.temperature:g}"
+        knobs += f" m={s.controls.match_weight:g}" if s.matches else ""
         return f"{s.method} {knobs} a={self.adain:g} e={self.end:g} k={self.keep:g} {self.preset} {self.size}"
 
 

@@ -72,6 +72,7 @@ MAIN = Section(
         Line("`masactrl`", Way(FusionSettings("masactrl"))),
         Line("`rsa`", Way(FusionSettings("rsa"))),
         Line("`mast`", Way(FusionSettings("mast", 1.0, 0.11, query_preservation=0.2, temperature=1.0))),
+        Line("`cocodiff`", Way(FusionSettings("cocodiff", query_preservation=0.75, temperature=1.5))),
         Line("`gar`", Way(FusionSettings("gar", query_preservation=0.25), adain=0.5)),
         Line("`ffa`, defaults, `balanced`", Way(preset="balanced")),
         Line("`ffa`, defaults, `faithful`", Way(preset="faithful")),

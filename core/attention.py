@@ -42,6 +42,12 @@ class Source(NamedTuple):
     key_bias: Tensor | None = None  # b m: per key token
     frames: int = 1  # of a film: k, v and key_bias hold so many sets of tokens, one for each equal part of the queries
 
+    @property
+    def twice(self) -> Source:
+        """The source for two sets of queries side by side."""
+        weight = self.log_weight
+        return self._replace(log_weight=torch.cat([weight, weight], dim=1)) if isinstance(weight, Tensor) else self
+
     def at(self, frame: int, frames: int) -> Source:
         """What the queries of one of the frames see of it."""
         weight, bias = self.log_weight, self.key_bias

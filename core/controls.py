@@ -5,7 +5,8 @@
     O  = (1 - x) Attn(Q^, K^, V_t) + x O'                 O' is the method's answer with Q^, K^ and K~_s
 
 a is `align`, kappa `key_scale`, x `mix`. Sources: ComfyUI-Krea2-StyleTransfer has all three, AlignedGen (2509.17088)
-kappa, BigStationW's Untwisting-RoPE nodes a, before the rotary positions; ComfyUI-StyleGuide has x.
+kappa, BigStationW's Untwisting-RoPE nodes a, before the rotary positions; ComfyUI-StyleGuide has x. `match_weight` is
+CoCoDiff's alone.
 
 Letters: b rows, n tokens of the running picture, m tokens of the text beside it, c channels.
 """
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .attention import Kernel, attend
+from .correspondence import MATCH_WEIGHT, MAX_MATCH_WEIGHT
 from .ranges import check_range, check_weight
 from .scene import Scene, StyleFeatures
 from .sources import aligned, kept, source, style_sources
@@ -35,10 +37,12 @@ class StyleControls:
     mix: float = 1.0
     style_weight_end: float | None = None  # of the last step; in between in even steps
     text_sees_style: bool = False
+    match_weight: float = MATCH_WEIGHT  # of methods that match the content with the styles
 
     def __post_init__(self) -> None:
         check_range("key_scale", self.key_scale, 0.0, MAX_KEY_SCALE)
         check_range("mix", self.mix, 0.0, 1.0)
+        check_range("match_weight", self.match_weight, 0.0, MAX_MATCH_WEIGHT)
         if self.align is not None:
             check_range("align", self.align, 0.0, 1.0)
         if self.style_weight_end is not None:

@@ -45,6 +45,7 @@ from .sources import (
     style_source,
     style_sources,
     styles_or_content,
+    with_matches,
 )
 
 # Portrait Diffusion (2312.02212): 35 of 50 steps attend with the content's queries alone; guidance of the later ones
@@ -100,6 +101,11 @@ class FusionSettings:
         """The stored roles of each style that are read: letters of "qkv"."""
         read = FUSIONS[self.method].style + ("qk" if self.controls.align else "")
         return "".join(role for role in ROLES if role in read)
+
+    @property
+    def matches(self) -> bool:
+        """Whether the content's places are matched with the styles'."""
+        return FUSIONS[self.method].matches and self.controls.match_weight > 0.0
 
     @property
     def draws(self) -> bool:
@@ -187,7 +193,7 @@ def _both(kernel: Kernel, scene: Scene, sources: Sequence[Source]) -> tuple[Tens
     """A(Q_c) and A(Q_t), b n c each: the same keys for both, hence one call with the queries side by side."""
     if any(each.frames > 1 for each in sources):  # the keys of each frame are its own
         return attend(kernel, scene.content.q, sources), attend(kernel, scene.live.q, sources)
-    both = attend(kernel, torch.cat([scene.content.q, scene.live.q], dim=1), [_twice(each) for each in sources])
+    both = attend(kernel, torch.cat([scene.content.q, scene.live.q], dim=1), [each.twice for each in sources])
     preserved, free = both.chunk(2, dim=1)
     return preserved, free
 
@@ -263,18 +269,17 @@ def statistics_injection(kernel: Kernel, scene: Scene, settings: FusionSettings)
     return attend(kernel, q, [Source(k, v)])
 
 
+def matched_injection(kernel: Kernel, scene: Scene, settings: FusionSettings) -> Tensor:
+    """CoCoDiff (2602.14464): StyleID with K_s[p] + w c(p)^2 K_s[p*(p)], V_s likewise, p* being p's match: b n c."""
+    return style_injection(kernel, with_matches(scene, settings.controls.match_weight), settings)
+
+
 def _reference_bias(style: StyleFeatures) -> Tensor:
     """What RSA adds to the logits of a style's keys: b m, or 1 m."""
     mask = style.style_mask
     if mask is None:
         return style.features.k.new_full((1, style.features.k.shape[1]), RSA_WEIGHT)
     return torch.where(mask > 0.0, RSA_WEIGHT * mask, LOG_ZERO)
-
-
-def _twice(one: Source) -> Source:
-    """The source for two sets of queries side by side."""
-    weight = one.log_weight
-    return one._replace(log_weight=torch.cat([weight, weight], dim=1)) if isinstance(weight, Tensor) else one
 
 
 @dataclass(frozen=True)
@@ -290,11 +295,12 @@ class Method:
     resnet: bool = False  # the feature of one decoder ResNet is copied from the content, where the bank has it
     fills: str = ""  # roles of the content that it needs besides, where no style acts
     keeps: str = ""  # and those where a mask keeps the content
+    matches: bool = False  # by their keys, the content's places are matched with those of each style
 
     @property
     def needs_portrait(self) -> bool:
-        """Whether nothing is left of it without a content: it draws from no style."""
-        return not self.style
+        """Whether nothing is left of it without a content: it draws from no style, or from what matches it."""
+        return not self.style or self.matches
 
 
 FUSIONS = {
@@ -373,5 +379,14 @@ FUSIONS = {
         "qkv",
         ("query_preservation",),
         "the running picture and the portrait's features, brought to the style's statistics (HAM: preservation 0.25)",
+    ),
+    "cocodiff": Method(
+        matched_injection,
+        "q",
+        "kv",
+        ("style_weight", "query_preservation", "temperature"),
+        "the style alone, stronger where the portrait finds its like (CoCoDiff: preservation 0.75, temperature 1.5)",
+        fills="kv",
+        matches=True,
     ),
 }

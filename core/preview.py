@@ -72,3 +72,22 @@ def side_by_side(pictures: Sequence[Tensor]) -> Tensor:
     gap = torch.ones(pictures[0].shape[0], GAP, 3)
     row = [part for picture in pictures for part in (picture, gap)]
     return torch.cat(row[:-1], dim=1).unsqueeze(0)
+
+
+def painted_by_match(places: Tensor, style: Tensor, grid: Grid) -> Tensor:
+    """Each place of a grid with the pixels of the place n of a style picture h w 3 that it matches -> H W 3.
+
+    The style picture lies on the same grid, whatever its proportions.
+    """
+    side = max(1, round(HEIGHT / grid.height))
+    size = (grid.height * side, grid.width * side)
+    whole = F.interpolate(rearrange(style, "h w rgb -> 1 rgb h w"), size=size, mode="bilinear", antialias=True)
+    cells = rearrange(whole, "1 rgb (h y) (w x) -> (h w) y x rgb", y=side, x=side)
+    return rearrange(cells[places], "(h w) y x rgb -> (h y) (w x) rgb", h=grid.height)
+
+
+def of_height(picture: Tensor, height: int) -> Tensor:
+    """A picture h w 3 at a height: H W 3."""
+    size = (height, max(1, round(picture.shape[1] * height / picture.shape[0])))
+    scaled = F.interpolate(rearrange(picture, "h w rgb -> 1 rgb h w"), size=size, mode="bilinear", antialias=True)
+    return rearrange(scaled, "1 rgb h w -> h w rgb").clamp(0.0, 1.0)

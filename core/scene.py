@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .attention import LOG_ZERO
+from .correspondence import Match
 from .features import AttentionFeatures
 from .rotation import Turn
 
@@ -26,6 +27,7 @@ class StyleFeatures(NamedTuple):
     own_keys: Tensor | None = None  # b m c: its keys with nothing scaled in them, where that is another tensor
     turn: Turn | None = None  # how its places turned its queries and keys, where that counts
     frames: int = 1  # of a film: how many sets of tokens m holds, one for each of its frames
+    match: Match | None = None  # b n of its n tokens, where the content's places are matched with its
 
 
 class Moment(NamedTuple):

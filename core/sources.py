@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .adain import ChannelStatistics
 from .attention import Source, log_weight
+from .correspondence import reinforced
 from .features import AttentionFeatures
 from .scene import Scene, StyleFeatures, coverage, shares
 
@@ -85,6 +86,15 @@ def style_source(style: StyleFeatures, weight: float, bias: Tensor | None = None
         bias = log_weight(style.style_mask)
     region = math.log(weight) if style.region is None else log_weight(weight * style.region)
     return Source(style.features.k, style.features.v, region, bias, style.frames)
+
+
+def with_matches(scene: Scene, weight: float) -> Scene:
+    """The scene, each style's keys and values with w times what the content's places match among them."""
+
+    def matched(style: StyleFeatures) -> StyleFeatures:
+        return style._replace(features=reinforced(style.features, style.match, weight, style.turn))
+
+    return scene._replace(styles=tuple(matched(style) for style in scene.styles))
 
 
 def masses(scene: Scene, style_weight: float, content_weight: float) -> tuple[list[Tensor], Tensor]:

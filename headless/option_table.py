@@ -30,6 +30,7 @@ CONTROLS = {
     "the method's own, 1 of style_aligned and 0 of others)",
     "mix": "from 0 to 1: how much of the method's answer there is in the model's own (default: 1)",
     "style_weight_end": "moves --style-weight to this value, in even steps up to the last (default: it stays)",
+    "match_weight": "of --method cocodiff, from 0 to 10: how much of its like each place gets (default: 0.6)",
 }
 _FUSION, _INVERSION = FusionSettings(), InversionSettings()
 

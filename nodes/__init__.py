@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .apply_recipe import ApplyRecipe
 from .bank import AddStyle, FeatureBankNode
+from .correspondences import CorrespondencePreview
 from .demo_model import DemoModel
 from .exact_sampler import ExactSampler
 from .files import LoadFeatureBank, SaveFeatureBank, register_folder
@@ -40,6 +41,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadPortraits,
     StyleControlsNode,
     ApplyRecipe,
+    CorrespondencePreview,
 ]
 
 

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..attention_patches.placing import MAX_FREQUENCY_SCALE, MAX_RISE
 from ..core.controls import MAX_KEY_SCALE, StyleControls
+from ..core.correspondence import MATCH_WEIGHT, MAX_MATCH_WEIGHT
 from ..core.rotation import OTHER_AXES, RISE
 from .schema import check_choices, folded, search_aliases
 from .sockets import CATEGORY, Controls
@@ -85,8 +86,14 @@ def _inputs() -> list[Any]:
             default="stay",
             tooltip=f"{untwist}what becomes of axes of the positions that are no place in the picture.\n{axes}",
         ),
+        _number(
+            "match_weight",
+            "For method cocodiff: how much each place of the style gets of that place of the style which the portrait "
+            "is most like there. 0 is styleid.",
+            *(MATCH_WEIGHT, MAX_MATCH_WEIGHT),
+        ),
     ]
-    return folded(inputs, "align_before_rotation", "rise", "other_axes")
+    return folded(inputs, "align_before_rotation", "rise", "other_axes", "match_weight")
 
 
 class StyleControlsNode(io.ComfyNode):
@@ -101,7 +108,7 @@ class StyleControlsNode(io.ComfyNode):
             category=CATEGORY,
             **search_aliases("MagicStyleControls"),
             description="Further knobs for FFA Model Patcher, which other packs for style transfer have: they act in "
-            "every method that has a style. As they stand at first they change nothing.",
+            "every method that has a style, match_weight in cocodiff. As they stand at first they change nothing.",
             inputs=_inputs(),
             outputs=[Controls.Output(display_name="controls", tooltip="Connect it to controls of FFA Model Patcher.")],
         )
@@ -124,6 +131,7 @@ class StyleControlsNode(io.ComfyNode):
         align_before_rotation: bool,
         rise: float,
         other_axes: str,
+        match_weight: float = MATCH_WEIGHT,
     ) -> io.NodeOutput:
         """The knobs as one value."""
         fusion = StyleControls(
@@ -133,6 +141,7 @@ class StyleControlsNode(io.ComfyNode):
             mix=mix,
             style_weight_end=_given(style_weight_end),
             text_sees_style=text_sees_style,
+            match_weight=match_weight,
         )
         positions = {
             "high_frequencies_end": _given(high_frequencies_end),

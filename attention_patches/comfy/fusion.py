@@ -102,7 +102,8 @@ class _Fusion:
         rerun = rerun_beside(call, self.architecture, executor, frames)
         views = step_views(run.patch, run.bank, sigma, rerun, run.lane(call.x.device), run.held(call.x), frames)
         moment = run.patch.moment(sigma, _noise_share(self.sampling, sigma))
-        handlers = run.patch.handlers(views, moment, run.account)
+        matches = run.correspondences.of(run.patch, run.bank, rerun, call.x.device)
+        handlers = run.patch.handlers(views, moment, run.account, matches)
         laid = nullcontext() if plan is None else entered(call.options, plan=plan)
         with laid, hooked(call, self.architecture, handlers):
             out = executor(*args, **kwargs)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...banks.bank import FeatureBank
 from ...core.layers import LayerId, legal_range
+from ..correspondences import Correspondences
 from ..fusion_patch import Account, FusionPatch
 from ..prefetch import Lane, lane_to
 from ..replay import Held
@@ -24,6 +25,7 @@ class Run:
         self.patch = patch
         self.bank = bank
         self.account = Account()
+        self.correspondences = Correspondences()
         self.yielded: set[LayerId] = set()  # to a node that was named
         self._steady = steady  # the weights stay the same for all model calls
         self._lanes: dict[torch.device, Lane | None] = {}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...attention_patches.call import Handlers
 from ...attention_patches.checks import check_roles, stored_layers
+from ...attention_patches.correspondences import Correspondences
 from ...attention_patches.fusion_patch import FusionPatch, SigmaWindow
 from ...attention_patches.replay import Rerun
 from ...banks.bank import FeatureBank
@@ -26,6 +27,8 @@ class FusedModel:
     def __init__(self, model: HeadlessModel, bank: FeatureBank, recipe: Recipe, keep: Tensor | None = None) -> None:
         """`keep` is b h w."""
         self._model = model
+        self._bank = bank
+        self._correspondences = Correspondences()
         layers = stored_layers(model.architecture, bank, recipe.layers)
         self.patch = FusionPatch(bank, recipe.settings, layers, EVERYWHERE, keep=keep)
         check_roles(bank, self.patch.roles, recipe.settings.method)
@@ -33,7 +36,9 @@ class FusedModel:
     def denoised(self, x: Tensor, sigma: Tensor, views: Sequence[View]) -> Tensor:
         """x b c h w at one level, sigma b, with a view of each of the bank's pictures there -> b c h w."""
         level, noise = float(sigma[0]), float(self._model.timesteps(sigma[:1])) / LEVELS
-        with self._model.hooks.answered_by(self.patch.handlers(views, self.patch.moment(level, noise))):
+        matches = self._correspondences.of(self.patch, self._bank, self.rerun_like(x), x.device)
+        handlers = self.patch.handlers(views, self.patch.moment(level, noise), matches=matches)
+        with self._model.hooks.answered_by(handlers):
             return self._model.denoised(x, sigma)
 
     def rerun_like(self, like: Tensor) -> Rerun:

@@ -31,6 +31,7 @@ VERSION_1: Mapping[str, Any] = MappingProxyType(
                 "mix": 1.0,
                 "style_weight_end": None,
                 "text_sees_style": False,
+                "match_weight": 0.6,
             },
         },
         "steps": 50,

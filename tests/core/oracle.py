@@ -129,7 +129,28 @@ def gar(live, content, style, heads, done=0.0, t=1.0, gamma=0.25):
     return dense_attention(q, k, v, heads)
 
 
-PUBLISHED = ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast, gar
+def best_matches(content, style):
+    """For each of the content's keys b n c the most similar of the style's b m c, and the cosine, pair by pair."""
+    places, cosines = (torch.empty(content.shape[:2]) for _ in range(2))
+    for row in range(content.shape[0]):
+        for place, key in enumerate(content[row]):
+            found = [float(key @ other / (key.norm() * other.norm())) for other in style[row]]
+            places[row, place], cosines[row, place] = found.index(max(found)), max(found)
+    return places.long(), cosines
+
+
+def cocodiff(live, content, style, heads, done=0.0, t=1.0, gamma=0.75, tau=1.5, w=0.6, matches=None):
+    """StyleID, each of the style's keys and values with a share of what the content's place of its number matches."""
+    k, v = (features.clone() for features in style[1:])
+    if matches is not None:
+        for row in range(k.shape[0]):
+            for place, (match, cosine) in enumerate(zip(*(found[row] for found in matches), strict=True)):
+                share = w * float(cosine) ** 2
+                k[row, place], v[row, place] = (x[row, place] + share * x[row, match] for x in style[1:])
+    return styleid(live, content, (style[0], k, v), heads, done, t, gamma, tau)
+
+
+PUBLISHED = ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast, gar, cocodiff
 RULES = {rule.__name__: rule for rule in PUBLISHED}
 
 

@@ -332,7 +332,7 @@ def test_bad_knobs_are_refused_in_one_sentence(knobs, message):
 def test_a_scene_that_says_nothing_more_is_the_first_moment_of_a_run_and_a_style_of_weight_one_everywhere():
     scene, style = Scene(LIVE, CONTENT, ()), StyleFeatures(STYLE)
     assert scene.moment == (0.0, 1.0, 0.0) and scene.keep is None and scene.with_styles_outside_keep is scene
-    assert style == (STYLE, 1.0, None, None, None, None, None, 1) and scene.turn is None
+    assert style == (STYLE, 1.0, None, None, None, None, None, 1, None) and scene.turn is None
 
 
 def test_shares_of_styles_that_act_everywhere_are_one_row_for_every_batch_and_sum_to_one():

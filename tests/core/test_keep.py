@@ -112,7 +112,12 @@ def gar(kept, g=0.5):
     return dense_attention(*map(blended, *PLAIN), HEADS)
 
 
-FORMULAS = ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast, gar
+def cocodiff(kept):
+    """What is matched changes the style's keys, whatever is kept."""
+    return styleid(kept)
+
+
+FORMULAS = ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast, gar, cocodiff
 RULES = {rule.__name__: rule for rule in FORMULAS}
 
 

@@ -22,7 +22,13 @@ EVERYTHING = Recipe(
     every=5,
 )
 CONTROLS = StyleControls(
-    key_scale=1.06, align=0.85, align_before_rotation=True, mix=0.5, style_weight_end=3.0, text_sees_style=True
+    key_scale=1.06,
+    align=0.85,
+    align_before_rotation=True,
+    mix=0.5,
+    style_weight_end=3.0,
+    text_sees_style=True,
+    match_weight=1.5,
 )
 # with what came after version 1
 WHOLE = replace(

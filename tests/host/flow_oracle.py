@@ -15,7 +15,16 @@ from unittest import mock
 
 import torch
 from magicstyle.tests.host.families import FAMILIES, Family, family_base
-from magicstyle.tests.host.flow_rules import OF_THE_PROMPT, Drawn, Features, Rule, RuleCall, Style, softmax_attention
+from magicstyle.tests.host.flow_rules import (
+    OF_THE_PROMPT,
+    Compared,
+    Drawn,
+    Features,
+    Rule,
+    RuleCall,
+    Style,
+    softmax_attention,
+)
 from torch import Tensor
 
 
@@ -218,6 +227,10 @@ class FlowOracle:
         of_styles = {
             id(style): self.invert(style.latent, sigmas, empty)[1] for patcher in patchers for style in patcher.styles
         }
+        style = patchers[0].styles[0] if patchers and len(patchers[0].styles) == 1 else None
+        compared = (
+            None if of_content is None or style is None else self._compared(of_content, of_styles, style, content)
+        )
         with altered(self.model, self.beside.weights or {}):
             for step in range(len(sigmas) - 1):
                 when = step / (len(sigmas) - 1), float(sigmas[step])
@@ -228,7 +241,7 @@ class FlowOracle:
                     steps = self._depth(words) - self._depth(empty)
                     styles = {key: self._deeper(stored[served], steps) for key, stored in of_styles.items()}
                     kept = None if of_content is None else self._deeper(of_content[served], steps)
-                    return self._fusion(patchers, content, kept, styles, *when, positive=positive)
+                    return self._fusion(patchers, content, kept, styles, *when, positive=positive, compared=compared)
 
                 given = fusion(prompt, positive=True), self.beside, self.beside.control
                 v = self.velocity(x, sigmas[step], prompt, *given)[0]
@@ -248,6 +261,7 @@ class FlowOracle:
         noise: float,
         *,
         positive: bool,
+        compared: Compared | None,
     ) -> Callable[[str, Features, Features], Tensor | None]:
         """What the patchers answer at one step: of several in one layer the last."""
 
@@ -261,11 +275,38 @@ class FlowOracle:
             kept = live if of_content is None else spread(of_content[layer], rows)
             return rule(
                 RuleCall(
-                    live, kept, tuple(drawn), rest, self._outside(styles, content), done, noise, self.beside.raised
+                    live,
+                    kept,
+                    tuple(drawn),
+                    rest,
+                    self._outside(styles, content),
+                    done,
+                    noise,
+                    self.beside.raised,
+                    compared,
                 )
             )
 
         return fused
+
+    def _compared(
+        self, of_content: list[dict[str, Features]], of_styles: dict[int, list], style: Style, content: Tensor
+    ) -> Compared:
+        """The middle layer's keys at two fifths of the way."""
+        step, layer = round(0.4 * (len(of_content) - 1)), self.family.layers[len(self.family.layers) // 2]
+        keys = of_content[step][layer][1], of_styles[id(style)][step][layer][1]
+        return Compared(*keys, self._grid(content), self._grid(style.latent), self._turned)
+
+    def _turned(self, x: Tensor, grid: tuple[int, int], sign: int) -> Tensor:
+        """Queries or keys b h n d turned by the places of a grid, by the host's own embedder, or back by -1."""
+        network = self.model.diffusion_model
+        embedders = [getattr(network, name) for name in ("pe_embedder", "rope_embedder") if hasattr(network, name)]
+        if not embedders:
+            return x
+        from comfy.ldm.flux.math import apply_rope1
+
+        places = torch.cartesian_prod(torch.zeros(1), *(sign * torch.arange(float(side)) for side in grid))
+        return apply_rope1(x, embedders[0](places[None]))
 
     def _mass(self, style: Style, content: Tensor) -> Tensor | float:
         mass: Tensor | float = style.weight

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Features = tuple[Tensor, Tensor, Tensor]  # q, k, v of the picture's tokens, b h n d
@@ -32,6 +33,34 @@ class Drawn(NamedTuple):
     mass: Tensor | float  # n m: of its keys for each query
 
 
+class Compared(NamedTuple):
+    """The keys by which the content's places are matched with those of the one style, b h n d, and both (h, w)."""
+
+    content: Tensor
+    style: Tensor
+    grid: tuple[int, int]
+    style_grid: tuple[int, int]
+    turned: Callable[[Tensor, tuple[int, int], int], Tensor]  # b h n d by the places of a grid, times 1 or -1
+
+    def on_content(self, tokens: Tensor) -> Tensor:
+        """The style's tokens b h m d on the content's grid: b h n d."""
+        cells = tokens.transpose(1, 2).flatten(2).mT.unflatten(2, self.style_grid)
+        cells = F.interpolate(cells, self.grid, mode="bilinear", antialias=True).flatten(2).mT
+        return cells.unflatten(2, (tokens.shape[1], -1)).transpose(1, 2)
+
+    def upright(self, keys: Tensor) -> Tensor:
+        """The style's keys b h m d without the turn of their places, on the content's grid: b h n d."""
+        return self.on_content(self.turned(keys, self.style_grid, -1))
+
+    @property
+    def matches(self) -> tuple[Tensor, Tensor]:
+        """The cosine of each place of the content and where it is found, b n each: over the channels of all heads."""
+        keys = self.turned(self.content, self.grid, -1), self.upright(self.style)
+        content, style = (F.normalize(x.transpose(1, 2).flatten(2), dim=2) for x in keys)
+        cosine, place = (content @ style.mT).max(2)
+        return cosine, place
+
+
 class RuleCall(NamedTuple):
     """What a rule answers."""
 
@@ -43,6 +72,7 @@ class RuleCall(NamedTuple):
     done: float  # the share of the steps
     noise: float  # the noise's share of the latent
     raised: float = 0.0  # what another node adds to every answer
+    compared: Compared | None = None
 
     @property
     def style(self) -> Features:
@@ -151,6 +181,18 @@ def gar(call: RuleCall) -> Tensor:
     return call.answer(q, (k, v, 1.0))
 
 
+def cocodiff(call: RuleCall) -> Tensor:
+    """The style on the content's grid, each place with what its number's place in the content is most like."""
+    assert call.compared is not None
+    (cosine, place), ((_, k, v), mass) = call.compared.matches, call.styles[0]
+    share = 0.6 * cosine.clamp(min=0.0)[:, None, :, None] ** 2
+    place = place[:, None, :, None]
+    k, v = (
+        x + share * x.gather(2, place.expand_as(x)) for x in (call.compared.upright(k), call.compared.on_content(v))
+    )
+    return call.answer(1.5 * blended(call, 0, 0.75), (call.compared.turned(k, call.compared.grid, 1), v, mass))
+
+
 def styleid_alone(call: RuleCall) -> Tensor:
     """Of a prompt without a portrait: the temperature is the styles' alone."""
     return call.answer(call.live[0], *call.of_styles(1.5), *call.of_content(0.0))
@@ -163,6 +205,7 @@ def ffa_alone(call: RuleCall) -> Tensor:
 
 KNOBS = {
     "gar": {"method": "gar", "query_preservation": 0.5},
+    "cocodiff": {"method": "cocodiff", "query_preservation": 0.75, "temperature": 1.5},
     "mast": {"method": "mast", "query_preservation": 0.5, "temperature": 1.0, "content_weight": 1 / 9},
     "styleid": {"method": "styleid", "query_preservation": 0.75, "temperature": 1.5},
     "ffa": {"method": "ffa", "query_preservation": 0.5, "temperature": 1.5, "content_weight": 0.1},
@@ -170,7 +213,7 @@ KNOBS = {
 RULES: dict[str, Rule] = {"styleid": styleid, "ffa": ffa}
 METHODS: dict[str, Rule] = {
     rule.__name__: rule
-    for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast, gar)
+    for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast, gar, cocodiff)
 }
 ALONE: dict[str, Rule] = {
     **{rule.__name__: rule for rule in (sac, seac, zstar, style_aligned, rsa, mast, gar)},

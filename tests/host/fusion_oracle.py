@@ -3,7 +3,10 @@
 Nothing of the pack is used: features are caught and injected through the UNet's attn1_replace patches.
 """
 
-from magicstyle.tests.core.oracle import dense_attention, diffstyler
+import math
+
+import torch.nn.functional as F
+from magicstyle.tests.core.oracle import best_matches, dense_attention, diffstyler
 
 DECODER = [("output", number) for number in range(6, 12)]
 
@@ -45,25 +48,41 @@ def timestep_share(model, sigma):
     return float(model.model_sampling.timestep(sigma)) / 1000
 
 
-def stylize(model, content, style, sigmas, context, rule, share=timestep_share):
+def stylize(model, content, style, sigmas, context, rule, share=timestep_share, *, matched=False):
     """The stylized latent, in the model's scale, from the content's inverted noise.
 
-    `rule` is one of those of tests/core/oracle.py; `share` gives the t that it reads.
+    `rule` is one of those of tests/core/oracle.py; `share` gives the t that it reads. `matched`: it is told, too, which
+    places of the style those of the content are most like, by the keys of the first block of their grid.
     """
     grid = sigmas[:-1]
     x, kept_content = invert(model, content, grid, context)
     _, kept_style = invert(model, style, grid, context)
+    matches = compared(kept_content, kept_style, len(grid), content.shape[2:]) if matched else {}
 
     def replace(step):
         t = share(model, grid[step])
 
         def inject(q, k, v, options):
             key = step, options["block"]
-            return rule((q, k, v), kept_content[key], kept_style[key], options["n_heads"], step / len(grid), t)
+            more = {"matches": matches[q.shape[1]]} if matched else {}
+            return rule((q, k, v), kept_content[key], kept_style[key], options["n_heads"], step / len(grid), t, **more)
 
         return inject
 
     return ddim(model, x, sigmas, context, replace)
+
+
+def compared(content, style, steps, size):
+    """The matches by output.6's keys, two fifths of the way from noise to clean, on its grid and at twice the size."""
+    coarse = [(side + 1) // 2 for side in size]
+
+    def keys(kept):
+        k = kept[round(0.4 * (steps - 1)), ("output", 6)][1]
+        cells = k.mT.unflatten(2, coarse)
+        return {math.prod(to): F.interpolate(cells, tuple(to), mode="bilinear").flatten(2).mT for to in (coarse, size)}
+
+    ours, theirs = keys(content), keys(style)
+    return {n: best_matches(ours[n], theirs[n]) for n in ours}
 
 
 def eps_with_resnet(model, x, sigma, context, replace, resnet):

@@ -42,6 +42,7 @@ CONTROLS = {
     "align_before_rotation": False,
     "rise": 2.0,
     "other_axes": "stay",
+    "match_weight": 0.6,
 }
 DEFAULTS = {
     "MagicStyleInvertContent": INVERSION,
@@ -76,6 +77,7 @@ DEFAULTS = {
     "MagicStyleLoadPortraits": {"largest_side": 2048},
     "MagicStyleControls": CONTROLS,
     "MagicStyleApplyRecipe": {"style_strength": 1.0, "recipe": "auto", "layers": "auto"},
+    "MagicStyleCorrespondencePreview": {"style": 1, "layers": "auto"},
 }
 
 

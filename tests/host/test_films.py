@@ -2,6 +2,7 @@ import pytest
 import torch
 from magicstyle.banks.bank import FeatureBank
 from magicstyle.banks.bank_file import load_bank, save_bank
+from magicstyle.core.controls import StyleControls
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FUSIONS
 from magicstyle.nodes.bank import with_style
@@ -19,6 +20,7 @@ WORDS = family_prompt(WAN, seed=6), family_prompt(WAN, seed=8)
 CLOSE = 1e-4
 METHOD_KNOBS = {name: KNOBS.get(name, {"method": name, "query_preservation": 0.0}) for name in FUSIONS}
 STYLED = [name for name in FUSIONS if FUSIONS[name].style]
+OF_FILMS = [name for name in FUSIONS if not FUSIONS[name].matches]
 # the content's own keys and values, under its own queries, are the model's attention
 OWN = [
     {"method": "masactrl"},
@@ -46,7 +48,7 @@ def test_a_films_own_features_give_the_models_output(knobs, storage):
     assert difference(fused, one_step(starting(WAN), content)) <= 1e-5
 
 
-@pytest.mark.parametrize("method", FUSIONS)
+@pytest.mark.parametrize("method", OF_FILMS)
 def test_every_method_equals_its_formula(method):
     content = inversion(film())
     ours = sample(patched(WAN, bank(content, style()), **METHOD_KNOBS[method]), content, 3.0, *WORDS)
@@ -58,7 +60,7 @@ def test_every_method_equals_its_formula(method):
         assert difference(ours, FilmOracle(WAN).stylize(film(), (unmoved,), DESCENT, EMPTY, *WORDS, 3.0)) > CLOSE
 
 
-@pytest.mark.parametrize("method", FUSIONS)
+@pytest.mark.parametrize("method", OF_FILMS)
 def test_latents_give_what_features_give(method):
     runs = []
     for storage in ("features", "latents"):
@@ -66,6 +68,18 @@ def test_latents_give_what_features_give(method):
         model = patched(WAN, bank(content, style(), storage=storage), **METHOD_KNOBS[method])
         runs.append(sample(model, content, 3.0, *WORDS))
     assert difference(*runs) <= CLOSE
+
+
+def test_films_are_not_matched():
+    content = inversion(film())
+    with pytest.raises(
+        MagicStyleError, match="cocodiff matches still pictures, and the content has 5 frames: set match_we"
+    ):
+        patched(WAN, bank(content, style()), **METHOD_KNOBS["cocodiff"])
+    unmatched = {**METHOD_KNOBS["cocodiff"], "controls": StyleControls(match_weight=0.0)}
+    styleid = {**METHOD_KNOBS["cocodiff"], "method": "styleid"}
+    results = [one_step(patched(WAN, bank(content, style()), **knobs), content) for knobs in (unmatched, styleid)]
+    assert torch.equal(*results)
 
 
 @pytest.mark.parametrize("method", STYLED)
@@ -128,7 +142,7 @@ def test_windows_show_a_features_own_frames(schedule):
     assert difference(parts, whole) < 5e-4 < difference(*plain)
 
 
-@pytest.mark.parametrize("method", FUSIONS)
+@pytest.mark.parametrize("method", OF_FILMS)
 def test_a_replay_in_windows_runs_the_frames_of_the_window(method):
     """Own features of a film that was inverted in windows are the windowed model's output."""
     content = inversion(film(9), model=windowed(), storage="latents")

@@ -20,6 +20,7 @@ PUBLISHED = {"style_weight": 1.0, "query_preservation": 0.0}
 KNOBS = {
     "ffa": {"style_weight": 1.0, "content_weight": 0.05, "query_preservation": 0.75, "temperature": 1.5},
     "styleid": {"query_preservation": 0.75, "temperature": 1.5},
+    "cocodiff": {"query_preservation": 0.75, "temperature": 1.5},
     "gar": {"query_preservation": 0.25},
     "mast": {"content_weight": 0.1, "query_preservation": 0.0, "temperature": 1.0},
 }
@@ -38,7 +39,8 @@ def test_each_method_equals_its_formula_after_a_full_run(tiny_model, name):
     ours = sample(patch(tiny_model, bank, method=name, **knobs), content) * SCALE
     latents = picture() * SCALE, picture(seed=9) * SCALE
     context = tiny_conditioning()[0][0]
-    theirs = stylize(tiny_model.model, *latents, tiny_sigmas(tiny_model, STEPS), context, RULES[name])
+    sigmas, matched = tiny_sigmas(tiny_model, STEPS), name == "cocodiff"
+    theirs = stylize(tiny_model.model, *latents, sigmas, context, RULES[name], matched=matched)
     assert difference(ours, theirs) <= 1e-4
     assert difference(sample(tiny_model, content) * SCALE, theirs) > 1e-3
 
@@ -178,7 +180,7 @@ def test_several_lora_styles_act_by_region_through_the_hosts_hooks(tiny_model):
     assert min(difference(one, two), difference(one, none)) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["sac", "seac", "zstar", "style_aligned", "rsa", "mast", "gar"])
+@pytest.mark.parametrize("name", ["sac", "seac", "zstar", "style_aligned", "rsa", "mast", "gar", "cocodiff"])
 def test_replayed_latents_and_stored_features_give_the_same(tiny_model, name):
     results = []
     for storage in ("features", "latents"):

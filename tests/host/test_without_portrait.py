@@ -344,7 +344,8 @@ def test_a_controlnet_and_a_lora_take_part(tiny_model):
 
 @pytest.mark.parametrize("method", [name for name in FUSIONS if name not in METHODS])
 def test_a_method_of_the_portrait_alone_is_refused(tiny_model, method):
-    with pytest.raises(MagicStyleError, match=f"method {method} draws from the portrait alone, and the bank has none"):
+    need = "matches the style with the portrait" if method == "cocodiff" else "draws from the portrait alone"
+    with pytest.raises(MagicStyleError, match=f"method {method} {need}, and the bank has none"):
         patched(tiny_model, bank_of(tiny_model), method=method)
 
 
