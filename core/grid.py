@@ -26,12 +26,13 @@ class Grid(tuple[int, ...]):
     def __new__(cls, sides: Iterable[int]) -> Grid:
         """Of (h, w) or (t, h, w), such as the sides of a latent behind its batch and its channels."""
         frames = tuple(sides)
-        return super().__new__(cls, frames[1:] if len(frames) == 3 and frames[0] == 1 else frames)
+        # as a tuple's, not super()'s: grids are made for every attention call
+        return tuple.__new__(cls, frames[1:] if len(frames) == 3 and frames[0] == 1 else frames)
 
     @property
     def frames(self) -> int:
         """How many pictures it has one after the other."""
-        return math.prod(self[:-2])
+        return 1 if len(self) == 2 else self[0]
 
     @property
     def height(self) -> int:
@@ -46,7 +47,7 @@ class Grid(tuple[int, ...]):
     @property
     def frame(self) -> Grid:
         """The (h, w) of one frame."""
-        return Grid(self[-2:])
+        return self if len(self) == 2 else Grid(self[-2:])
 
     @property
     def tokens(self) -> int:
@@ -55,11 +56,11 @@ class Grid(tuple[int, ...]):
 
     def with_frames(self, count: int) -> Grid:
         """So many frames of the same (h, w)."""
-        return Grid((count, *self.frame))
+        return self if count == self.frames else Grid((count, *self.frame))
 
     def with_frame(self, frame: tuple[int, ...]) -> Grid:
         """As many frames of another (h, w)."""
-        return Grid((*self[:-2], *frame))
+        return self if frame == self[-2:] else Grid((*self[:-2], *frame))
 
     def picked(self, tokens: Tensor, frames: Sequence[int]) -> Tensor:
         """Some of a film's frames, in the order of their numbers; none at all: all of them: b (t h w) .. -> b n .."""
