@@ -282,8 +282,16 @@ class FusionPatch:
             grid = self._style_grid(entry.features.header, call.layer)
             mask = rows.over_time(rows.of_mask(mask, grid), grid).to(call.live.q)
         features, own_keys, turn = placed
-        frames = rows.running.frames
-        return StyleFeatures(features, entry.weight, region, mask, number, own_keys, turn, frames)
+        return StyleFeatures(
+            features,
+            entry.weight,
+            region=region,
+            style_mask=mask,
+            picture=number,
+            own_keys=own_keys,
+            turn=turn,
+            frames=rows.running.frames,
+        )
 
 
 def _count(mask: Tensor | None) -> int:

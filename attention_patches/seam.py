@@ -49,7 +49,8 @@ def _override(
     @torch.compiler.disable
     def override(func: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The host's attention on q, k and v, b n (h d) or b h n d each."""
-        raw = RawCall(func, q, k, v, args, kwargs, kwargs.get("transformer_options", options), mark, previous)
+        live = kwargs.get("transformer_options", options)
+        raw = RawCall(func, q, k, v, args=args, kwargs=kwargs, options=live, mark=mark, previous=previous)
         answer = _answer(raw, architecture, handlers)
         mark.passed = True
         return raw.unchanged() if answer is None else answer

@@ -123,7 +123,9 @@ def _picture(facts: Any) -> PictureFacts:
     method = _text(facts.get("method"), _METHOD, "method")
     constants, depth = _constants(facts.get("inputs")), _depth(facts.get("depth"))
     every = _integer(facts.get("every"), 1, MAX_EVERY, "every")
-    header = FeatureHeader(model, method, tuple(sigmas), shape, grids, heads, depth, constants, every)
+    header = FeatureHeader(
+        model, method, tuple(sigmas), shape, grids=grids, heads=heads, depth=depth, constants=constants, every=every
+    )
     return PictureFacts(representation, header)
 
 

@@ -165,11 +165,27 @@ def read_request(given: argparse.Namespace) -> Request:
     contents, styles = chosen_pictures(given.content, given.style)
     out, one_file = chosen_output(given.out)
     model, recipe, frame = model_and_recipe(given)
-    masks = chosen_masks(given.keep, given.likeness)
-    block = None if given.block is None else parse_shape(given.block)
-    order = Order(recipe, frame, model.identity, given.sheet, given.overwrite, given.quiet, masks, block, given.batch)
-    skipped = skipped_of([given.content, *given.style, given.keep], out)
-    return Request(contents, styles, out, one_file, order, model, given.device, skipped)
+    order = Order(
+        recipe=recipe,
+        frame=frame,
+        checkpoint=model.identity,
+        sheet=given.sheet,
+        overwrite=given.overwrite,
+        quiet=given.quiet,
+        masks=chosen_masks(given.keep, given.likeness),
+        block=None if given.block is None else parse_shape(given.block),
+        batch=given.batch,
+    )
+    return Request(
+        contents=contents,
+        styles=styles,
+        out=out,
+        one_file=one_file,
+        order=order,
+        model=model,
+        device=given.device,
+        skipped=skipped_of([given.content, *given.style, given.keep], out),
+    )
 
 
 def skipped_of(named: Sequence[str | None], out: Path) -> list[str]:

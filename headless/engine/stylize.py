@@ -72,9 +72,8 @@ def invert(
             model.denoised, latent, sigmas, recipe.inversion, callback=callback, record=recorder.recording
         )
     heads = {layer: facts.heads for layer, facts in model.architecture.layers.items() if layer in grids}
-    header = FeatureHeader(
-        model.id, recipe.inversion.method, tuple(levels), tuple(latent.shape), grids, heads, every=groups.every
-    )
+    method, shape = recipe.inversion.method, tuple(latent.shape)
+    header = FeatureHeader(model.id, method, tuple(levels), shape, grids=grids, heads=heads, every=groups.every)
     return InvertedPicture(found.noise_pair, recorder.close(header, found.noise_pair))
 
 

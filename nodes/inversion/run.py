@@ -101,20 +101,44 @@ def plan_inversion(order: InversionOrder, *, repeatable: bool = True) -> Plan:
     check_tokens(model, all_grids.values(), samples)
     chosen = select_layers(named(order.layers, architecture.kept_layers), all_grids)
     grids = {layer: all_grids[layer] for layer in chosen}
-    resnet = _resnet(architecture, grids, order.layers) if RESNET in order.kept_roles else {}
-    level = feature_bytes(grids, architecture.widths, 1, samples.shape[0], order.kept_roles, order.dtype, resnet)
-    need = MemoryNeed(len(levels), level, samples.numel() * latent_precision(order.dtype).itemsize)
+    need = _need(order, architecture, grids, samples, len(levels))
     budget = settle_budget(order, need, _free(order), large=architecture.large, repeatable=repeatable)
     plain, removed = _plain(model, architecture, Grid(samples.shape[2:]).frames, budget.storage)
     prompt, left = at_guidance_one(architecture, order.conditioning)
     text, carried = prompt[0]
     depth = architecture.depth(text.shape[1], sizes_of(carried.get("reference_latents")))
     heads = {layer: facts.heads for layer, facts in architecture.layers.items() if layer in grids}
-    shape, every, manner = tuple(samples.shape), budget.every, manner_of(plain, levels)
     header = FeatureHeader(
-        architecture.id, settings.method, levels, shape, grids, heads, depth, every=every, manner=manner
+        architecture.id,
+        settings.method,
+        levels,
+        tuple(samples.shape),
+        grids=grids,
+        heads=heads,
+        depth=depth,
+        every=budget.every,
+        manner=manner_of(plain, levels),
     )
-    return Plan(order, architecture, samples, prompt, sigmas, header, budget, plain, [*removed, *left])
+    return Plan(
+        order=order,
+        architecture=architecture,
+        samples=samples,
+        prompt=prompt,
+        sigmas=sigmas,
+        header=header,
+        budget=budget,
+        model=plain,
+        removed=[*removed, *left],
+    )
+
+
+def _need(
+    order: InversionOrder, architecture: HostArchitecture, grids: dict[LayerId, Grid], samples: Tensor, levels: int
+) -> MemoryNeed:
+    """What keeping the grids' layers of a latent b c h w takes."""
+    resnet = _resnet(architecture, grids, order.layers) if RESNET in order.kept_roles else {}
+    level = feature_bytes(grids, architecture.widths, 1, samples.shape[0], order.kept_roles, order.dtype, resnet)
+    return MemoryNeed(levels, level, samples.numel() * latent_precision(order.dtype).itemsize)
 
 
 def _plain(model: Model, architecture: HostArchitecture, frames: int, storage: str) -> tuple[Model, list[str]]:
