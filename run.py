@@ -1,6 +1,6 @@
 """Two commands that do everything on a fresh machine; bare Python 3.10 or newer is enough, on Linux, macOS and Windows.
 
-    python run.py demo     makes an environment, paints a photograph like a van Gogh, ends with the picture's path
+    python run.py demo     makes an environment, paints a photograph like a Hokusai print, ends with the picture's path
     python run.py test     makes an environment, checks the code, runs the tests that this machine allows
 
 What follows `demo` goes to `magicstyle stylize --preset fast`, what follows `test` to pytest alone (--full: all of it).

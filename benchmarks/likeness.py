@@ -38,7 +38,7 @@ from .kept import chunks_of, paint_kept
 from .quality import BATCH, Pairs, Score, measure, prepare, to_images
 
 TABLE = Path(__file__).with_name("likeness.md")
-PLOT, FACES = (Path(__file__).parents[1] / "docs" / name for name in ("likeness.png", "likeness_faces.png"))
+PLOT, FACES = Path(__file__).parents[1] / "docs" / "likeness.png", Path(__file__).with_name("likeness_faces.png")
 SHOWN = slice(0, 4)
 PARTS = {"face": "oval", "features": "features"}
 

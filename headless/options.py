@@ -20,7 +20,7 @@ from .pictures.masks import chosen_masks
 from .pictures.reading import pictures_in, skipped_in
 
 USAGE = """\
-magicstyle stylize                                   a photograph painted like a van Gogh: the shipped pair
+magicstyle stylize                                   a photograph painted like a Hokusai print: the shipped pair
 magicstyle stylize me.jpg monet.jpg                  one portrait like one picture
 magicstyle stylize photos/ monet.jpg klimt.png       every picture of a folder like each of two
 magicstyle stylize me.jpg monet.jpg --checkpoint sd15.safetensors

@@ -16,6 +16,7 @@ TITLE, HEADING = 30, 65  # heights of a node's title and of a group's heading
 MARGIN = 15  # between a node and the edge of its group
 # what the frontend shows at 58 % or more in a window of 1600x900
 WIDEST, HIGHEST = 2080, 1250
+SHORT = 48  # letters of a note's title
 MAX_NODES = 11
 SMALL = {"width": 128, "height": 128, "largest_size": 128, "steps": 4, "preset": "fast"}
 
@@ -120,9 +121,9 @@ def test_a_page_is_small_enough_to_be_read_when_it_opens(saved):
 
 def test_pictures_are_those_that_the_pack_lays_into_the_input_folder_so_that_run_shows_what_it_does(saved):
     loaders = [node for node in all_nodes(saved) if node["type"] == "LoadImage"]
-    first = {"Portrait": PICTURES["content"], "Style picture": PICTURES["style"], "Style picture 1": PICTURES["style"]}
+    first = {"Portrait": PICTURES["content"], "Style picture 2": PICTURES["style_2"]}
     for node in loaders:
-        assert node["widgets_values"][0] == first.get(node["title"], "example.png")  # a second style is the host's
+        assert node["widgets_values"][0] == first.get(node["title"], PICTURES["style"])
     titles = [node["title"] for node in loaders]
     assert set(titles) <= {"Portrait", "Style picture", "Style picture 1", "Style picture 2"}
     assert len(set(titles)) == len(titles)
@@ -149,9 +150,13 @@ def test_pictures_are_scaled_before_anything_reads_them(saved):
 
 def test_a_note_says_first_what_happens_and_is_readable_when_it_opens(saved):
     (note,) = (node["widgets_values"][0] for node in saved["nodes"] if node["type"] in NOTES)
-    title, _, lead, *_ = note.split("\n")
-    assert title.startswith("# ") and lead.startswith("## ")
+    title, lead, step, *others = (part for part in note.split("\n\n") if part)
+    assert title.startswith("# ") and len(title) <= SHORT and lead.startswith("## ")
     assert re.search("paint|style", title + lead)
+    assert re.search(r"first (scaled|cropped) to", lead), "what happens to a picture"
+    assert re.match(r"(## )?1\. ", step) and "# What to change first" in others
+    downloads = any(node["properties"].get("models") for node in all_nodes(saved))
+    assert (re.search("Tested .*never", others[-1]) is not None) == downloads, "what nobody has run says so"
     assert not re.search(r"smear|nothing else|drawn portraits", note)
 
 

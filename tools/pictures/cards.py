@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from .diagrams import FAINT, GROUND, LINE, PANEL, SIDE, TEXT
+from .drawn import FAINT, GROUND, LINE, PANEL, SIDE, TEXT
 
 BAR, GAP, FRAME = 40, 10, 3  # pixels: the line of words below, between pictures, around small ones
 SMALL = (96, 128)  # of the pictures that a painting was made of; two styles are as high as this and a half
+COLOURS = ("#b39ddb", "#ffd500", "#ff6e6e", "#64b5f6", "#64b5f6", "#81c784")  # of the host's sockets
 Place = tuple[int, int]
+Field = tuple[str, Any]  # a label, and a picture, number or word
 
 
 def cropped(picture: Image.Image, size: Place) -> Image.Image:
@@ -65,28 +68,107 @@ def tagged(card: Image.Image, tags: Sequence[tuple[Place, str]]) -> Image.Image:
     return card
 
 
-def form(
-    photograph: Image.Image, style: Image.Image, painting: Image.Image, knobs: Sequence[str], words: str
+def form(painting: Image.Image, pictures: Sequence[Field], fields: Sequence[Field], words: str) -> Image.Image:
+    """An app: the painting, and beside it two pictures to choose, what can be set, and the button."""
+    card, width, left = blank(words), 164, SIDE - 172
+    draw, small = ImageDraw.Draw(card), ImageFont.load_default(14)
+    card.paste(cropped(painting, (left - 16, SIDE - BAR - 12)), (8, 8))
+    draw.rounded_rectangle((left, 8, left + width, SIDE - BAR - 4), 10, fill=PANEL)
+    y = 13
+    for label, picture in pictures:
+        draw.text((left + 10, y), label, fill=FAINT, font=small)
+        inside = ImageOps.contain(picture, (width - 20, 66), Image.Resampling.LANCZOS)
+        card.paste(inside, (left + (width - inside.width) // 2, y + 19))
+        y += 92
+    for label, value in fields:
+        draw.text((left + 10, y), label, fill=FAINT, font=small)
+        box = (left + 10, y + 17, left + width - 10, y + 34)
+        draw.rounded_rectangle(box, 4, fill=GROUND)
+        if isinstance(value, float):
+            draw.rounded_rectangle((*box[:2], box[0] + value * (width - 20), box[3]), 4, fill="#2f4257")
+            draw.text((box[2] - 8, y + 25), "+", fill=FAINT, font=small, anchor="rm")
+            draw.text((left + 18, y + 25), "\u2212", fill=FAINT, font=small, anchor="lm")
+        draw.text((left + 36, y + 25), f"{value:.2f}" if isinstance(value, float) else value, TEXT, small, anchor="lm")
+        y += 38
+    draw.rounded_rectangle((left + 10, y + 5, left + width - 10, y + 32), 6, fill="white")
+    draw.text((left + width / 2, y + 18), "Run", fill=GROUND, font=ImageFont.load_default(16), anchor="mm")
+    return card
+
+
+def flow(inputs: Sequence[Image.Image], painting: Image.Image, words: str) -> Image.Image:
+    """What goes in above each other, and large beside it what comes out."""
+    card, gap = blank(words), 8
+    height = (SIDE - BAR - gap * (len(inputs) + 1)) // len(inputs)
+    width = min(height * 3 // 4, 150)
+    for number, picture in enumerate(inputs):
+        card.paste(cropped(picture, (width, height)), (gap, gap + number * (height + gap)))
+    left = width + 46
+    card.paste(cropped(painting, (SIDE - left - gap, SIDE - BAR - 2 * gap)), (left, gap))
+    arrow(card, (width + 14, (SIDE - BAR) // 2), left - 6)
+    return card
+
+
+def arrow(card: Image.Image, begin: Place, end: int) -> None:
+    """An arrow to the right, to a place on the line."""
+    draw, (x, y) = ImageDraw.Draw(card), begin
+    draw.line((x, y, end - 6, y), fill=TEXT, width=4)
+    draw.polygon((end, y, end - 12, y - 9, end - 12, y + 9), fill=TEXT)
+
+
+def node(title: str, sockets: Sequence[str], knobs: Sequence[Field], painting: Image.Image, words: str) -> Image.Image:
+    """A block as the canvas shows it, in front of what it paints."""
+    card = blank(words)
+    card.paste(cropped(painting, (SIDE, SIDE - BAR)), (0, 0))
+    draw, font, left, top, right = ImageDraw.Draw(card), ImageFont.load_default(16), 12, 128, 236
+    bottom = top + 40 + 22 * len(sockets) + 30 * len(knobs) + 10
+    draw.rounded_rectangle((left, top, right, bottom), 10, fill=PANEL, outline=LINE, width=2)
+    draw.rounded_rectangle((left, top, right, top + 32), 10, fill="#3a4150")
+    draw.text((left + 14, top + 16), title, fill=TEXT, font=ImageFont.load_default(18), anchor="lm")
+    y = top + 48
+    for number, socket in enumerate(sockets):
+        draw.ellipse((left - 6, y - 6, left + 6, y + 6), fill=COLOURS[number % len(COLOURS)])
+        draw.text((left + 16, y), socket, fill=TEXT, font=font, anchor="lm")
+        y += 22
+    draw.ellipse((right - 6, top + 42, right + 6, top + 54), fill=COLOURS[3])
+    draw.text((right - 14, top + 48), "image", fill=TEXT, font=font, anchor="rm")
+    for label, value in knobs:
+        draw.rounded_rectangle((left + 12, y - 10, right - 12, y + 14), 12, fill=GROUND)
+        draw.text((left + 24, y + 2), label, fill=FAINT, font=font, anchor="lm")
+        draw.text((right - 24, y + 2), value, fill=TEXT, font=font, anchor="rm")
+        y += 30
+    return card
+
+
+def file(card: Image.Image, middle: Place, words: str) -> None:
+    """A file on a card, its name below."""
+    draw, (x, y) = ImageDraw.Draw(card), middle
+    draw.polygon((x - 46, y - 62, x + 20, y - 62, x + 46, y - 36, x + 46, y + 62, x - 46, y + 62), fill="white")
+    draw.polygon((x + 20, y - 62, x + 20, y - 36, x + 46, y - 36), fill=LINE)
+    draw.text((x, y + 6), "style", fill=GROUND, font=ImageFont.load_default(26), anchor="mm")
+    draw.text((x, y + 84), words, fill=TEXT, font=ImageFont.load_default(17), anchor="mm")
+
+
+def show(card: Image.Image, picture: Image.Image, corner: Place, size: Place) -> None:
+    """A picture on a card, its upper left corner given."""
+    card.paste(cropped(picture, size), corner)
+
+
+def folder(
+    pictures: Sequence[Image.Image], style: Image.Image, paintings: Sequence[Image.Image], name: str, words: str
 ) -> Image.Image:
-    """An app: two pictures to choose, a few knobs and a button, and the painting beside them."""
-    card, width, high = blank(words), 150, 108
-    draw, small = ImageDraw.Draw(card), ImageFont.load_default(15)
-    draw.rounded_rectangle((8, 8, 16 + width, SIDE - BAR - 4), 10, fill=PANEL)
-    y = 14
-    for label, picture in (("Portrait", photograph), ("Style picture", style)):
-        draw.text((18, y), label, fill=FAINT, font=small)
-        inside = ImageOps.contain(picture, (width - 8, high), Image.Resampling.LANCZOS)
-        card.paste(inside, (12 + (width - inside.width) // 2, y + 21))
-        y += high + 30
-    for knob in knobs:
-        draw.text((18, y), knob, fill=FAINT, font=small)
-        draw.line((20, y + 28, width + 4, y + 28), fill=LINE, width=3)
-        draw.ellipse((96, y + 21, 110, y + 35), fill=TEXT)
-        y += 45
-    draw.rounded_rectangle((18, y + 2, width + 6, y + 34), 8, fill="#3a7bd5")
-    draw.text((12 + width / 2, y + 18), "Run", fill=TEXT, font=ImageFont.load_default(18), anchor="mm")
-    left = 16 + width + 8
-    card.paste(cropped(painting, (SIDE - left - 8, SIDE - BAR - 12)), (left, 8))
+    """The pictures of a folder, one style, and what becomes of each."""
+    card, size = blank(words), (128, 170)
+    draw = ImageDraw.Draw(card)
+    draw.rounded_rectangle((8, 26, 96, 60), 8, fill="#b08d45")
+    draw.rounded_rectangle((8, 42, 16 + size[0] + 8, SIDE - BAR - 6), 8, fill="#b08d45")
+    draw.text((16 + size[0] / 2, 54), name, fill=GROUND, font=ImageFont.load_default(15), anchor="mm")
+    for number, (picture, painting) in enumerate(zip(pictures, paintings, strict=True)):
+        y = 68 + number * (size[1] + 8)
+        show(card, picture, (16, y), size)
+        show(card, painting, (SIDE - 172, 8 + number * 214), (164, 210))
+        arrow(card, (262, y + size[1] // 2), SIDE - 180)
+    _inset(card, style, (166, 300), (90, 120))
+    draw.text((211, 324), "one style", fill=TEXT, font=ImageFont.load_default(18), anchor="mm")
     return card
 
 

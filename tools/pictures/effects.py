@@ -10,6 +10,7 @@ from magicstyle.headless.pictures.sheet import contact_sheet
 from PIL import Image
 
 from .parameters import ROOT, Cell, DemoPainter, FusionSettings
+from .scenes import shown
 
 FOLDER = ROOT / "web" / "docs" / "pictures"
 STEPS, TILE, COLOURS = 25, 150, 128  # a help page loads no large files
@@ -23,7 +24,7 @@ def strips(painter: DemoPainter) -> dict[str, Strip]:
     plain = Cell("", FusionSettings())
     painted = {strength: painter.paint(plain, strength) for strength in STRENGTHS}
     return {
-        "MagicStyleDemoModel": {"content": content, "style": style},
+        "MagicStyleDemoModel": {"content": content, "style": shown("Hokusai")},
         "MagicStylePatchFFA": {"content": content, "style": style, "result": painted[1.0]},
         "MagicStyleInitialLatent": {f"strength {strength:g}": picture for strength, picture in painted.items()},
         "MagicStyleInvertContent": {"picture": content, "sampled back": painter.reconstruction()},

@@ -1,4 +1,5 @@
-"""Draw assets/examples/WORKFLOW.png: what goes into a workflow, and what the demo model makes of it.
+"""Draw assets/examples/WORKFLOW.png, what goes into a workflow and what the demo model makes of it, and
+docs/likeness_faces.png, faces without and with a mask on them.
 
     python -m tools.pictures.examples
 
@@ -7,8 +8,11 @@ Photographs painted as the cards of these workflows show them (thumbnails.py), a
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import torch
-from magicstyle.benchmarks.quality import STYLEID
+from magicstyle.benchmarks.quality import FFA, STYLEID
 from magicstyle.headless.pictures.sheet import contact_sheet
 from PIL import Image
 
@@ -17,10 +21,22 @@ from .scenes import BACKGROUND, Look, Scene, ScenePainter, region, shown
 
 FOLDER, TILE, COLOURS = ROOT / "assets" / "examples", 192, 256
 EXAMPLES = {
-    "portrait_keep_background": Scene("hopper", (Look("halftone", "person"),)),
-    "two_styles_by_mask": Scene("collins", (Look("ink", "person"), Look("van Gogh", BACKGROUND))),
-    "styleid": Scene("hopper", (Look("Tanguy"),), STYLEID),
+    "portrait_keep_background": Scene("collins", (Look("Hokusai", "person"),)),
+    "two_styles_by_mask": Scene("collins", (Look("Hokusai", "person"), Look("van Gogh", BACKGROUND))),
+    "styleid": Scene("collins", (Look("Hokusai"),), STYLEID),
 }
+FACES = ROOT / "docs" / "likeness_faces.png"
+REPAINTED = replace(FFA, query_preservation=0.0)
+STRONG = tuple(Scene(*pair, REPAINTED) for pair in (("collins", (Look("Hokusai"),)), ("hopper", (Look("ink"),))))
+
+
+def faces(painter: ScenePainter) -> Image.Image:
+    """Photographs in a strong style without and with a mask on the face."""
+    rows = []
+    for scene in STRONG:
+        pictures = shown(scene.content), shown(scene.looks[0].style), region(scene.content, "face").convert("RGB")
+        rows.append([*pictures, painter.painted(scene), painter.painted(scene._replace(keep="face"))])
+    return contact_sheet(rows, ["portrait", "style", "mask", "no mask", "face kept"], tile=TILE)
 
 
 def strip(painter: ScenePainter, scene: Scene) -> Image.Image:
@@ -36,15 +52,19 @@ def strip(painter: ScenePainter, scene: Scene) -> Image.Image:
     return contact_sheet([[*row, painter.painted(scene)]], [*labels, "result"], tile=TILE)
 
 
+def save(sheet: Image.Image, path: Path) -> None:
+    """A sheet in few colours."""
+    sheet.quantize(COLOURS, kmeans=1, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB")
+
+
 def main() -> None:
     """The command line."""
     torch.set_num_threads(1)
     painter = ScenePainter()
     for name, scene in EXAMPLES.items():
-        path = FOLDER / f"{name}.png"
-        sheet = strip(painter, scene).quantize(COLOURS, kmeans=1, dither=Image.Dither.NONE)
-        sheet.save(path, optimize=True)
-        print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB")
+        save(strip(painter, scene), FOLDER / f"{name}.png")
+    save(faces(painter), FACES)
 
 
 if __name__ == "__main__":

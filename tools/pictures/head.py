@@ -1,47 +1,46 @@
-"""Draw assets/demo_grid.png, the first picture of the README: photographs painted like paintings and drawings.
+"""Draw assets/demo_grid.png, the first picture of the README: photographs painted like paintings and a drawing.
 
     python -m tools.pictures.head
 
-The demo model paints every pair at the defaults of the command line; no pair is left out. The drawings are of held-out
-seeds, numbered on and not chosen. assets/PROVENANCE.md names the photographs and paintings.
+The demo model paints every pair as `python run.py demo` does, at the preset *fast* and at the other defaults; no pair
+is left out. The paintings are details, twice as large as the works; the drawing is of a held-out seed.
+assets/PROVENANCE.md names the photographs and paintings.
 """
 
 from __future__ import annotations
 
 import torch
-from magicstyle.benchmarks.quality import FFA
-from magicstyle.headless.engine.model import load_demo_model
-from magicstyle.headless.engine.recipe import Recipe
-from magicstyle.headless.engine.stylize import invert, stylize
-from magicstyle.headless.pictures.reading import to_images, to_tensor
 from magicstyle.headless.pictures.sheet import contact_sheet
 from PIL import Image
 
-from .parameters import ROOT, SIZE, FusionSettings
-from .scenes import DRAWINGS, shown
+from .parameters import ROOT, SIZE
+from .scenes import Look, Scene, ScenePainter, shown
 
 PICTURE = ROOT / "assets" / "demo_grid.png"
 CONTENTS = ("collins", "hopper")
-STYLES = ("van Gogh", "Hokusai", "Arcimboldo", *tuple(DRAWINGS)[:3])
-STEPS, TILE = 50, 168
+STYLES = {
+    "Hokusai": "Hokusai",
+    "van Gogh, a portrait": "Tanguy",
+    "Arcimboldo": "Arcimboldo",
+    "van Gogh, a hall": "hall",
+    "ink": "ink",
+}
+TILE = 200
 
 
-def grid(settings: FusionSettings) -> Image.Image:
+def grid(painter: ScenePainter) -> Image.Image:
     """Styles above, photographs in front, what becomes of each pair between them."""
-    model, recipe = load_demo_model(), Recipe(settings, STEPS)
-    contents, styles = ([shown(name) for name in names] for names in (CONTENTS, STYLES))
-    inverted = [[invert(model, model.encode(to_tensor(x)), recipe) for x in row] for row in (contents, styles)]
-    rows = [[Image.new("RGB", SIZE, "white"), *styles]]
-    for picture, content in zip(contents, inverted[0], strict=True):
-        latents = [stylize(model, content, style, recipe) for style in inverted[1]]
-        rows.append([picture, *(to_images(model.decode(latent))[0] for latent in latents)])
+    rows = [[Image.new("RGB", SIZE, "white"), *map(shown, STYLES.values())]]
+    for name in CONTENTS:
+        painted = [painter.painted(Scene(name, (Look(style),))) for style in STYLES.values()]
+        rows.append([shown(name), *painted])
     return contact_sheet(rows, ["", *STYLES], tile=TILE)
 
 
 def main() -> None:
     """The command line."""
     torch.set_num_threads(1)
-    picture = grid(FFA).quantize(256, kmeans=1, dither=Image.Dither.NONE)
+    picture = grid(ScenePainter()).quantize(256, kmeans=1, dither=Image.Dither.NONE)
     picture.save(PICTURE, optimize=True)
     print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size // 1000} kB, {picture.size}")
 

@@ -2,7 +2,7 @@
 
     python -m tools.pictures.parameters [--steps 25]
 
-The demo model, its two pictures, the headless path; some minutes on one core, the same picture every time.
+The demo model, its portrait and a van Gogh, the headless path; some minutes on one core, the same picture every time.
 """
 
 from __future__ import annotations
@@ -15,27 +15,23 @@ import torch
 from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.adain import adain_map
 from magicstyle.core.fusion import FusionSettings
-from magicstyle.core.inversion import Denoiser, sample_ddim
-from magicstyle.core.schedule import noise_levels
+from magicstyle.core.inversion import sample_ddim
 from magicstyle.headless.engine.model import HeadlessModel, load_demo_model
 from magicstyle.headless.engine.stylize import InvertedPicture, Recipe, fused, invert, reconstruct
 from magicstyle.headless.pictures.reading import read_picture, to_images, to_tensor
-from magicstyle.model_files.demo import DEMO_CONTENT, DEMO_STYLE
+from magicstyle.model_files.demo import ASSETS, DEMO_CONTENT
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..package import ROOT
 
 PICTURE = ROOT / "assets" / "parameters.png"
+STYLE = ASSETS / "gallery" / "cafe_terrace.jpg"
 SIZE = (384, 512)  # of the demo's two pictures
 TILE, GAP, LABEL, MARGIN = (150, 200), 8, 22, 172
-WHOLE = (0.0, 1.0)
 PRESERVATIONS = (0.0, 0.3, 0.5, 0.65, 0.9)
 CONTENT_WEIGHTS = (0.3, 0.05, 0.01, 0.003, 0.0)
 TEMPERATURES = (0.5, 1.0, 1.5, 2.5, 4.0)
-LAYERS = ("output.3-5", "output.6-8", "output.9-11", "output.6-11", "output.3-11")
-RANGES = ((0.0, 0.3), (0.0, 0.6), (0.3, 1.0), (0.6, 1.0), WHOLE)
-KEPT = "output.3-11"
 
 
 class Cell(NamedTuple):
@@ -43,13 +39,11 @@ class Cell(NamedTuple):
 
     label: str
     settings: FusionSettings
-    layers: str = Recipe().layers
-    span: tuple[float, float] = WHOLE
 
     @property
     def is_default(self) -> bool:
         """Whether these are the settings of an untouched node."""
-        return (self.settings, self.layers, self.span) == (FusionSettings(), Recipe().layers, WHOLE)
+        return self.settings == FusionSettings()
 
 
 class Row(NamedTuple):
@@ -67,32 +61,16 @@ def rows() -> tuple[Row, ...]:
         Row("query_preservation", tuple(preserved)),
         Row("content_weight", tuple(weighted)),
         Row("temperature", tuple(Cell(f"{value:g}", FusionSettings(temperature=value)) for value in TEMPERATURES)),
-        Row("layers", tuple(Cell(layers, FusionSettings(), layers) for layers in LAYERS)),
-        Row(
-            "start_percent,\nend_percent",
-            tuple(Cell(f"{span[0]:g} to {span[1]:g}", FusionSettings(), span=span) for span in RANGES),
-        ),
     )
 
 
-def within(span: tuple[float, float], inside: Denoiser, outside: Denoiser) -> Denoiser:
-    """One denoiser in a part of the noise schedule, another elsewhere; the span is in percent as the node takes it."""
-    levels = noise_levels()
-    top, bottom = (float(levels[round((1.0 - percent) * (len(levels) - 1))]) for percent in span)
-
-    def denoised(x: Tensor, sigma: Tensor) -> Tensor:
-        return (inside if bottom <= float(sigma[0]) <= top else outside)(x, sigma)
-
-    return denoised
-
-
 class DemoPainter:
-    """The demo's two pictures, inverted once."""
+    """The demo's portrait and a painting, inverted once."""
 
     def __init__(self, steps: int) -> None:
         self.model: HeadlessModel = load_demo_model()
-        self.recipe = Recipe(steps=steps, layers=KEPT)
-        self.pictures = [read_picture(path, SIZE) for path in (DEMO_CONTENT, DEMO_STYLE)]
+        self.recipe = Recipe(steps=steps)
+        self.pictures = [read_picture(path, SIZE) for path in (DEMO_CONTENT, STYLE)]
         self.content, self.style = (self.invert(picture) for picture in self.pictures)
         self.bank = FeatureBank(self.content.features, (StyleEntry(self.style.features),))
 
@@ -111,8 +89,8 @@ class DemoPainter:
     @torch.inference_mode()
     def paint(self, cell: Cell, adain: float = 1.0) -> Image.Image:
         """The portrait with a cell's settings, from an initial latent of some strength."""
-        recipe = Recipe(cell.settings, self.recipe.steps, cell.layers)
-        denoised = within(cell.span, fused(self.model, self.bank, recipe), self.model.denoised)
+        recipe = Recipe(cell.settings, self.recipe.steps)
+        denoised = fused(self.model, self.bank, recipe)
         start = adain_map(self.content.noise, self.style.noise, adain)(self.content.noise)
         return self.decode(sample_ddim(denoised, start, recipe.sigmas))
 

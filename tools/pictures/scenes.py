@@ -28,11 +28,14 @@ GALLERY = ASSETS / "gallery"
 FILES = {
     "collins": DEMO_CONTENT,
     "hopper": GALLERY / "grace_hopper.jpg",
-    "van Gogh": DEMO_STYLE,
-    "Hokusai": GALLERY / "great_wave.jpg",
-    "Arcimboldo": GALLERY / "arcimboldo_spring.jpg",
-    "Tanguy": GALLERY / "pere_tanguy.jpg",
-    "hall": GALLERY / "entrance_hall.jpg",
+    "Hokusai": DEMO_STYLE,
+    "van Gogh": GALLERY / "cafe_terrace.jpg",
+}
+# twice as large, so that a stroke is as wide as a token of the demo model: left, top, right, bottom in a painting
+DETAILS = {
+    "Tanguy": (GALLERY / "pere_tanguy.jpg", (96, 60, 288, 316)),
+    "Arcimboldo": (GALLERY / "arcimboldo_spring.jpg", (60, 30, 252, 286)),
+    "hall": (GALLERY / "entrance_hall.jpg", (0, 0, 192, 256)),
 }
 DRAWINGS = {
     "ink": 6_000_011,
@@ -95,7 +98,10 @@ def drawn(seed: int, technique: str) -> Image.Image:
 
 
 def shown(name: str) -> Image.Image:
-    """A photograph, painting or drawing."""
+    """A photograph, a painting or a detail of one, or a drawing."""
+    if name in DETAILS:
+        path, box = DETAILS[name]
+        return read_picture(path, SIZE).resize(SIZE, Image.Resampling.LANCZOS, box=box)
     return drawn(DRAWINGS[name], name) if name in DRAWINGS else read_picture(FILES[name], SIZE)
 
 

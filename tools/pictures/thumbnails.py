@@ -1,4 +1,5 @@
-"""Draw workflows/TITLE.jpg, which ComfyUI's template browser shows: a photograph painted as the workflow paints.
+"""Draw workflows/TITLE.jpg, which ComfyUI's template browser shows: the pair with which a workflow opens, painted as
+the workflow paints.
 
     python -m tools.pictures.thumbnails [NAME ...]
 
@@ -13,22 +14,10 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-from magicstyle.benchmarks.transformer import FlowPainter, FlowRecipe  # before diffusers
-
-# isort: split
-from . import cards
-from .diagrams import DIAGRAMS, diagram
-from .examples import EXAMPLES
-from .parameters import ROOT
-from .scenes import BACKGROUND, Look, Scene, ScenePainter, shown
-
-# isort: split
 import torch
-from magicstyle.benchmarks.quality import FFA, to_images
-from magicstyle.headless.pictures.reading import to_tensor
+from magicstyle.benchmarks.quality import STYLEID
 from magicstyle.tests.host.locate import ADVICE, find_host
 from magicstyle.tests.host.server import Server
 from magicstyle.tests.workflows import graphs
@@ -36,73 +25,118 @@ from magicstyle.tools.workflows.build import WORKFLOWS
 from magicstyle.tools.workflows.titles import title
 from PIL import Image
 
+from . import cards
+from .diagrams import DIAGRAMS, diagram
+from .examples import STRONG
+from .parameters import ROOT, SIZE
+from .scenes import BACKGROUND, Look, Scene, ScenePainter, region, shown
+
 Card = Callable[[ScenePainter], Image.Image]
 QUALITY, PATIENCE = 85, 1800.0  # of the file; seconds for a run on one core
-BY = "painted by the demo model"
-KNOBS = ("style strength", "likeness")
-SHIPPED = Scene("collins", (Look("van Gogh"),))  # the pair that the demo begins with
-PAINTED = {
-    "demo_no_download": SHIPPED,
-    "portrait_stylization": Scene("collins", (Look("Hokusai"),)),
-    "stylize_portrait": Scene("hopper", (Look("ink"),)),
-    **EXAMPLES,
-}
-APPS = {"demo_app": SHIPPED, "stylize_portrait_app": Scene("collins", (Look("halftone"),))}
-FOLDER, LIBRARY = "hatching", "Arcimboldo"
-WORDS = Scene("hopper", (Look("hall", "person"), Look("ink", BACKGROUND)))
-STRONG = Scene("hopper", (Look("hatching"),), replace(FFA, query_preservation=0.4))
+BY, IN_PLACE = "painted by the demo model", "painted here by the demo model, not SD1.5"
+CONTENT, STYLE, SECOND = "collins", "Hokusai", "van Gogh"  # with which the workflows open
+SHIPPED = Scene(CONTENT, (Look(STYLE),))
+PERSON = Scene(CONTENT, (Look(STYLE, "person"),))
+REGIONAL = Scene(CONTENT, (Look(STYLE, "person"), Look(SECOND, BACKGROUND)))
+PUBLISHED = SHIPPED._replace(settings=STYLEID)
+SOCKETS = ("model", "clip", "vae", "portrait", "style", "face mask")
+KNOBS = (("style strength", "1.00"), ("likeness", "0.65"), ("quality/speed", "balanced"), ("method", "ffa"))
+FIELDS = (("style strength", 1.0), ("likeness", 0.65), ("quality/speed", "balanced"), ("size", "512"))
+CHECKPOINT = ("Checkpoint", "your SD1.5")
+HEAD = (60, 20, 330, 320)  # of the portrait
 
 
-def alone(painter: ScenePainter, scene: Scene, words: str = BY) -> Image.Image:
+def demo(painter: ScenePainter) -> Image.Image:
     """One painting, and what it was made of."""
-    card = cards.large(painter.painted(scene), words)
-    return cards.made_of(card, shown(scene.content), [shown(look.style) for look in scene.looks])
+    card = cards.large(painter.painted(SHIPPED), BY)
+    return cards.made_of(card, shown(CONTENT), [shown(STYLE)])
 
 
-def app(painter: ScenePainter, scene: Scene) -> Image.Image:
+def demo_app(painter: ScenePainter) -> Image.Image:
     """One painting beside the form that made it."""
-    pictures = shown(scene.content), shown(scene.looks[0].style), painter.painted(scene)
-    return cards.form(*pictures, KNOBS, BY)
+    pictures = ("Portrait", shown(CONTENT)), ("Style picture", shown(STYLE))
+    return cards.form(painter.painted(SHIPPED), pictures, FIELDS, BY)
+
+
+def block_app(painter: ScenePainter) -> Image.Image:
+    """The head of it beside the form, in which a checkpoint is chosen."""
+    pictures = ("Portrait", shown(CONTENT)), ("Style picture", shown(STYLE))
+    return cards.form(painter.painted(SHIPPED).crop(HEAD), pictures, (CHECKPOINT, *FIELDS[:3]), IN_PLACE)
+
+
+def portrait(painter: ScenePainter) -> Image.Image:
+    """Portrait and style picture, and large what comes out."""
+    card = cards.flow([shown(CONTENT), shown(STYLE)], painter.painted(SHIPPED), IN_PLACE)
+    return cards.tagged(card, (((83, 200), "portrait"), ((83, 415), "style"), ((335, 415), "SD1.5, 512 pixels")))
+
+
+def one_block(painter: ScenePainter) -> Image.Image:
+    """The block in front of what it paints."""
+    return cards.node("Stylize Portrait", SOCKETS, KNOBS, painter.painted(SHIPPED), IN_PLACE)
 
 
 def folder(painter: ScenePainter) -> Image.Image:
-    """Portraits, one of them a painting, and below them what becomes of each in one style."""
-    contents = ("collins", "hopper", "Tanguy")
-    painted = [painter.painted(Scene(name, (Look(FOLDER),))) for name in contents]
-    return cards.beside([*map(shown, contents), *painted], BY, columns=len(contents))
+    """Portraits of a folder, the one style, and what becomes of each."""
+    contents = CONTENT, "hopper"
+    painted = [painter.painted(SHIPPED._replace(content=name)) for name in contents]
+    return cards.folder([shown(name) for name in contents], shown(STYLE), painted, "input/portraits", IN_PLACE)
+
+
+def background(painter: ScenePainter) -> Image.Image:
+    """The photograph, and the person alone painted."""
+    card = cards.beside([shown(CONTENT), painter.painted(PERSON)], IN_PLACE)
+    card = cards.tagged(card, (((119, 30), "photograph"), ((361, 30), "background kept")))
+    return cards.made_of(card, None, [shown(STYLE)])
+
+
+def two_styles(painter: ScenePainter) -> Image.Image:
+    """A style for the person, another for the background."""
+    card = cards.large(painter.painted(REGIONAL), IN_PLACE)
+    card = cards.made_of(card, None, [shown(STYLE), shown(SECOND)])
+    return cards.tagged(card, (((200, 405), "style 1: person"), ((120, 30), "style 2: background")))
 
 
 def words(painter: ScenePainter) -> Image.Image:
     """A style for each of two words; the demo model reads no words, so that the regions are those of REGIONS."""
-    card = alone(painter, WORDS, "demo model; regions painted by hand")
-    return cards.tagged(card, (((240, 400), "person"), ((405, 60), "background")))
+    one, other = (Image.new("RGB", SIZE, colour) for colour in ("#e6b422", "#2f6db5"))
+    veil = Image.composite(one, other, region(CONTENT, "person"))
+    pictures = [Image.blend(shown(CONTENT), veil, 0.45), painter.painted(REGIONAL)]
+    card = cards.beside(pictures, "demo model; regions painted by hand")
+    return cards.tagged(
+        card, (((240, 34), "words:  person, background"), ((119, 405), "regions"), ((361, 405), "result"))
+    )
 
 
-def saved_style(painter: ScenePainter) -> Image.Image:
-    """The style picture sampled back from its noise, which is the workflow's result."""
-    card = cards.large(painter.returned(LIBRARY), "sampled back by the demo model")
-    return cards.tagged(card, (((240, 400), "style.safetensors"),))
+def saved_style(_: ScenePainter) -> Image.Image:
+    """A style picture becomes a file."""
+    card = cards.blank("a style, inverted once, as a file")
+    cards.show(card, shown(STYLE), (16, 60), (240, 320))
+    cards.arrow(card, (270, 220), 326)
+    cards.file(card, (396, 205), "style.safetensors")
+    return card
 
 
 def with_saved_style(painter: ScenePainter) -> Image.Image:
-    """Two portraits in the style of the card before."""
-    card = cards.beside([painter.painted(Scene(name, (Look(LIBRARY),))) for name in ("collins", "hopper")], BY)
-    return cards.tagged(cards.made_of(card, None, [shown(LIBRARY)]), (((240, 400), "style.safetensors"),))
+    """Portraits in the style of a file."""
+    card = cards.blank(IN_PLACE)
+    cards.file(card, (66, 190), "style.safetensors")
+    cards.arrow(card, (128, 200), 170)
+    for number, name in enumerate((CONTENT, "hopper")):
+        cards.show(card, painter.painted(SHIPPED._replace(content=name)), (178, 6 + 217 * number), (296, 213))
+    return card
+
+
+def published(painter: ScenePainter) -> Image.Image:
+    """StyleID beside the pack's own method."""
+    card = cards.beside([painter.painted(PUBLISHED), painter.painted(SHIPPED)], IN_PLACE)
+    return cards.tagged(card, (((119, 405), "StyleID"), ((361, 405), "ffa, our default")))
 
 
 def kept_face(painter: ScenePainter) -> Image.Image:
     """The same strong style without and with a mask on the face."""
-    both = [painter.painted(STRONG), painter.painted(STRONG._replace(keep="face"))]
-    return cards.tagged(cards.beside(both, BY), (((119, 405), "no mask"), ((361, 405), "face kept")))
-
-
-def by_transformer(_: ScenePainter) -> Image.Image:
-    """The demo's portrait in the style of its style picture, with the defaults, as the workflow paints it."""
-    painter, looks = FlowPainter(FlowRecipe()), ("collins", "van Gogh")
-    content, style = (to_tensor(shown(name)) / 2 + 0.5 for name in looks)
-    both = painter.inverted(content, "content"), painter.inverted(style, "style")
-    card = cards.large(to_images(painter.painted(*both, FFA))[0], "painted by the demo transformer")
-    return cards.made_of(card, shown(looks[0]), [shown(looks[1])])
+    both = [painter.painted(STRONG[0]), painter.painted(STRONG[0]._replace(keep="face"))]
+    tags = ((119, 405), "no mask"), ((361, 405), "face kept")
+    return cards.tagged(cards.beside([picture.crop(HEAD) for picture in both], IN_PLACE), tags)
 
 
 def as_it_runs(name: str, words: str) -> Card:
@@ -115,18 +149,26 @@ def as_it_runs(name: str, words: str) -> Card:
             raise FileNotFoundError(ADVICE)
         with tempfile.TemporaryDirectory() as folder, Server(host, Path(folder)) as server:
             (saved,) = server.saved_images(server.run(graphs.api(name), PATIENCE))
-        return cards.made_of(cards.large(Image.fromarray(saved), words), shown("collins"), [shown("van Gogh")])
+        return cards.made_of(cards.large(Image.fromarray(saved), words), shown(CONTENT), [shown(STYLE)])
 
     return card
 
 
-OTHERS: dict[str, Card] = {
+CARDS: dict[str, Card] = {
+    "demo_no_download": demo,
+    "demo_app": demo_app,
+    "portrait_stylization": portrait,
+    "stylize_portrait_app": block_app,
+    "stylize_portrait": one_block,
     "portrait_folder": folder,
+    "portrait_keep_background": background,
+    "two_styles_by_mask": two_styles,
     "regions_from_words": words,
     "style_library_save": saved_style,
     "style_library_apply": with_saved_style,
+    "styleid": published,
     "keep_the_face": kept_face,
-    "demo_transformer": by_transformer,
+    "demo_transformer": as_it_runs("demo_transformer", "painted by the demo transformer"),
     "demo_variation": as_it_runs("demo_variation", BY),
     "demo_transformer_variation": as_it_runs("demo_transformer_variation", "painted by the demo transformer"),
 }
@@ -136,13 +178,9 @@ def picture(painter: ScenePainter, name: str) -> Image.Image:
     """The card of a workflow."""
     if name in DIAGRAMS:
         return diagram(name)
-    if name in PAINTED:
-        return alone(painter, PAINTED[name])
-    if name in APPS:
-        return app(painter, APPS[name])
-    if name not in OTHERS:
-        raise KeyError(f"{name} has no card: give it a scene in thumbnails.py, or a diagram in diagrams.py.")
-    return OTHERS[name](painter)
+    if name not in CARDS:
+        raise KeyError(f"{name} has no card: give it one in thumbnails.py, or a diagram in diagrams.py.")
+    return CARDS[name](painter)
 
 
 def main() -> None:

@@ -28,16 +28,15 @@ from .titles import called
 
 NOTE = f"""# Your photograph, painted like another picture
 
-## 1. Press *Run*. It takes about a minute, also without a graphics card, and nothing is downloaded.
+## It takes on the colours and the brush of the style picture. Both are first scaled to 512 pixels on the longer side.
 
-## 2. Choose a photograph of yours in *Portrait*, a painting in *Style picture*, and press *Run* again.
-
-## Both are scaled first: 512 pixels on the longer side, the shape kept. The result is as large, in *output/magicstyle*.
+1. Press **Run**. It takes about a minute, also without a graphics card, and nothing is downloaded.
+2. Choose a photograph of yours in *Portrait*, a painting in *Style picture*, and press **Run** again.
 
 # What to change first
 
-- Not like the person: raise *query_preservation* in *FFA Model Patcher*.
-- Not like the painting: lower it.
+- Too little of the brush: choose a detail of the painting as *Style picture*. Thin strokes are lost.
+- Not like the person: raise *query_preservation* in *FFA Model Patcher*. Not like the painting: lower it.
 - Finer detail: a larger *size* in *Invert both pictures*; it takes longer.
 
 Best are head and shoulders: small faces dissolve. With a checkpoint of yours: {called("portrait_stylization")}.

@@ -8,11 +8,12 @@ from .parts import patch
 from .titles import called
 
 STEPS = 20
-NOTE = f"""# A portrait painted by a transformer, no download
+NOTE = f"""# Photograph painted by a transformer
 
-## Press *Run*: a small flow-matching transformer comes with the pack. It shows how Flux and its kin paint.
+## It takes on the colours and the brush of the style picture. Both are first scaled to 512 pixels on the longer side.
 
-## Both pictures are scaled first: 512 pixels on the longer side, the shape kept. The result is as large.
+1. Press **Run**: a small flow-matching transformer comes with the pack. It shows how Flux and its kin paint.
+2. Choose a photograph of yours in *Portrait*, a painting in *Style picture*, and press **Run** again.
 
 For **ComfyUI 0.5** or newer. {called("demo_no_download")} paints better.
 

@@ -26,11 +26,12 @@ from .titles import called
 
 SIDE, STEPS = 512, 16
 LEVELS = Out("schedule", "SIGMAS")
-NOTE = """# A photograph varied in a style{model}, no download
+NOTE = """# Photograph varied in a style{model}
 
-## Press *Run*: no portrait is inverted. Noise is laid over the photograph, and the model paints it anew in the style.
+## Noise is laid over the photograph, and the model paints it anew in the style. Both are first scaled to 512 pixels.
 
-## So a prompt is painted in a style, too ({prompts}); but the models that ship read no prompts.
+1. Press **Run**: no portrait is inverted, and nothing is downloaded.
+2. Choose a photograph of yours in *Portrait*, a painting in *Style picture*, and press **Run** again.
 
 {needs}# What to change first
 
@@ -39,7 +40,8 @@ NOTE = """# A photograph varied in a style{model}, no download
 - Less of the style: {weaker}
 
 Below the result: the photograph, what the model makes of it without a style, the style, the result.
-Likenesses are better where the portrait is inverted: {inverted}.
+Likenesses are better where the portrait is inverted: {inverted}. A prompt is painted in a style in the same way:
+{prompts}; but the models that ship read no prompts.
 """
 
 

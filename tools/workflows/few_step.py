@@ -20,7 +20,7 @@ from .parts import (
 )
 from .stock import HUB, load_checkpoint, load_lora, prompt
 
-NOTE = """## A portrait painted in a few steps
+NOTE = """## Portrait in a style, in a few steps
 
 ## The portrait takes on the colours and the brush of the style picture. Both are first cropped to 512x512.
 

@@ -21,7 +21,7 @@ from .parts import (
 )
 from .stock import encoded, load_checkpoint, load_picture, prompt, sized
 
-NOTE = """## A folder of portraits, one style
+NOTE = """## Folder of portraits, one style
 
 ## Every portrait takes on the colours and the brush of the style picture. All are first cropped to 512x512.
 

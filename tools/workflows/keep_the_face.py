@@ -35,14 +35,12 @@ NOTE = """## Keep the face
 In *FFA Model Patcher*:
 
 - The face looks too little like the style: lower *keep_strength*, or paint eyes, brows, nose and mouth alone.
-- The face is still lost: raise *query_preservation* a little; it acts everywhere.
-- Too little style around the face: lower *query_preservation*.
+- The face is still lost: raise *query_preservation* a little. Too little style around it: lower that.
 
 ### A face mask without painting
 
-Connect another MASK to *painted mask* of *Invert and mask*: from *Draw Face Mask (MediaPipe)* or *SAM3
-Detect*, which ComfyUI 0.33 brings, or from *Regions from Words* with the word *face*. Make it from the whole picture of
-*Portrait*: the block crops the mask and the portrait alike.
+Connect another MASK to *painted mask* of *Invert and mask*: from *Draw Face Mask (MediaPipe)* or *SAM3 Detect*, which
+ComfyUI 0.33 brings, or from *Regions from Words* with *face*, made from the whole picture of *Portrait*.
 """
 
 

@@ -6,6 +6,7 @@ from .describe import Block, Knob, Node, Out, Workflow
 from .parts import (
     EMPTY,
     IMAGE,
+    OPENED,
     bank,
     block,
     decoded,
@@ -34,11 +35,11 @@ from .transformers import (
     transformer_page,
 )
 
-OPENING = """# A portrait painted like another picture, with {model}
+OPENING = """# Portrait in a style, with {model}
 
-## The portrait takes on the look of the style picture. Both are first cropped to 1024x1024. We have not run this model.
+## The portrait takes on the look of the style picture; both are first cropped to 1024x1024.
 
-1. Fetch {files}: the loaders offer the downloads. They need a ComfyUI that knows them, such as {since}.
+1. Fetch {files}, {size}: the loaders offer them.
 2. Choose your **Portrait** and a **Style picture**.
 3. Press **Run**. You need no prompt.
 
@@ -56,15 +57,15 @@ FACE = """In *FFA Model Patcher*:
 - *positions*: **untwist** copies less of the style picture's shapes, and brings less of its style.
 """
 RAW_NOTE = (
-    OPENING.format(model="Krea 2", files="**Krea 2 Raw**, its text encoder and its VAE", since="0.33")
+    OPENING.format(model="Krea 2", files="**Krea 2 Raw**, its text encoder and its VAE", size="19 GB")
     + FACE.format(layers="**single.7-27** of 28, the blocks in which other packs bring style in")
     + """
-*Krea 2 Turbo* paints in eight steps and cannot be inverted well: {turbo} is for it.
+*Krea 2 Turbo* cannot be inverted well: {turbo} is for it.
 """
-    + CLOSING
+    + CLOSING.lstrip()
 )
 TURBO_NOTE = (
-    OPENING.format(model="Krea 2 Turbo", files="**Krea 2 Turbo**, its text encoder and its VAE", since="0.33")
+    OPENING.format(model="Krea 2 Turbo", files="**Krea 2 Turbo**, its text encoder and its VAE", size="19 GB")
     + """- *denoise* in *Few steps*: lower starts nearer to the portrait, higher paints more freely. *steps*: 4 to 8.
 - *query_preservation* and *content_weight* in *FFA Model Patcher*: higher keeps more of the portrait.
 
@@ -74,8 +75,8 @@ seen there.
     + CLOSING
 )
 ANIMA_NOTE = (
-    OPENING.format(model="Anima", files="**Anima**, its text encoder and its VAE", since="0.33")
-    + FACE.format(layers="all 28 blocks; nobody has measured which of them carry style, try **double.10-27**")
+    OPENING.format(model="Anima", files="**Anima**, its text encoder and its VAE", size="6 GB")
+    + FACE.format(layers="all 28 blocks; not measured apart; try **double.10-27**")
     + """
 *er_sde*, the sampler of Anima's own template, draws noise, which drowns the portrait's.
 """
@@ -137,6 +138,7 @@ def euler_page(name: str, note: str, url: str, *blocks: Block) -> Workflow:
         work(*before, patch(MODEL), last),
         result(IMAGE, f"magicstyle/{name}"),
         width=600,
+        tested=OPENED,
     )
 
 
@@ -155,4 +157,4 @@ KREA_TURBO = euler_page(
     both("Noise both pictures", sigmas=LEVELS, method="noising"),
     euler_block(sigmas=LEVELS),
 )
-ANIMA_PORTRAIT = transformer_page("anima_portrait", ANIMA_NOTE, ANIMA, APART)
+ANIMA_PORTRAIT = transformer_page("anima_portrait", ANIMA_NOTE, ANIMA, APART, tested=OPENED)

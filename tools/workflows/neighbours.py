@@ -41,7 +41,8 @@ CANNY = f"{HUB}/comfyanonymous/ControlNet-v1-1_fp16_safetensors/resolve/main/con
 
 CONTROL_NOTE = """## ControlNet and LoRA
 
-## A checkpoint with a LoRA paints the portrait like the style picture, and a ControlNet holds the edges.
+## A checkpoint with a LoRA paints the portrait like the style picture, and a ControlNet holds the edges. Both
+pictures are first cropped to 512x512.
 
 1. Choose an **SD1.5 checkpoint**, a **LoRA** and a **ControlNet** for it, your **Portrait** and a **Style picture**.
 2. Write the LoRA's trigger words into *LoRA prompt*.
@@ -56,11 +57,11 @@ CONTROL_NOTE = """## ControlNet and LoRA
 
 The inversions run on the plain checkpoint with an empty prompt; ControlNet and LoRA come in while sampling.
 """
-SDXL_NOTE = """## A portrait painted like another picture, with SDXL
+SDXL_NOTE = """## Portrait in a style, with SDXL
 
-## The portrait takes on the colours of the style picture. Both are first cropped to 1024x1024.
+## The portrait takes on the colours and the brush of the style picture. Both are first cropped to 1024x1024.
 
-1. Choose an **SDXL checkpoint** in *Load Checkpoint*.
+1. Choose an **SDXL checkpoint**, about 7 GB, in *Load Checkpoint*.
 2. Choose your **Portrait** and a **Style picture**.
 3. Press **Run**. You need no prompt.
 
@@ -77,7 +78,8 @@ SDXL has attention in **output.0-5**, 36 layers of it: at 1024x1024 and 50 steps
 """
 INPAINT_NOTE = f"""## Inpaint a region in a style
 
-## An inpainting checkpoint paints the region anew, in the style; the rest of the portrait stays exactly as it is.
+## An inpainting checkpoint paints the region anew, in the style; the rest of the portrait stays exactly as it is. Both
+pictures are first cropped to 512x512.
 
 1. Choose an **SD1.5 inpainting checkpoint**, your **Portrait** and a **Style picture**.
 2. Right-click *Portrait*, choose *Open in MaskEditor*, and paint the **region**. Save.

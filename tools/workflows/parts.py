@@ -34,13 +34,26 @@ NAMES = {
 }
 
 
+RUN = "Tested in ComfyUI {}, never on real weights."
+ON_BOTH, ON_NEWER = RUN.format("0.3.64 and 0.33"), RUN.format("0.33")
+OPENED = "Tested to open in ComfyUI 0.33, never run to its end."
+
+
 def page(
-    name: str, note: str, model: tuple[Item, ...], *columns: Group, title: str = "Model", width: int = 480
+    name: str,
+    note: str,
+    model: tuple[Item, ...],
+    *columns: Group,
+    title: str = "Model",
+    width: int = 480,
+    tested: str = ON_BOTH,
 ) -> Workflow:
     """What to read on the left, then a group a column; a single loader stands below the first, so that no wire of its
-    passes behind the pictures, several below the note."""
+    passes behind the pictures, several below the note. Where files of other people's are loaded, the note says how
+    far the workflow was tested, and that no such file ever was."""
     below = len(model) == 1
-    text = large(unwrapped(note), everything=below)
+    loads = any(isinstance(item, Node) and item.models for item in model)
+    text = large(unwrapped(f"{note}\n{tested}\n" if loads else note), everything=below)
     note_group, loaders = Group("Start here", ((Note("note", text, width),),), GOLD), Group(title, (model,))
     pictures, *others = ((group,) for group in columns)
     first = (note_group,) if below else (note_group, loaders)

@@ -6,7 +6,7 @@ from .describe import Out
 from .parts import IMAGE, compared, comparison, invert_block, page, paint_block, patch, portrait_and_style, result, work
 from .stock import load_checkpoint
 
-NOTE = """## A portrait painted like another picture
+NOTE = """## Portrait in a style
 
 ## The portrait takes on the colours and the brush of the style picture. Both are first cropped to 512x512.
 

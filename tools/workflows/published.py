@@ -25,7 +25,8 @@ from .stock import LORA, load_checkpoint, load_lora, load_picture, prompt
 
 STYLEID_NOTE = """## StyleID as published
 
-## The portrait takes on the colours of the style picture, by the method of Chung, Hyun and Heo (CVPR 2024).
+## The portrait takes on the colours of the style picture, by the method of Chung, Hyun and Heo (CVPR 2024). Both
+pictures are first cropped to 512x512.
 
 1. Choose an **SD1.5 checkpoint**, your **Portrait** and a **Style picture**.
 2. Press **Run**.
@@ -41,10 +42,10 @@ Only what StyleID reads is kept in memory: queries of the portrait, keys and val
 """
 LORA_NOTE = """## A style LoRA that keeps your portrait
 
-## The LoRA is the style: it paints your portrait, and the person stays. There is no style picture.
+## The LoRA is the style: it paints your portrait, which is first cropped to 512x512. There is no style picture.
+
 1. Choose an **SD1.5 checkpoint**, a **style LoRA** for it and your **Portrait**.
-2. Write the LoRA's trigger words into *Style prompt*.
-3. Press **Run**.
+2. Write the LoRA's trigger words into *Style prompt*, and press **Run**.
 
 ### What to change first
 
@@ -52,8 +53,7 @@ LORA_NOTE = """## A style LoRA that keeps your portrait
 - *end_percent* in *FFA Model Patcher*: lower lets go of the portrait earlier, for more style.
 - *cfg* in *Paint*: how closely the style prompt is followed.
 
-After DiffStyler: the portrait is inverted with the plain checkpoint, and its queries, keys and one ResNet feature are
-injected while the checkpoint **with the LoRA** paints.
+After DiffStyler: the portrait's queries, keys and one ResNet feature are injected while the LoRA paints.
 """
 WORDS = Out("style_prompt", "CONDITIONING")
 

@@ -36,9 +36,8 @@ TWO_NOTE = """## Two styles by mask
 
 - *weight of style 2* in *Invert all pictures*: where both act, the heavier one shows more.
 - *query_preservation* in *FFA Model Patcher*: higher keeps more of the face.
-- Hard edges: paint the mask with a soft brush.
 """
-KEEP_NOTE = """## The person painted, the background kept
+KEEP_NOTE = """## Portrait, background kept
 
 ## Only what you paint a mask on takes the style. Both pictures are first cropped to 512x512.
 
@@ -62,7 +61,7 @@ WORDS_NOTE = """## Each style where a word says
 
 ### What to change first
 
-- The region is too large: raise *background*, or name more of what surrounds it. It is ragged: raise *noise_level*.
+- The region is too large: raise *background*. It is ragged: raise *noise_level*.
 - The model misses the word: describe the picture in *prompt*.
 """
 SIDE = 512

@@ -13,8 +13,11 @@ LORA = (  # pixel art; its trigger is PixArFK
     "PixelArtRedmond15V-PixelArt-PIXARFK.safetensors"
 )
 # the pack lays them into ComfyUI's input folder: a workflow opens without a missing file, and Run shows what it does
-PICTURES = {"content": "magicstyle_portrait.jpg", "style": "magicstyle_style.jpg"}
-EXAMPLE = "example.png"  # comes with every ComfyUI: for a second style
+PICTURES = {
+    "content": "magicstyle_portrait.jpg",
+    "style": "magicstyle_style.jpg",
+    "style_2": "magicstyle_style_2.jpg",
+}
 MODEL, CLIP, VAE = (Out("checkpoint", output) for output in ("MODEL", "CLIP", "VAE"))
 
 
@@ -47,7 +50,7 @@ def prompt(key: str = "prompt", text: str = "", title: str = "Empty prompt") -> 
 
 def load_picture(key: str, title: str) -> Node:
     """A picture of the user's."""
-    return Node(key, "LoadImage", {"image": PICTURES.get(key, EXAMPLE)}, title=title)
+    return Node(key, "LoadImage", {"image": PICTURES[key]}, title=title)
 
 
 def sized(key: str, image: Out, side: int, method: str = "lanczos") -> Node:

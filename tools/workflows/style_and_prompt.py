@@ -6,7 +6,21 @@ from typing import Any
 
 from .describe import Block, Group, Knob, Node, Out, Workflow
 from .krea_and_anima import KREA_PARTS, TURBO
-from .parts import EMPTY, GREEN, IMAGE, PURPLE, block, decoded, features, inversion, page, patch, pictures, sampler
+from .parts import (
+    EMPTY,
+    GREEN,
+    IMAGE,
+    OPENED,
+    PURPLE,
+    block,
+    decoded,
+    features,
+    inversion,
+    page,
+    patch,
+    pictures,
+    sampler,
+)
 from .stock import CLIP, MODEL, VAE, encoded, largest, load_checkpoint, load_picture, prompt, save
 from .transformers import APART, network
 
@@ -40,13 +54,13 @@ KNOBS = (
     Knob("height", (("canvas", "height"),)),
     Knob("noise_seed", (("sample", "noise_seed"),)),
 )
-NOTE = """# A prompt, painted in the style of a picture
+NOTE = """# Prompt in a style, by one block
 
-## 1. Choose an SD1.5 or SDXL checkpoint in *Load Checkpoint*.
+## What the prompt says is painted like the style picture, which is first scaled to the picture's width.
 
-## 2. Choose a *Style picture*, and write into *prompt* what is to be seen.
-
-## 3. Press *Run*. You need no portrait. We have tried this with small models alone.
+1. Choose an **SD1.5 or SDXL checkpoint** in *Load Checkpoint*.
+2. Choose a **Style picture**, and write into *prompt* what is to be seen.
+3. Press **Run**. You need no portrait.
 
 # What to change first
 
@@ -57,15 +71,15 @@ In *Paint from a Prompt*:
 - *width* and *height*: 512 for SD1.5, 1024 for SDXL; the style picture is scaled to the width.
 - *noise_seed*: another picture.
 
-Inside are the separate nodes: open it by the button in its corner, in Nodes 2.0 by *Enter subgraph*. The node search
-has the block as *Paint from a Prompt*; it takes every model that the pack knows.
+Inside are the separate nodes: open it by the button in its corner, in Nodes 2.0 by *Enter subgraph*. The block takes
+every model that the pack knows.
 """
-KREA_NOTE = """## A prompt, painted in the style of a picture, with Krea 2 Turbo
+KREA_NOTE = """## Prompt in a style, with Krea 2 Turbo
 
-## Eight steps, no inversion, no portrait. We have not run this model.
+## What the prompt says is painted like the style picture, which is first scaled to 1024 pixels, in eight steps.
 
-1. Fetch **Krea 2 Turbo**, its text encoder and its VAE: the loaders offer the downloads. They need a ComfyUI that
-   knows them, such as 0.33.
+1. Fetch **Krea 2 Turbo**, its text encoder and its VAE, 19 GB in all: the loaders offer the downloads. For
+   ComfyUI 0.33 or newer.
 2. Choose a **Style picture**, and write into **Prompt** what is to be seen.
 3. Press **Run**.
 
@@ -122,7 +136,7 @@ def prompt_block(side: int = 512) -> Block:
     return block("prompted", BLOCK, *stacks, knobs=KNOBS, **names)
 
 
-def prompt_page(name: str, note: str, loaders: tuple[Node, ...], *worked: Any, width: int = 480) -> Workflow:
+def prompt_page(name: str, note: str, loaders: tuple[Node, ...], *worked: Any, **about: Any) -> Workflow:
     """A page with a style picture alone."""
     return page(
         name,
@@ -131,7 +145,7 @@ def prompt_page(name: str, note: str, loaders: tuple[Node, ...], *worked: Any, w
         pictures(load_picture("style", "Style picture")),
         Group("Paint the prompt like the style", (worked,), PURPLE),
         Group("Result", ((save(IMAGE, f"magicstyle/{name}"),),), GREEN),
-        width=width,
+        **about,
     )
 
 
@@ -166,4 +180,6 @@ def krea_blocks() -> tuple[Block, Node, Block]:
 
 
 PROMPT = prompt_page("style_and_prompt", NOTE, (load_checkpoint(),), prompt_block(), width=560)
-KREA_PROMPT = prompt_page("krea2_style_and_prompt", KREA_NOTE, (network(TURBO), *KREA_PARTS), *krea_blocks(), width=600)
+KREA_PROMPT = prompt_page(
+    "krea2_style_and_prompt", KREA_NOTE, (network(TURBO), *KREA_PARTS), *krea_blocks(), width=600, tested=OPENED
+)

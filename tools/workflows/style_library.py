@@ -26,7 +26,7 @@ from .titles import called
 
 SAVE_NOTE = f"""## Save a style for later
 
-## A style picture is read once and saved; it then paints any portrait. It is first cropped to 512x512.
+## A style picture is inverted once and saved; it then paints any portrait. It is first cropped to 512x512.
 
 1. Choose an **SD1.5 checkpoint** and a **Style picture**.
 2. Press **Run**. The style is inverted and saved to *output/magicstyle*; as latents it takes under 2 MB.

@@ -49,15 +49,13 @@ KNOBS = (
     Knob("quality/speed", (("preset", "preset"),)),
     Knob("method", (("patch", "method"),)),
 )
-NOTE = """# A portrait painted like another picture, by one block
+NOTE = """# Portrait in a style, by one block
 
-## 1. Choose an SD1.5 checkpoint in *Load Checkpoint*.
+## The portrait takes on the colours and the brush of the style picture. Both are first scaled to *size*.
 
-## 2. Choose your *Portrait* and a *Style picture*.
-
-## 3. Press *Run*. You need no prompt.
-
-## Both are scaled first to the block's *size*, their shape kept; the result is as large.
+1. Choose an **SD1.5 checkpoint** in *Load Checkpoint*; also one of **SDXL**, with *size* 1024.
+2. Choose your **Portrait** and a **Style picture**.
+3. Press **Run**. You need no prompt.
 
 # What to change first
 
@@ -66,20 +64,20 @@ In *Stylize Portrait*:
 - The face is lost: raise *likeness*, or right-click *Portrait*, choose *Open in MaskEditor* and paint the face.
 - Too little style: lower *likeness*.
 - Too much style: lower *style strength*: fewer steps take the style, and fewer of its colours.
-- *quality/speed*: **fast** to try things out, **balanced** for most pictures.
-- *size*: the length of the longer side, 1024 for an SDXL checkpoint. The pictures keep their shapes.
+- *quality/speed*: **fast** to try things out, **balanced** for most pictures. *size* is the longer side.
 
-Inside are the separate nodes: open it by the button in its corner, in Nodes 2.0 by *Enter subgraph*. The node search
-has the block as *Stylize Portrait*.
+Inside are the separate nodes: open it by the button in its corner, in Nodes 2.0 by *Enter subgraph*.
 """
 DEMO_NOTE = f"""# Your photograph, painted like another picture
 
-## Press *Run*. Then choose a photograph of yours in *Portrait*, a painting in *Style picture*, and press *Run* again.
+## It takes on the colours and the brush of the style picture. Both are first scaled to *size* on the longer side.
 
-## Both are scaled first to *size* on the longer side, the shape kept. The result is as large.
+1. Press **Run**.
+2. Choose a photograph of yours in *Portrait*, a painting in *Style picture*, and press **Run** again.
 
 # What to change first
 
+- Too little of the brush: choose a detail of the painting as *Style picture*. Thin strokes are lost.
 - The face is lost: raise *likeness*.
 - Too little style: lower *likeness*.
 - Too much style: lower *style strength*: fewer steps take the style, and fewer of its colours.

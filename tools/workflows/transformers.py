@@ -8,6 +8,9 @@ from .describe import Block, Item, Knob, Node, Out, Workflow
 from .parts import (
     EMPTY,
     IMAGE,
+    ON_BOTH,
+    ON_NEWER,
+    OPENED,
     bank,
     block,
     decoded,
@@ -25,9 +28,9 @@ from .parts import (
 from .stock import HUB, download, encoded, file_name, load_checkpoint, prompt, sized
 
 SIDE, STEPS = 1024, 20
-NOTE = """## A portrait painted like another picture, with {model}
+NOTE = """## Portrait in a style, with {model}
 
-## The portrait takes on the look of the style picture. Both are first cropped to 1024x1024. We have not run this model.
+## The portrait takes on the look of the style picture; both are first cropped to 1024x1024.
 
 1. {fetch}
 2. Choose your **Portrait** and a **Style picture**.
@@ -45,32 +48,32 @@ The inversions keep **latents**, as features take gigabytes. Layers
 and settings rest on papers and on small models. Tell us what you find.
 """
 UNTWIST = "- *positions*: **untwist** copies less of the style picture's shapes, and brings less of its style.\n"
-OFFERED = "Fetch **{}**, its {} and its VAE: the loaders offer the downloads."
+OFFERED = "Fetch **{}**, its {} and its VAE, {} GB in all: the loaders offer the downloads."
 UNMEASURED = "all {} blocks; nobody has measured which of them carry style, try **{}**"
 FLUX_NOTE = NOTE.format(
     model="Flux.1",
-    fetch=OFFERED.format("Flux.1 dev", "two text encoders") + " Its guidance is set to 1.",
+    fetch=OFFERED.format("Flux.1 dev", "two text encoders", 34) + " Its guidance is set to 1.",
     more="",
     layers="**single**, all 38 single blocks; **single.20-37** keeps more of the portrait",
     positions=UNTWIST,
 )
 SD35_NOTE = NOTE.format(
     model="SD3.5",
-    fetch="Choose **SD3.5 medium** in *Load Checkpoint*: a file that holds the text encoders and the VAE, too.",
+    fetch="Choose **SD3.5 medium**, about 12 GB, in *Load Checkpoint*: text encoders and VAE are in it.",
     more="",
     layers=UNMEASURED.format(24, "double.8-23"),
     positions="",
 )
 QWEN_NOTE = NOTE.format(
     model="Qwen-Image",
-    fetch=OFFERED.format("Qwen-Image", "text encoder"),
+    fetch=OFFERED.format("Qwen-Image", "text encoder", 30),
     more="",
     layers=UNMEASURED.format(60, "double.20-59"),
     positions=UNTWIST,
 )
 Z_NOTE = NOTE.format(
     model="Z-Image",
-    fetch=OFFERED.format("Z-Image", "text encoder"),
+    fetch=OFFERED.format("Z-Image", "text encoder", 21),
     more="""
 For **ComfyUI 0.5** or newer. *Z-Image Turbo* paints in eight steps and cannot be inverted well: take Z-Image itself.
 """,
@@ -152,7 +155,13 @@ def paint_block(vae: Out, *, guided: bool = False) -> Block:
 
 
 def transformer_page(
-    name: str, note: str, loaders: tuple[Item, ...], outs: tuple[Out, Out, Out], *, guided: bool = False
+    name: str,
+    note: str,
+    loaders: tuple[Item, ...],
+    outs: tuple[Out, Out, Out],
+    *,
+    guided: bool = False,
+    tested: str = ON_BOTH,
 ) -> Workflow:
     """A portrait painted like a style picture by a model, its text encoder and its VAE."""
     model, _, vae = outs
@@ -164,6 +173,7 @@ def transformer_page(
         work(invert_block(*outs), patch(model), paint_block(vae, guided=guided)),
         result(IMAGE, f"magicstyle/{name}"),
         width=740,
+        tested=tested,
     )
 
 
@@ -175,11 +185,16 @@ FLUX_PORTRAIT = transformer_page(
     (network(FLUX), two_encoders(FLUX_ENCODERS, "flux"), autoencoder(FLUX_VAE)),
     APART,
     guided=True,
+    tested=ON_NEWER,
 )
 SD35_PORTRAIT = transformer_page("sd35_portrait", SD35_NOTE, (load_checkpoint(SD35),), TOGETHER)
 QWEN_PORTRAIT = transformer_page(
-    "qwen_image_portrait", QWEN_NOTE, (network(QWEN), encoder(QWEN_ENCODER, "qwen_image"), autoencoder(QWEN_VAE)), APART
+    "qwen_image_portrait",
+    QWEN_NOTE,
+    (network(QWEN), encoder(QWEN_ENCODER, "qwen_image"), autoencoder(QWEN_VAE)),
+    APART,
+    tested=OPENED,
 )
 Z_PORTRAIT = transformer_page(
-    "z_image_portrait", Z_NOTE, (network(Z), encoder(Z_ENCODER, "lumina2"), autoencoder(Z_VAE)), APART
+    "z_image_portrait", Z_NOTE, (network(Z), encoder(Z_ENCODER, "lumina2"), autoencoder(Z_VAE)), APART, tested=OPENED
 )
