@@ -14,6 +14,7 @@ from PIL import Image
 
 SCREENSHOTS = Path(__file__).with_name("screenshots")  # not in git
 FOR_README = PACK / "assets" / "screenshots"
+IN_README = {"demo_no_download", "demo_app"}
 FOR_HELP = PACK / "web" / "docs" / "pictures"
 PAINTING = PACK / "assets" / "gallery" / "great_wave.jpg"
 SIZE = (512, 512)
@@ -72,7 +73,7 @@ def keep_picture(request):
     def keep(name, png, folder=FOR_README):
         SCREENSHOTS.mkdir(exist_ok=True)
         (SCREENSHOTS / f"graph-{name}.png").write_bytes(png)
-        if request.config.getoption("--write-screenshots"):
+        if request.config.getoption("--write-screenshots") and (folder == FOR_HELP or name in IN_README):
             folder.mkdir(parents=True, exist_ok=True)
             picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, kmeans=1)
             picture.save(folder / f"{name}.png", optimize=True)

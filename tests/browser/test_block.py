@@ -92,7 +92,7 @@ def has_app_mode(frontend):
     return frontend.evaluate("() => app.extensionManager.command.commands.some(c => c.id === 'Comfy.ToggleLinear')")
 
 
-def test_the_demo_as_an_app_gives_a_picture(frontend, server):
+def test_the_demo_as_an_app_gives_a_picture(frontend, keep_picture, request):
     if not has_app_mode(frontend):
         pytest.skip("this frontend has no App mode")
     try:
@@ -102,13 +102,18 @@ def test_the_demo_as_an_app_gives_a_picture(frontend, server):
         knobs = ["Portrait", "Style picture", "style strength", "likeness", "quality/speed", "size"]
         assert frontend.app_knobs() == knobs
         assert len(frontend.app_pictures()) == 2
-        frontend.turn(frontend.evaluate(INSTANCE), {"size": 192, "quality/speed": "fast"})  # for a CPU's sake
+        side = 512 if request.config.getoption("--write-screenshots") else 192  # for a CPU's sake
+        frontend.turn(frontend.evaluate(INSTANCE), {"size": side, "quality/speed": "fast"})
         frontend.run_app()
-        assert frontend.wait_for_app_picture() == [144, 192]  # the pair's own aspect
+        assert frontend.wait_for_app_picture(600) == [side * 3 // 4, side]  # the pair's own aspect
         assert frontend.presses == 1
         assert frontend.complaints == []
     finally:
         frontend.leave_app()
+    frontend.set_settings(BARE_CANVAS)
+    keep_picture(
+        "demo_app", frontend.picture_of_graph([group["bounding"] for group in graphs.saved("demo_app")["groups"]])
+    )
 
 
 def test_three_clicks_lead_from_a_fresh_host_to_a_stylized_picture(browser, server, keep_picture):
