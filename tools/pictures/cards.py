@@ -87,7 +87,7 @@ def form(painting: Image.Image, pictures: Sequence[Field], fields: Sequence[Fiel
         if isinstance(value, float):
             draw.rounded_rectangle((*box[:2], box[0] + value * (width - 20), box[3]), 4, fill="#2f4257")
             draw.text((box[2] - 8, y + 25), "+", fill=FAINT, font=small, anchor="rm")
-            draw.text((left + 18, y + 25), "\u2212", fill=FAINT, font=small, anchor="lm")
+            draw.text((left + 18, y + 25), "-", fill=FAINT, font=small, anchor="lm")
         draw.text((left + 36, y + 25), f"{value:.2f}" if isinstance(value, float) else value, TEXT, small, anchor="lm")
         y += 38
     draw.rounded_rectangle((left + 10, y + 5, left + width - 10, y + 32), 6, fill="white")
@@ -118,8 +118,8 @@ def arrow(card: Image.Image, begin: Place, end: int) -> None:
 def node(title: str, sockets: Sequence[str], knobs: Sequence[Field], painting: Image.Image, words: str) -> Image.Image:
     """A block as the canvas shows it, in front of what it paints."""
     card = blank(words)
-    card.paste(cropped(painting, (SIDE, SIDE - BAR)), (0, 0))
-    draw, font, left, top, right = ImageDraw.Draw(card), ImageFont.load_default(16), 12, 128, 236
+    card.paste(cropped(painting, (SIDE - 190, SIDE - BAR)), (190, 0))
+    draw, font, left, top, right = ImageDraw.Draw(card), ImageFont.load_default(16), 12, 84, 246
     bottom = top + 40 + 22 * len(sockets) + 30 * len(knobs) + 10
     draw.rounded_rectangle((left, top, right, bottom), 10, fill=PANEL, outline=LINE, width=2)
     draw.rounded_rectangle((left, top, right, top + 32), 10, fill="#3a4150")
@@ -145,7 +145,7 @@ def file(card: Image.Image, middle: Place, words: str) -> None:
     draw.polygon((x - 46, y - 62, x + 20, y - 62, x + 46, y - 36, x + 46, y + 62, x - 46, y + 62), fill="white")
     draw.polygon((x + 20, y - 62, x + 20, y - 36, x + 46, y - 36), fill=LINE)
     draw.text((x, y + 6), "style", fill=GROUND, font=ImageFont.load_default(26), anchor="mm")
-    draw.text((x, y + 84), words, fill=TEXT, font=ImageFont.load_default(17), anchor="mm")
+    draw.text((x, y + 84), words, fill=TEXT, font=ImageFont.load_default(18), anchor="mm")
 
 
 def show(card: Image.Image, picture: Image.Image, corner: Place, size: Place) -> None:

@@ -119,10 +119,10 @@ def saved_style(_: ScenePainter) -> Image.Image:
 def with_saved_style(painter: ScenePainter) -> Image.Image:
     """Portraits in the style of a file."""
     card = cards.blank(IN_PLACE)
-    cards.file(card, (66, 190), "style.safetensors")
-    cards.arrow(card, (128, 200), 170)
+    cards.file(card, (86, 190), "style.safetensors")
+    cards.arrow(card, (166, 200), 226)
     for number, name in enumerate((CONTENT, "hopper")):
-        cards.show(card, painter.painted(SHIPPED._replace(content=name)), (178, 6 + 217 * number), (296, 213))
+        cards.show(card, painter.painted(SHIPPED._replace(content=name)), (240, 6 + 217 * number), (232, 213))
     return card
 
 
