@@ -35,7 +35,6 @@ FILES = {
 DETAILS = {
     "Tanguy": (GALLERY / "pere_tanguy.jpg", (96, 60, 288, 316)),
     "Arcimboldo": (GALLERY / "arcimboldo_spring.jpg", (60, 30, 252, 286)),
-    "hall": (GALLERY / "entrance_hall.jpg", (0, 0, 192, 256)),
 }
 DRAWINGS = {
     "ink": 6_000_011,
