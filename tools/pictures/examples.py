@@ -1,5 +1,5 @@
 """Draw assets/examples/WORKFLOW.png, what goes into a workflow and what the demo model makes of it, and
-docs/likeness_faces.png, faces without and with a mask on them.
+docs/likeness_faces.png, a face without and with a mask on it.
 
     python -m tools.pictures.examples
 
@@ -19,24 +19,21 @@ from PIL import Image
 from .parameters import ROOT
 from .scenes import BACKGROUND, Look, Scene, ScenePainter, region, shown
 
-FOLDER, TILE, COLOURS = ROOT / "assets" / "examples", 192, 256
+FOLDER, TILE, WIDE, COLOURS = ROOT / "assets" / "examples", 192, 232, 256
 EXAMPLES = {
     "portrait_keep_background": Scene("collins", (Look("Hokusai", "person"),)),
     "two_styles_by_mask": Scene("collins", (Look("Hokusai", "person"), Look("van Gogh", BACKGROUND))),
     "styleid": Scene("collins", (Look("Hokusai"),), STYLEID),
 }
 FACES = ROOT / "docs" / "likeness_faces.png"
-REPAINTED = replace(FFA, query_preservation=0.0)
-STRONG = tuple(Scene(*pair, REPAINTED) for pair in (("collins", (Look("Hokusai"),)), ("hopper", (Look("ink"),))))
+STRONG = Scene("collins", (Look("Hokusai"),), replace(FFA, query_preservation=0.0))
 
 
 def faces(painter: ScenePainter) -> Image.Image:
-    """Photographs in a strong style without and with a mask on the face."""
-    rows = []
-    for scene in STRONG:
-        pictures = shown(scene.content), shown(scene.looks[0].style), region(scene.content, "face").convert("RGB")
-        rows.append([*pictures, painter.painted(scene), painter.painted(scene._replace(keep="face"))])
-    return contact_sheet(rows, ["portrait", "style", "mask", "no mask", "face kept"], tile=TILE)
+    """A photograph in a strong style without and with a mask on the face."""
+    given = shown(STRONG.content), shown(STRONG.looks[0].style), region(STRONG.content, "face").convert("RGB")
+    row = [*given, painter.painted(STRONG), painter.painted(STRONG._replace(keep="face"))]
+    return contact_sheet([row], ["portrait", "style", "mask", "no mask", "face kept"], tile=WIDE)
 
 
 def strip(painter: ScenePainter, scene: Scene) -> Image.Image:

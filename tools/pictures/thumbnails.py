@@ -134,7 +134,7 @@ def published(painter: ScenePainter) -> Image.Image:
 
 def kept_face(painter: ScenePainter) -> Image.Image:
     """The same strong style without and with a mask on the face."""
-    both = [painter.painted(STRONG[0]), painter.painted(STRONG[0]._replace(keep="face"))]
+    both = [painter.painted(STRONG), painter.painted(STRONG._replace(keep="face"))]
     tags = ((119, 405), "no mask"), ((361, 405), "face kept")
     return cards.tagged(cards.beside([picture.crop(HEAD) for picture in both], IN_PLACE), tags)
 
