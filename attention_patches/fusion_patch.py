@@ -21,6 +21,7 @@ from ..core.layers import LayerId
 from ..core.rotation import Turn
 from ..core.scene import Moment, Scene, StyleFeatures
 from .call import Answer, Call, Handler, Handlers, ResNetCall, ResNetHandler
+from .laid_queries import laid_queries
 from .placing import Placer, Positions
 from .rows import Canvas, Rows, positive_rows
 
@@ -54,6 +55,7 @@ class Placed(NamedTuple):
     features: AttentionFeatures  # b m c each
     own_keys: Tensor | None  # b m c, with nothing scaled in them
     turn: Turn | None
+    queries: Tensor | None = None  # b n c, at the running picture's places
 
 
 class FusionPatch:
@@ -216,7 +218,12 @@ class FusionPatch:
         styles = self.bank.styles
         one = all(style.features.header.batch == 1 and _count(style.style_mask) == 1 for style in styles)
         flat = self.keep is None and all(style.region is None for style in styles)
-        return self.bank.content is None and one and flat and not FUSIONS[self.settings.method].conditional
+        plain = not (FUSIONS[self.settings.method].conditional or self._lays_queries)
+        return self.bank.content is None and one and flat and plain
+
+    @property
+    def _lays_queries(self) -> bool:
+        return FUSIONS[self.settings.method].lays_queries
 
     def _rows(self, call: Call) -> Rows | None:
         count = call.live.q.shape[0]
@@ -261,7 +268,17 @@ class FusionPatch:
         own_keys = features.k if aligns and weighed is not features else None
         turned = self._aligns_upright or self.settings.matches and self.placer.rotary
         turn = self.placer.turn(call, grid) if turned else None
-        return Placed(weighed, own_keys, turn)
+        return Placed(weighed, own_keys, turn, self._queries(header, view, call, rows))
+
+    def _queries(self, header: FeatureHeader, view: View, call: Call, rows: Rows) -> Tensor | None:
+        """One picture's queries where the running ones are, b n c, for methods that lay them there."""
+        if not self._lays_queries:
+            return None
+        shown = rows.alone if view.alone else rows
+        grid = header.grids[call.layer]
+        grid = grid.with_frames(shown.grid.frames) if grid.frames > 1 else grid
+        queries = view.attention(call.layer, "q").q
+        return laid_queries(queries, grid, header.depth, shown, call, self.placer)
 
     def _style_grid(self, style: FeatureHeader, layer: LayerId) -> Grid:
         """Where a style's tokens lie: its own grid, or the content's, with whose places they are matched."""
@@ -278,10 +295,13 @@ class FusionPatch:
         if FUSIONS[self.settings.method].conditional and any(call.rows.negative):
             region = positive_rows(region, call.rows, call.live.q)
         mask = entry.style_mask
+        if mask is not None and self._lays_queries:  # it lies on the canvas as they do
+            covered = rows.of_region(mask)
+            region = covered if region is None else covered * region
         if mask is not None:
             grid = self._style_grid(entry.features.header, call.layer)
             mask = rows.over_time(rows.of_mask(mask, grid), grid).to(call.live.q)
-        features, own_keys, turn = placed
+        features, own_keys, turn, queries = placed
         return StyleFeatures(
             features,
             entry.weight,
@@ -291,6 +311,7 @@ class FusionPatch:
             own_keys=own_keys,
             turn=turn,
             frames=rows.running.frames,
+            queries=queries,
         )
 
 

@@ -73,6 +73,11 @@ class Rows(NamedTuple):
         return any(window.top + window.height > high or window.left + window.width > wide for window in windows)
 
     @property
+    def whole(self) -> bool:
+        """Whether every row shows the whole canvas as it is, all frames in order."""
+        return self.grid == self.running and set(self.windows) == {Window(0, 0, *self.grid.frame)} and not self.frames
+
+    @property
     def alone(self) -> Rows:
         """The same for features of the running frames alone."""
         return self._replace(grid=self.grid.with_frames(self.running.frames), frames=())

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .attention import Kernel, attend
 from .correspondence import MATCH_WEIGHT, MAX_MATCH_WEIGHT
+from .errors import MagicStyleError
 from .ranges import check_range, check_weight
 from .scene import Scene, StyleFeatures
 from .sources import aligned, kept, source, style_sources
@@ -47,6 +48,19 @@ class StyleControls:
             check_range("align", self.align, 0.0, 1.0)
         if self.style_weight_end is not None:
             check_weight("style_weight_end", self.style_weight_end)
+
+    def check_for(self, method: str, style: str) -> None:
+        """Refuse knobs that a method could not follow which reads these roles of a style."""
+        if not style and self != AT_REST:
+            raise MagicStyleError(
+                f"method {method} attends to no style, so that style controls have nothing to act on: disconnect "
+                "them, or choose a method that reads a style."
+            )
+        if "k" not in style and (self.key_scale != 1.0 or self.text_sees_style):
+            raise MagicStyleError(
+                f"method {method} attends to no key of the style: leave key_scale of Style Controls at 1 and "
+                "text_sees_style off."
+            )
 
     @property
     def at_rest(self) -> bool:

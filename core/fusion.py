@@ -32,6 +32,7 @@ from .attention import LOG_ZERO, Kernel, Part, Source, attend, attend_to_parts
 from .controls import AT_REST, StyleControls, controlled, mixed, ramped, text_answer
 from .errors import MagicStyleError
 from .features import ROLES
+from .guidance import under_style_queries
 from .ranges import check_range, check_temperature, check_weight
 from .scene import Scene, StyleFeatures
 from .sources import (
@@ -79,11 +80,7 @@ class FusionSettings:
         check_temperature(self.temperature)
         check_weight("style_weight", self.style_weight)
         check_weight("content_weight", self.content_weight)
-        if self.controls != AT_REST and not FUSIONS[self.method].style:
-            raise MagicStyleError(
-                f"method {self.method} attends to no style, so that style controls have nothing to act on: disconnect "
-                "them, or choose a method that reads a style."
-            )
+        self.controls.check_for(self.method, FUSIONS[self.method].style)
 
     @property
     def knobs(self) -> dict[str, str | float]:
@@ -296,6 +293,7 @@ class Method:
     fills: str = ""  # roles of the content that it needs besides, where no style acts
     keeps: str = ""  # and those where a mask keeps the content
     matches: bool = False  # by their keys, the content's places are matched with those of each style
+    lays_queries: bool = False  # the style's queries take the running picture's places
 
     @property
     def needs_portrait(self) -> bool:
@@ -388,5 +386,13 @@ FUSIONS = {
         "the style alone, stronger where the portrait finds its like (CoCoDiff: preservation 0.75, temperature 1.5)",
         fills="kv",
         matches=True,
+    ),
+    "nvqg": Method(
+        under_style_queries,
+        "",
+        "q",
+        (),
+        "the running picture under the style's queries, for guiding_model of Style Guidance alone (StyleKeeper)",
+        lays_queries=True,
     ),
 }

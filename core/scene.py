@@ -28,6 +28,7 @@ class StyleFeatures(NamedTuple):
     turn: Turn | None = None  # how its places turned its queries and keys, where that counts
     frames: int = 1  # of a film: how many sets of tokens m holds, one for each of its frames
     match: Match | None = None  # b n of its n tokens, where the content's places are matched with its
+    queries: Tensor | None = None  # b n c: its queries where the running picture's are, for methods that attend by them
 
 
 class Moment(NamedTuple):

@@ -22,6 +22,7 @@ from .preview import FeaturePreview
 from .regions_from_words import RegionsFromWords
 from .shipped_pictures import offer_pictures
 from .style_controls import StyleControlsNode
+from .style_guidance import StyleGuidanceNode
 
 NODES: list[type[io.ComfyNode]] = [
     InvertContent,
@@ -42,6 +43,7 @@ NODES: list[type[io.ComfyNode]] = [
     StyleControlsNode,
     ApplyRecipe,
     CorrespondencePreview,
+    StyleGuidanceNode,
 ]
 
 

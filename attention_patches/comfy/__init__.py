@@ -4,6 +4,7 @@ The only folder of attention_patches that imports the host.
 """
 
 from .fusion import install_fusion
+from .guider import StyleGuider
 from .manner import manner_of
 from .models import check_model, plain_model
 from .recording import install_capture, install_word_reader
@@ -12,6 +13,7 @@ from .walks import ModelSource
 
 __all__ = [
     "ModelSource",
+    "StyleGuider",
     "check_model",
     "erases",
     "install_capture",

@@ -99,6 +99,13 @@ def answers_alike(made: Model, running: Model, levels: Sequence[float]) -> bool:
     )
 
 
+def same_network(one: Model, other: Model) -> bool:
+    """Whether two models are clones whose network and noise levels are the same, whatever patches attention has."""
+    levels = [float(one.get_model_object("model_sampling").percent_to_sigma(share)) for share in (0.2, 0.5, 0.8)]
+    predictions = (manner_of(model, levels).predictions for model in (one, other))
+    return answers_alike(one, other, levels) and _near(*predictions)
+
+
 def _injected(model: Model) -> dict[str, list[int]]:
     """What is put into the network's layers while the model is loaded, such as Load LoRA (Bypass)'s adapters."""
     return {key: [id(part) for part in parts] for key, parts in model.injections.items() if parts}

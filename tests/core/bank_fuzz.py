@@ -19,7 +19,7 @@ from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.features import AttentionFeatures
 from magicstyle.core.fusion import FUSIONS, FusionSettings, fuse
 from magicstyle.core.scene import Scene, StyleFeatures
-from magicstyle.tests.core.oracle import kernel, randn
+from magicstyle.tests.core.oracle import kernel, laid, randn
 from magicstyle.tests.core.test_bank_file import features, reversible, trajectory
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -246,7 +246,10 @@ def placed(entry, layer, settings, rows, grid):
     region = None if entry.region is None else grid.covered(entry.region)
     mask = entry.style_mask
     shown = None if mask is None else entry.features.header.grids[layer].covered(mask)
-    return None if found is None else StyleFeatures(found, entry.weight, region, shown)
+    if found is None:
+        return None
+    queries = laid(found.q, grid.tokens) if "q" in found else None
+    return StyleFeatures(found, entry.weight, region, shown, queries=queries)
 
 
 def on_rows(picture, layer, roles, rows):

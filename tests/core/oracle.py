@@ -150,7 +150,17 @@ def cocodiff(live, content, style, heads, done=0.0, t=1.0, gamma=0.75, tau=1.5, 
     return styleid(live, content, (style[0], k, v), heads, done, t, gamma, tau)
 
 
-PUBLISHED = ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast, gar, cocodiff
+def laid(queries, n):
+    """Queries b m c where n running ones are: as they are where the two are as many, else any n of them."""
+    return torch.cat([queries] * -(-n // queries.shape[1]), 1)[:, :n]
+
+
+def nvqg(live, content, style, heads, done=0.0, t=1.0):
+    """The negative pass: the style's queries attend to the running picture."""
+    return dense_attention(laid(style[0], live[0].shape[1]), live[1], live[2], heads)
+
+
+PUBLISHED = ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast, gar, cocodiff, nvqg
 RULES = {rule.__name__: rule for rule in PUBLISHED}
 
 

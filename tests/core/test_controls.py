@@ -214,3 +214,14 @@ def test_alignment_reads_the_styles_queries_too():
     for method in WITH_STYLES:
         assert settings(method, align=0.5).style_roles == "qkv"
         assert settings(method, align=0.0).style_roles == settings(method).style_roles == FUSIONS[method].style
+
+
+def test_the_style_queries_can_be_mixed_and_what_reads_a_key_is_refused():
+    """Of nvqg's answer and the model's own, as the port's strength has it."""
+    queries = oracle.laid(STYLE.q, N)
+    scene = scene_of(StyleFeatures(STYLE, queries=queries))
+    half = 0.5 * dense_attention(queries, LIVE.k, LIVE.v, HEADS) + 0.5 * dense_attention(*LIVE, HEADS)
+    assert_close(run("nvqg", scene, mix=0.5), half, **CLOSE)
+    for knob in ({"key_scale": 1.1}, {"text_sees_style": True}):
+        with pytest.raises(MagicStyleError, match="method nvqg attends to no key of the style: leave key_scale"):
+            settings("nvqg", **knob)

@@ -7,8 +7,8 @@ from magicstyle.core.fusion import FUSIONS, FusionSettings, fuse
 from magicstyle.core.regions import keep_mask
 from magicstyle.core.scene import Moment, Scene, StyleFeatures
 from magicstyle.core.sources import KEPT_WEIGHT
-from magicstyle.tests.core.oracle import cat, dense_attention, kernel, randn
-from magicstyle.tests.core.test_fusion import CLOSE, CONTENT, HEADS, LIVE, OTHER, PLAIN, STYLE, N
+from magicstyle.tests.core.oracle import cat, dense_attention, kernel, laid, randn
+from magicstyle.tests.core.test_fusion import CLOSE, CONTENT, HEADS, LIVE, OTHER, PLAIN, STYLE, N, style_of
 from torch.testing import assert_close
 
 SOFT = torch.linspace(0.0, 1.0, N).unsqueeze(0)
@@ -20,7 +20,7 @@ KNOBS = {"content_weight": 0.1, "query_preservation": 0.5, "temperature": TAU}
 
 
 def run(keep, *styles, progress=0.0, noise=1.0, takes_key_mask=True, **knobs):
-    scene = Scene(LIVE, CONTENT, tuple(styles) or (StyleFeatures(STYLE),), Moment(progress, noise), keep)
+    scene = Scene(LIVE, CONTENT, tuple(styles) or (style_of(STYLE),), Moment(progress, noise), keep)
     return fuse(kernel(HEADS, takes_key_mask), scene, FusionSettings(**(KNOBS | knobs)))
 
 
@@ -117,7 +117,13 @@ def cocodiff(kept):
     return styleid(kept)
 
 
-FORMULAS = ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast, gar, cocodiff
+def nvqg(kept):
+    styled, own = (dense_attention(q, LIVE.k, LIVE.v, HEADS) for q in (laid(STYLE.q, N), LIVE.q))
+    part = kept.unsqueeze(2)
+    return (1 - part) * styled + part * own
+
+
+FORMULAS = ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast, gar, cocodiff, nvqg
 RULES = {rule.__name__: rule for rule in FORMULAS}
 
 
@@ -186,7 +192,7 @@ def test_without_a_style_a_mask_keeps_the_queries_alone():
 def test_half_precision_and_its_devices_are_followed():
     half = [features.map(lambda t: t.bfloat16()) for features in (LIVE, CONTENT, STYLE)]
     for method in FUSIONS:
-        scene = Scene(half[0], half[1], (StyleFeatures(half[2]),), Moment(0.9, 0.2), SOFT)
+        scene = Scene(half[0], half[1], (style_of(half[2]),), Moment(0.9, 0.2), SOFT)
         assert fuse(kernel(HEADS, True), scene, FusionSettings(method)).dtype == torch.bfloat16
 
 

@@ -16,6 +16,10 @@ class FilmOracle(FlowOracle):
         h, w = super()._grid(x)
         return x.shape[2] * h, w
 
+    def _frame(self, x: Tensor) -> tuple[int, int]:
+        h, w = FlowOracle._grid(self, x)
+        return h, w
+
     def at_time(self, features: Features, frame: float) -> Features:
         """A picture's queries and keys as the host's own embedder would have them in a frame: b h n d each."""
         turn = self.model.diffusion_model.rope_embedder(torch.tensor([[[frame, 0.0, 0.0]]])).movedim(1, 2)

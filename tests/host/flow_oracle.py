@@ -273,19 +273,12 @@ class FlowOracle:
             rows = live[0].shape[0]
             drawn = [Drawn(spread(of_styles[id(style)][layer], rows), self._mass(style, content)) for style in styles]
             kept = live if of_content is None else spread(of_content[layer], rows)
-            return rule(
-                RuleCall(
-                    live,
-                    kept,
-                    tuple(drawn),
-                    rest,
-                    self._outside(styles, content),
-                    done,
-                    noise,
-                    self.beside.raised,
-                    compared,
-                )
-            )
+            outside, raised = self._outside(styles, content), self.beside.raised
+
+            def lay(queries: Tensor) -> Tensor:
+                return self.laid(queries, self._grid(styles[0].latent), self._frame(content))
+
+            return rule(RuleCall(live, kept, tuple(drawn), rest, outside, done, noise, raised, compared, lay))
 
         return fused
 
@@ -307,6 +300,31 @@ class FlowOracle:
 
         places = torch.cartesian_prod(torch.zeros(1), *(sign * torch.arange(float(side)) for side in grid))
         return apply_rope1(x, embedders[0](places[None]))
+
+    def _frame(self, x: Tensor) -> tuple[int, int]:
+        """The grid of one of the pictures that a latent is."""
+        return self._grid(x)
+
+    def laid(self, queries: Tensor, grid: tuple[int, int], canvas: tuple[int, int]) -> Tensor:
+        """Queries b h m d of one grid where another's are: turned back and forth by the host's own embedder."""
+
+        def turned(x: Tensor, sides: tuple[int, int], sign: float) -> Tensor:
+            from comfy.ldm.flux.math import apply_rope1
+
+            embedder = embedder_of(self.family, self.model.diffusion_model)
+            if embedder is None:
+                return x
+            start = [side // 2 if self.family.host == "QwenImage" else 0 for side in sides]
+            places = [[0.0, y - start[0], z - start[1]] for y in range(sides[0]) for z in range(sides[1])]
+            turns = embedder(sign * torch.tensor([places], dtype=torch.float32)).movedim(1, 2)
+            return apply_rope1(x, turns.reshape(1, 1, len(places), *turns.shape[-3:]))
+
+        upright = turned(queries, grid, -1.0)
+        b, h, _, d = upright.shape
+        cells = upright.transpose(2, 3).reshape(b, h * d, *grid)
+        if grid != canvas:
+            cells = torch.nn.functional.interpolate(cells, size=canvas, mode="bilinear", antialias=True)
+        return turned(cells.reshape(b, h, d, -1).transpose(2, 3), canvas, 1.0)
 
     def _mass(self, style: Style, content: Tensor) -> Tensor | float:
         mass: Tensor | float = style.weight
@@ -338,6 +356,14 @@ class FlowOracle:
             name: (*(apply_rope1(x, turn.expand(1, 1, x.shape[2], *turn.shape[-3:])) for x in (q, k)), v)
             for name, (q, k, v) in kept.items()
         }
+
+
+def embedder_of(family: Family, network: Any) -> Any:
+    """What makes a network's positions from the places of its tokens; None where it has no such part."""
+    for attribute in ("pe_embedder", family.embedder):
+        if hasattr(network, attribute.split(".")[0]):
+            return attrgetter(attribute)(network)
+    return None
 
 
 def spread(features: Features, rows: int) -> Features:

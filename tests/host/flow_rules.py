@@ -73,6 +73,7 @@ class RuleCall(NamedTuple):
     noise: float  # the noise's share of the latent
     raised: float = 0.0  # what another node adds to every answer
     compared: Compared | None = None
+    lay: Callable[[Tensor], Tensor] | None = None  # queries of the first style where the picture's are
 
     @property
     def style(self) -> Features:
@@ -193,6 +194,14 @@ def cocodiff(call: RuleCall) -> Tensor:
     return call.answer(1.5 * blended(call, 0, 0.75), (call.compared.turned(k, call.compared.grid, 1), v, mass))
 
 
+def nvqg(call: RuleCall) -> Tensor:
+    """The picture itself under the style's queries, the same in every frame."""
+    assert call.lay is not None
+    laid = call.lay(call.style[0])
+    laid = torch.cat([laid] * (call.live[0].shape[2] // laid.shape[2]), 2)
+    return call.answer(laid, (*call.live[1:], 1.0))
+
+
 def styleid_alone(call: RuleCall) -> Tensor:
     """Of a prompt without a portrait: the temperature is the styles' alone."""
     return call.answer(call.live[0], *call.of_styles(1.5), *call.of_content(0.0))
@@ -213,10 +222,10 @@ KNOBS = {
 RULES: dict[str, Rule] = {"styleid": styleid, "ffa": ffa}
 METHODS: dict[str, Rule] = {
     rule.__name__: rule
-    for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast, gar, cocodiff)
+    for rule in (ffa, styleid, masactrl, sac, seac, zstar, style_aligned, rsa, diffstyler, mast, gar, cocodiff, nvqg)
 }
 ALONE: dict[str, Rule] = {
-    **{rule.__name__: rule for rule in (sac, seac, zstar, style_aligned, rsa, mast, gar)},
+    **{rule.__name__: rule for rule in (sac, seac, zstar, style_aligned, rsa, mast, gar, nvqg)},
     "ffa": ffa_alone,
     "styleid": styleid_alone,
 }

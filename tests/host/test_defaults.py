@@ -78,6 +78,13 @@ DEFAULTS = {
     "MagicStyleControls": CONTROLS,
     "MagicStyleApplyRecipe": {"style_strength": 1.0, "recipe": "auto", "layers": "auto"},
     "MagicStyleCorrespondencePreview": {"style": 1, "layers": "auto"},
+    "MagicStyleGuidance": {
+        "guidance": "nvqg",
+        "style_scale": 2.0,
+        "cfg": 1.0,
+        "start_percent": 0.0,
+        "end_percent": 1.0,
+    },
 }
 
 

@@ -119,7 +119,17 @@ def with_the_styles_statistics(live, style, heads, share=0.65):
     return optimized_attention(*parts, heads)
 
 
+def under_its_queries(live, style, heads):
+    """The style's queries, stretched over the picture's grid of as many halvings."""
+    sides = [tuple(-(-side // stride) for side in whole) for whole in (STYLE, SIZE) for stride in (1, 2, 4, 8)]
+    theirs, own = (next(g for g in sides if g[0] * g[1] == x.shape[1]) for x in (style[0], live[0]))
+    cells = style[0].transpose(1, 2).unflatten(2, theirs)
+    queries = torch.nn.functional.interpolate(cells, size=own, mode="bilinear", antialias=True).flatten(2)
+    return optimized_attention(queries.transpose(1, 2), live[1], live[2], heads)
+
+
 BY_HAND = {
+    "nvqg": under_its_queries,
     "gar": with_the_styles_statistics,
     "mast": by_masses,
     "ffa": partial(joined, emphasis=TAU, mass=float(torch.tensor(LIVE_WEIGHT).log())),
