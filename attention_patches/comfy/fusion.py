@@ -6,7 +6,6 @@ nodes have set by then (Sage, KJ and others simply assign) is called from ours, 
 
 from __future__ import annotations
 
-import logging
 import math
 import uuid
 from collections.abc import Sequence
@@ -39,11 +38,10 @@ from .others import in_between
 from .recorded import weights_change, with_foreign_latents_recorded
 from .reruns import rerun_beside
 from .run_checks import run_warnings
-from .runs import Run, left_undone
+from .runs import Run, left_undone, say
 from .start import Start, is_flow, started
 
 AS_THEY_ARE = Positions()
-logger = logging.getLogger("magicstyle")
 
 
 def install_fusion(
@@ -124,7 +122,7 @@ class _Fusion:
             check_areas(guider.conds)
         mask = others[0] if others else kwargs.get("denoise_mask")
         for warning in run_warnings(bank, guider.model_patcher, Start(noise, latent), sampler, sigmas, mask):
-            logger.warning("FFA Model Patcher: %s", warning)
+            say(warning)
         recorded = with_foreign_latents_recorded(guider, bank, self.patch)
         run = Run(self._on(latent), recorded, steady=not weights_change(guider))
         # the guider's options live for this run alone
@@ -134,7 +132,7 @@ class _Fusion:
         start = started(guider.model_patcher, sampler, sigmas, Start(noise, latent))
         out = executor(*start, sampler, sigmas, *others, **kwargs)
         for sentence in left_undone(self.patch, run, Entry.of(options).runs, sigmas, in_between(guider.model_options)):
-            logger.warning("FFA Model Patcher: %s", sentence)
+            say(sentence)
         return out
 
     def calc_cond_batch(

@@ -22,6 +22,7 @@ from ..fusion_patch import SigmaWindow
 from ..protocols import Model
 from .manner import same_network
 from .models import check_model
+from .runs import each_sentence_once
 
 Conds = Sequence[Mapping[str, Any]]
 POSITIVE, NEGATIVE = "positive", "negative"
@@ -57,6 +58,11 @@ class StyleGuider(comfy.samplers.CFGGuider):
         if not math.isclose(cfg, 1.0) and NEGATIVE not in self.original_conds:
             raise MagicStyleError(f"cfg is {cfg:g} and negative is open: connect a negative prompt, or set cfg to 1.")
         super().set_cfg(cfg)
+
+    def sample(self, *args: Any, **kwargs: Any) -> Tensor:
+        """One sampling run from noise and a latent, b c h w each: b c h w."""
+        with each_sentence_once():
+            return super().sample(*args, **kwargs)
 
     def outer_sample(self, *args: Any, **kwargs: Any) -> Tensor:
         """One sampling run, b c h w, inside of one of the second model."""
@@ -112,7 +118,10 @@ class _Guiding(comfy.samplers.CFGGuider):
     def around(self, inner: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """A run b c h w of the second model, in which `inner` samples."""
         self._inner = inner
-        return self.sample(*args, **kwargs)
+        try:
+            return self.sample(*args, **kwargs)
+        finally:
+            del self._inner
 
     def outer_sample(self, *args: Any, **_: Any) -> Tensor:
         """Inside of all wrappers: load, let the first model sample b c h w, clean up."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -16,6 +18,26 @@ from ..prefetch import Lane, lane_to
 from ..replay import Held
 
 logger = logging.getLogger("magicstyle")
+_said: ContextVar[set[str] | None] = ContextVar("said", default=None)
+
+
+@contextmanager
+def each_sentence_once() -> Iterator[None]:
+    """Within, several patchers of one sampling run say what holds for all of them once."""
+    token = _said.set(set())
+    try:
+        yield
+    finally:
+        _said.reset(token)
+
+
+def say(sentence: str) -> None:
+    """Warn of something, in a run of two models once."""
+    said = _said.get()
+    if said is None or sentence not in said:
+        logger.warning("FFA Model Patcher: %s", sentence)
+    if said is not None:
+        said.add(sentence)
 
 
 class Run:

@@ -10,9 +10,15 @@ from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.guidance import GUIDANCES
 from magicstyle.nodes.style_guidance import StyleGuidanceNode
 from magicstyle.tests.core.oracle import nvqg, styleid
+from magicstyle.tests.host import family_scene as family
+from magicstyle.tests.host.families import FAMILIES, family_prompt, family_sigmas
+from magicstyle.tests.host.flow_oracle import FlowOracle, Patcher
+from magicstyle.tests.host.flow_rules import KNOBS, Style
+from magicstyle.tests.host.flow_rules import nvqg as flow_nvqg
+from magicstyle.tests.host.flow_rules import styleid as flow_styleid
 from magicstyle.tests.host.fusion_oracle import eps, invert
 from magicstyle.tests.host.neighbours import controlnet, hint, lora_name, stock
-from magicstyle.tests.host.scene import SCALE, difference, inversion, patch, picture
+from magicstyle.tests.host.scene import SCALE, difference, inversion, own_lines, patch, picture
 from magicstyle.tests.host.scene import scene as inverted
 from magicstyle.tests.host.tiny import tiny_conditioning, tiny_sigmas
 from magicstyle.tests.host.tiny import tiny_model as base_model
@@ -59,6 +65,7 @@ def forget_banks():
     """Models that outlive the host's modules complain."""
     yield
     plain_scene.cache_clear()
+    family.scene.cache_clear()
 
 
 def start(content):
@@ -135,6 +142,42 @@ def test_a_run_equals_passes_by_hand(tiny_model, guidance, scale, cfg, negative,
     assert difference(ours, theirs) <= 1e-4
     plain = by_hand(tiny_model, *pictures, guidance, 0.0, cfg, negative=negative)
     assert difference(plain, theirs) > 1e-2
+
+
+def flow_by_hand(name, guidance, scale, cfg):
+    """Euler steps over passes of a transformer's bare network."""
+    oracle, content, style = FlowOracle(name), family.content_latent(name), Style(family.style_latent(name))
+    sigmas, (positive, negative), empty = family_sigmas(name, 2), family.prompts(name), family_prompt(name)
+    x, of_content = oracle.invert(content, sigmas, empty)
+    of_style = oracle.invert(style.latent, sigmas, empty)[1]
+    for step in range(len(sigmas) - 1):
+        stored, when = (of_content[step], {id(style): of_style[step]}), (step / 2, float(sigmas[step]))
+
+        def passed(words, rule, x=x, step=step, stored=stored, when=when):
+            fused = rule and oracle._fusion((Patcher(rule, (style,)),), content, *stored, *when, positive=True)
+            return oracle.velocity(x, sigmas[step], words, fused)[0]
+
+        painting, other = (flow_styleid, flow_nvqg) if guidance == "nvqg" else (None, flow_styleid)
+        c, u, guiding = passed(positive, painting), passed(negative, painting), passed(negative, other)
+        v = u + cfg * (c - u) + scale * (c - guiding if guidance == "nvqg" else guiding - u)
+        x = x + (sigmas[step + 1] - sigmas[step]) * v
+    return oracle.model.process_latent_out(x)
+
+
+@pytest.mark.parametrize("guidance, scale", [("nvqg", 2.0), ("spg", 3.0)])
+@family.every("flux", "sd3.5", *(["z-image"] if "z-image" in FAMILIES else []))
+def test_a_transformers_run_equals_passes_by_hand(name, guidance, scale):
+    """The style's grid is another than the picture's, and places are rotary in two of them."""
+    content, bank = family.scene(name)
+    styled = family.patched(name, bank, **KNOBS["styleid"])
+    both = (
+        (styled, family.patched(name, bank, method="nvqg")) if guidance == "nvqg" else (family.starting(name), styled)
+    )
+    found = guider(*both, guidance, scale, 3.0, *family.prompts(name))
+    ours = sampled(found, content.noise["samples"], content.sigmas, "euler")
+    theirs = flow_by_hand(name, guidance, scale, 3.0)
+    assert difference(ours, theirs) <= 1e-4
+    assert difference(flow_by_hand(name, guidance, 0.0, 3.0), theirs) > 1e-3
 
 
 # --- nothing guides ------------------------------------------------------------------------------------------------
@@ -289,6 +332,15 @@ def test_the_advanced_sampler_takes_it(tiny_model):
     given = {"noise": noise, "guider": found, "sampler": sampler, "sigmas": content.sigmas}
     out = stock(f"{custom}.SamplerCustomAdvanced", **given, latent_image={"samples": content.noise["samples"]})
     assert torch.equal(out[0]["samples"], sampled(found, *start(content)))
+
+
+def test_what_holds_for_both_models_is_said_once(tiny_model, caplog):
+    content, bank = plain_scene()
+    both, latent = models(tiny_model, bank, "nvqg"), content.noise["samples"]
+    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(0))
+    sampled(guider(*both, "nvqg", 2.0), latent, content.sigmas, noise=noise)
+    (said,) = own_lines(caplog)
+    assert "the sampler adds noise to the inverted noise" in said
 
 
 # --- queries of another size -----------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ from magicstyle.tests.host.composition.wires import (
     runs_layer_by_layer,
     sampled_by,
     soft_inpainted,
+    style_guided,
 )
 from magicstyle.tests.host.families import TEXT, family_latent, family_model, family_prompt, family_sigmas
 from magicstyle.tests.host.family_neighbours import Residuals, around_block, behind_block, lora_weights, residuals
@@ -220,6 +221,7 @@ class Wires:
                 Tried("TCFG", patched("comfy_extras.nodes_tcfg.TCFG"), guided),
                 Tried("Mahiro", patched("comfy_extras.nodes_mahiro.Mahiro"), guided),
             ),
+            row("Style Guidance (MagicStyle)", Tried("nvqg", style_guided("nvqg", "nvqg"), guided)),
             row("ConditioningSetMask", Tried("default", self.masked_prompt, base)),
             row("ConditioningSetTimestepRange", Tried("two prompts in turn", self.prompts_in_turn, base)),
             row(

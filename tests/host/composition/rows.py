@@ -50,6 +50,7 @@ from magicstyle.tests.host.composition.wires import (
     sampled_by,
     scheduled,
     soft_inpainted,
+    style_guided,
     tiled,
     tiles_decoded,
     windowed,
@@ -243,6 +244,13 @@ ROWS = (
                 guided,
             )
             for style in ("regular", "nested")
+        ),
+    ),
+    Row(
+        "Style Guidance (MagicStyle)",
+        (
+            Tried("nvqg", style_guided("nvqg", "nvqg"), guided),
+            Tried("spg", style_guided("spg", "zstar"), guided),
         ),
     ),
     Row(

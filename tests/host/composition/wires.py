@@ -21,8 +21,9 @@ from magicstyle.tests.host.composition.graph import (
     guided,
     ksampler,
     sampler_custom,
+    sampler_custom_advanced,
 )
-from magicstyle.tests.host.composition.matrix import Tried
+from magicstyle.tests.host.composition.matrix import Tried, bank_for, stylized
 from magicstyle.tests.host.neighbours import (
     PIXELS,
     HalvedQueries,
@@ -122,6 +123,24 @@ def lazy_cache(graph: Graph) -> Graph:
 def sampled_by(node: Callable[[Graph], Tensor]) -> Wire:
     """Another sampler node in the place of SamplerCustom."""
     return lambda graph: graph.but(node=node)
+
+
+def style_guided(guidance: str, method: str) -> Wire:
+    """Our own guider, its second model behind a patcher of its own."""
+
+    def node(graph: Graph) -> Tensor:
+        guiding = stylized(graph, bank_for(graph, "features"), graph.kind.layers, method=method).model
+        return sampler_custom_advanced(
+            "magicstyle.nodes.style_guidance.StyleGuidanceNode",
+            guiding_model=guiding,
+            positive="positive",
+            negative="negative",
+            guidance=guidance,
+            style_scale=1.0,
+            cfg="cfg",
+        )(graph)
+
+    return sampled_by(node)
 
 
 def text_encoded(graph: Graph) -> Graph:
