@@ -42,8 +42,12 @@ def _check_layers(architecture: Architecture, features: ImageFeatures) -> None:
             )
 
 
-def stored_layers(architecture: Architecture, bank: FeatureBank, layers: str) -> tuple[LayerId, ...]:
-    """The chosen layers, all of which the bank must hold."""
+def stored_layers(
+    architecture: Architecture, bank: FeatureBank, layers: str, *, others: bool = False
+) -> tuple[LayerId, ...]:
+    """The chosen layers, all of which the bank must hold; with `others`, auto means those that auto else leaves out."""
+    if others and layers.strip().lower() == AUTO:
+        return _other_layers(architecture, bank)
     chosen = select_layers(named(layers, architecture.fused_layers), architecture.layers)
     missing = [str(layer) for layer in chosen if layer not in bank.layers]
     if missing:
@@ -52,6 +56,21 @@ def stored_layers(architecture: Architecture, bank: FeatureBank, layers: str) ->
             "choose the same or more layers on both DDIM Inversion nodes."
         )
     return chosen
+
+
+def _other_layers(architecture: Architecture, bank: FeatureBank) -> tuple[LayerId, ...]:
+    """What the bank holds of the layers that auto leaves out; all of them in a model whose every layer is fused."""
+    every = select_layers("all", architecture.layers)
+    fused = select_layers(architecture.fused_layers, architecture.layers)
+    if len(fused) == len(every):
+        return stored_layers(architecture, bank, AUTO)
+    found = tuple(layer for layer in bank.layers if layer not in fused)
+    if not found:
+        raise MagicStyleError(
+            "layers auto means for this method the layers in which the other patcher's auto does not act, and the bank "
+            "holds none of them: set layers to all on both DDIM Inversion nodes."
+        )
+    return found
 
 
 def check_layer_text(name: str, text: str) -> None:

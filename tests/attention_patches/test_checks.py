@@ -43,6 +43,17 @@ def test_chosen_layers_are_those_that_the_bank_holds_and_what_it_lacks_is_named(
         stored_layers(running, few, "all")
 
 
+def test_auto_of_the_other_patcher_is_what_is_held_of_the_layers_that_auto_leaves_out():
+    running = model()
+    running.fused_layers = "output.9"
+    assert stored_layers(running, bank(), "auto", others=True) == LAYERS[:1]
+    assert stored_layers(running, bank(), "output.9", others=True) == LAYERS[1:]
+    with pytest.raises(MagicStyleError, match="layers auto means for this method .*: set layers to all on both"):
+        stored_layers(running, FeatureBank(features(LAYERS[1:]), ()), "auto", others=True)
+    running.fused_layers = "all"
+    assert stored_layers(running, bank(), "auto", others=True) == LAYERS
+
+
 def test_features_that_only_say_that_they_are_of_this_model_are_refused():
     honest = features()
     wide = {

@@ -154,7 +154,9 @@ def flow_by_hand(name, guidance, scale, cfg):
         stored, when = (of_content[step], {id(style): of_style[step]}), (step / 2, float(sigmas[step]))
 
         def passed(words, rule, x=x, step=step, stored=stored, when=when):
-            fused = rule and oracle._fusion((Patcher(rule, (style,)),), content, *stored, *when, positive=True)
+            fused = rule and oracle._fusion(
+                (Patcher(rule, (style,)),), content, *stored, *when, positive=True, compared=None
+            )
             return oracle.velocity(x, sigmas[step], words, fused)[0]
 
         painting, other = (flow_styleid, flow_nvqg) if guidance == "nvqg" else (None, flow_styleid)
@@ -178,6 +180,17 @@ def test_a_transformers_run_equals_passes_by_hand(name, guidance, scale):
     theirs = flow_by_hand(name, guidance, scale, 3.0)
     assert difference(ours, theirs) <= 1e-4
     assert difference(flow_by_hand(name, guidance, 0.0, 3.0), theirs) > 1e-3
+
+
+def test_the_second_patchers_auto_is_what_the_first_ones_leaves_out(tiny_model):
+    content = inversion(tiny_model, picture(), STEPS, "all")
+    style = inversion(tiny_model, picture(seed=9), STEPS, "all")
+    bank = FeatureBank(content.features, (StyleEntry(style.features),))
+    auto, named, same = (
+        sampled(host_guider(patch(tiny_model, bank, layers, method="nvqg"), 1.0), *start(content))
+        for layers in ("auto", "input, middle, output.0-5", "output.6-11")
+    )
+    assert torch.equal(auto, named) and difference(auto, same) > 1e-3
 
 
 # --- nothing guides ------------------------------------------------------------------------------------------------
