@@ -12,8 +12,7 @@ from magicstyle.banks.trajectory import Trajectory
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.noise_pair import NoisePair
 from magicstyle.nodes.files import FOLDER, NOTHING, LoadFeatureBank, SaveFeatureBank, register_folder
-from magicstyle.tests.core.test_bank_file import trajectory
-from magicstyle.tests.core.test_features import features
+from magicstyle.tests.core.test_bank_file import features, trajectory
 
 
 @pytest.fixture
