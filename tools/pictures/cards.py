@@ -161,9 +161,9 @@ def folder(
     draw = ImageDraw.Draw(card)
     draw.rounded_rectangle((8, 26, 96, 60), 8, fill="#b08d45")
     draw.rounded_rectangle((8, 42, 16 + size[0] + 8, SIDE - BAR - 6), 8, fill="#b08d45")
-    draw.text((16 + size[0] / 2, 54), name, fill=GROUND, font=ImageFont.load_default(15), anchor="mm")
+    draw.text((16 + size[0] / 2, SIDE - BAR - 18), name, fill=GROUND, font=ImageFont.load_default(15), anchor="mm")
     for number, (picture, painting) in enumerate(zip(pictures, paintings, strict=True)):
-        y = 68 + number * (size[1] + 8)
+        y = 60 + number * (size[1] + 8)
         show(card, picture, (16, y), size)
         show(card, painting, (SIDE - 172, 8 + number * 214), (164, 210))
         arrow(card, (262, y + size[1] // 2), SIDE - 180)

@@ -18,7 +18,7 @@ from .drawn import FAINT, FINE, GROUND, LINE, PANEL, SIDE, TEXT, Person, Style, 
 TURN, DEPTH = 0.382, (0.5, 0.34)  # from one ground's hue to the next, of 1; their saturation and value
 LIT = "#f2b632"
 UNSEEN, NO_FILES = "a diagram: we have not run this model", "a diagram: we have run no such files"
-ROW, SMALL = 208, 17  # the middle of the row of pictures; of the words below them
+ROW, SMALL = 222, 17  # the middle of the row of pictures; of the words below them
 Network = Callable[..., None]
 Input = tuple[str, Image.Image]
 
@@ -173,7 +173,7 @@ def result(name: str) -> Image.Image:
 
 def below(card: Image.Image, draw: ImageDraw.ImageDraw, name: str) -> None:
     """The second row: the network, what comes in beside, the steps from noise, or the block."""
-    says, y = DIAGRAMS[name], 345
+    says, y = DIAGRAMS[name], 355
     if name == "controlnet_and_lora":
         for x, words, picture in ((150, "edges", drawn.edges(says.person)), (330, "LoRA file", drawn.file("LoRA"))):
             _place(card, (x, y - 10), framed(picture), 72)
@@ -199,8 +199,8 @@ def diagram(name: str) -> Image.Image:
     tint = colorsys.hsv_to_rgb(0.62 + TURN * tuple(DIAGRAMS).index(name), *DEPTH)
     card = Image.new("RGB", scaled((SIDE, SIDE)), tuple(round(255 * part) for part in tint))
     draw = ImageDraw.Draw(card)
-    write(draw, (240, 54), says.model, drawn.fitting(says.model, 450, 78), TEXT)
-    write(draw, (240, 112), says.files, 24, FAINT)
+    write(draw, (240, 92), says.model, drawn.fitting(says.model, 450, 66), TEXT)  # the host writes above it
+    write(draw, (240, 139), says.files, 22, FAINT)
     for x, sign, (words, picture) in zip((76, 226), ("+", ""), inputs(name), strict=True):
         _place(card, (x, ROW), framed(picture), 124)
         write(draw, (x, ROW + 76), words, SMALL, FAINT)
@@ -209,7 +209,7 @@ def diagram(name: str) -> Image.Image:
     _place(card, (404, ROW), framed(result(name)), 132)
     write(draw, (404, ROW + 76), "result", SMALL, FAINT)
     below(card, draw, name)
-    write(draw, (240, 412), says.steps, drawn.fitting(says.steps, 450, 25), TEXT)
+    write(draw, (240, 417), says.steps, drawn.fitting(says.steps, 450, 25), TEXT)
     draw.rectangle(scaled((0, SIDE - 40, SIDE, SIDE)), fill=GROUND)
     write(draw, (240, SIDE - 20), NO_FILES if name in WITH_FILES else UNSEEN, 20, TEXT)
     return card.resize((SIDE, SIDE), Image.Resampling.LANCZOS)

@@ -85,7 +85,7 @@ def folder(painter: ScenePainter) -> Image.Image:
 def background(painter: ScenePainter) -> Image.Image:
     """The photograph, and the person alone painted."""
     card = cards.beside([shown(CONTENT), painter.painted(PERSON)], IN_PLACE)
-    card = cards.tagged(card, (((119, 30), "photograph"), ((361, 30), "background kept")))
+    card = cards.tagged(card, (((119, 405), "photograph"), ((361, 30), "background kept")))
     return cards.made_of(card, None, [shown(STYLE)])
 
 
@@ -93,7 +93,7 @@ def two_styles(painter: ScenePainter) -> Image.Image:
     """A style for the person, another for the background."""
     card = cards.large(painter.painted(REGIONAL), IN_PLACE)
     card = cards.made_of(card, None, [shown(STYLE), shown(SECOND)])
-    return cards.tagged(card, (((200, 405), "style 1: person"), ((120, 30), "style 2: background")))
+    return cards.tagged(card, (((200, 405), "style 1: person"), ((340, 30), "style 2: background")))
 
 
 def words(painter: ScenePainter) -> Image.Image:
@@ -103,7 +103,7 @@ def words(painter: ScenePainter) -> Image.Image:
     pictures = [Image.blend(shown(CONTENT), veil, 0.45), painter.painted(REGIONAL)]
     card = cards.beside(pictures, "demo model; regions painted by hand")
     return cards.tagged(
-        card, (((240, 34), "words:  person, background"), ((119, 405), "regions"), ((361, 405), "result"))
+        card, (((240, 86), "words:  person, background"), ((119, 405), "regions"), ((361, 405), "result"))
     )
 
 
