@@ -14,7 +14,7 @@ from PIL import Image
 
 SCREENSHOTS = Path(__file__).with_name("screenshots")  # not in git
 FOR_README = PACK / "assets" / "screenshots"
-IN_README = {"demo_no_download", "demo_app"}
+IN_README = {"demo_app"}
 FOR_HELP = PACK / "web" / "docs" / "pictures"
 PAINTING = PACK / "assets" / "gallery" / "great_wave.jpg"
 SIZE = (512, 512)
