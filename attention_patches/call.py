@@ -39,6 +39,16 @@ class RowPlan(NamedTuple):
     frames: tuple[int, ...] = ()  # of a film: which of its frames run, by their numbers; none at all: all, in order
     lost: bool = False  # whether another node shows the model something whose place in the latent is unknown
 
+    def together(self, rows: int) -> int:
+        """How many of so many rows that follow each other are the pictures of one batch; 1 where that is unknown."""
+        if self.lost:
+            return 1
+        if not self.pictures:
+            return rows // self.chunks
+        first, *others = self.pictures
+        count = others.index(first) + 1 if first in others else rows
+        return count if rows % count == 0 else 1
+
 
 class Call(NamedTuple):
     """One attention call: `live` holds queries b n c, keys and values b m c, those of the picture's tokens alone.

@@ -150,7 +150,8 @@ class FusionPatch:
             styles = self._styles(views, call, rows, moment, matches)
             keep = None if self.keep is None else rows.of_region(self.keep)
             turn = self.placer.turn(call) if self._aligns_upright else None
-            scene = Scene(call.live, content, styles, moment, keep, turn)
+            together = call.rows.together(call.live.q.shape[0]) if self.settings.controls.frames_together else 1
+            scene = Scene(call.live, content, styles, moment, keep, turn, together)
             picture = fuse(call.kernel, scene, self.settings)
             text = self._text_queries(call)
             if text is None:

@@ -2,11 +2,13 @@
 
     python -m benchmarks.film                       two films of six frames, 20 steps
     python -m benchmarks.film --films 1 --frames 4  a shorter look; --write FOLDER keeps the frames as PNGs
+    python -m benchmarks.film --fade 0.5            the light goes down to a half from the first frame to the last
 
 A head moves, tilts, turns and blinks while a camera pans. The drawing says where each pixel was in the frame before.
 Flicker is the mean absolute difference between a frame and the one before, warped onto it, over the pixels where the
 content itself agrees with that warp; `in place` is the same without the warp. Style left and structure are those of
-benchmarks.quality, technique the share of frames that a classifier takes for the style's.
+benchmarks.quality, technique the share of frames that a classifier takes for the style's. Fade is how much of the
+content's change of brightness over the frames the result has: the slope of one over the other.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from magicstyle.attention_patches.call import Call, Handler, Handlers
 from magicstyle.attention_patches.views import step_views
 from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.adain import adain_map
+from magicstyle.core.controls import StyleControls
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.inversion_methods import InversionSettings, sample_back
 from magicstyle.core.schedule import LEVELS
@@ -51,6 +54,7 @@ class Film(NamedTuple):
 
     frames: Tensor
     before: Tensor
+    light: Tensor  # b: what the drawing's colours were multiplied by in each frame
 
 
 class Setting(NamedTuple):
@@ -61,6 +65,7 @@ class Setting(NamedTuple):
     together: bool = False  # one mean and spread in the initial latent for all frames
     inversion: str = "ddim"
     over_time: bool = False  # running keys and values of all frames for each
+    one_start: bool = False  # the first frame's initial latent for all
 
 
 def posed(share: float, *, blink: bool) -> Callable[[Shape], Shape]:
@@ -79,8 +84,8 @@ def pan(frame: int) -> tuple[int, int]:
     return 3 * frame, 2 * frame
 
 
-def drawn_film(seed: int, count: int) -> Film:
-    """A film of a held-out portrait, drawn flat."""
+def drawn_film(seed: int, count: int, fade: float = 1.0) -> Film:
+    """A film of a held-out portrait, drawn flat; its light goes from 1 to `fade`."""
     shares = [2.0 * t / max(1, count - 1) - 1.0 for t in range(count)]
     poses = [posed(share, blink=t == count // 2) for t, share in enumerate(shares)]
     drawn = [portrait(seed, size=CANVAS, plain=True, pose=pose) for pose in poses]
@@ -90,7 +95,8 @@ def drawn_film(seed: int, count: int) -> Film:
         x, y = pan(t)
         frames.append(torch.from_numpy(each.image[y : y + SIZE, x : x + SIZE].copy()).permute(2, 0, 1).float() / 255)
     before = [origins(drawn[t], shapes[t], shapes[t - 1], t) for t in range(1, count)]
-    return Film(torch.stack(frames), torch.stack(before))
+    light = torch.linspace(1.0, fade, count)
+    return Film(torch.stack(frames) * light.view(-1, 1, 1, 1), torch.stack(before), light)
 
 
 def origins(drawn: Portrait, now: Shape, then: Shape, frame: int) -> Tensor:
@@ -123,7 +129,8 @@ def warped(frames: Tensor, before: Tensor) -> Tensor:
 def seen_before(film: Film) -> Tensor:
     """Where the content agrees with its own motion: b 1 h w, bool."""
     inside = (film.before.abs() < 1).all(dim=-1).unsqueeze(1)
-    off = (warped(film.frames, film.before) - film.frames[1:]).abs().amax(dim=1, keepdim=True)
+    frames = film.frames / film.light.view(-1, 1, 1, 1)
+    off = (warped(frames, film.before) - frames[1:]).abs().amax(dim=1, keepdim=True)
     return inside & (off < AGREES)
 
 
@@ -152,6 +159,9 @@ def painted(model: HeadlessModel, content: InvertedPicture, style: InvertedPictu
     bank = FeatureBank(content.features, (StyleEntry(style.features),))
     with_bank = FusedModel(model, bank, recipe)
     moved = adain_map(content.noise, style.noise, together=way.together)
+    start = content.noise_pair.map(moved)
+    if way.one_start:
+        start = start.map(lambda latent: latent[:1].expand_as(latent))
 
     def denoised(x: Tensor, sigma: Tensor) -> Tensor:
         """b c h w, sigma b -> b c h w."""
@@ -163,7 +173,7 @@ def painted(model: HeadlessModel, content: InvertedPicture, style: InvertedPictu
         with model.hooks.answered_by(handlers):
             return model.denoised(x, sigma)
 
-    return sample_back(denoised, content.noise_pair.map(moved), recipe.sigmas, recipe.inversion.method)
+    return sample_back(denoised, start, recipe.sigmas, recipe.inversion.method)
 
 
 def recipe_of(way: Setting, steps: int) -> Recipe:
@@ -173,16 +183,26 @@ def recipe_of(way: Setting, steps: int) -> Recipe:
 
 def settings(frames: int) -> list[Setting]:
     """What is compared; where all frames are seen a style weighs as much beside them as beside one."""
-    zstar = FusionSettings("zstar")
+    zstar, aligned = FusionSettings("zstar"), FusionSettings("style_aligned")
+    together = StyleControls(frames_together=True)
     return [
         Setting("ffa, frame by frame", FusionSettings()),
         Setting("ffa, common statistics", FusionSettings(), together=True),
         Setting("ffa, common statistics, one noise", FusionSettings(), together=True, inversion="noising"),
+        Setting("ffa, common statistics, one start", FusionSettings(), together=True, one_start=True),
         Setting("ffa, preservation 1", FusionSettings(query_preservation=1.0)),
         Setting("ffa, midpoint", FusionSettings(), inversion="midpoint"),
         Setting("ffa, midpoint, preservation 1", FusionSettings(query_preservation=1.0), inversion="midpoint"),
         Setting("ffa, midpoint, content weight 0.01", FusionSettings(content_weight=0.01), inversion="midpoint"),
         Setting("gar, midpoint", FusionSettings("gar"), inversion="midpoint"),
+        Setting(
+            "gar, midpoint, common statistics",
+            FusionSettings("gar", controls=together),
+            together=True,
+            inversion="midpoint",
+        ),
+        Setting("style_aligned, frame by frame", aligned),
+        Setting("style_aligned, common statistics", replace(aligned, controls=together), together=True),
         Setting("zstar, frame by frame", zstar),
         Setting("zstar, common statistics", zstar, together=True),
         Setting(
@@ -210,6 +230,13 @@ class Score(NamedTuple):
     colour: float  # of the style's distance, what is left
     texture: float
     technique: float
+    fade: float
+
+
+def faded(frames: Tensor, film: Film) -> float:
+    """The slope of the brightness of frames b 3 h w over the film's; 0 where the film's light stays."""
+    ours, own = (x.mean((1, 2, 3)) - x.mean() for x in (frames, film.frames))
+    return float((ours * own).sum() / (own * own).sum()) if bool((film.light != 1).any()) else 0.0
 
 
 def score(frames: Tensor, film: Film, style: Tensor, technique: str) -> Score:
@@ -226,6 +253,7 @@ def score(frames: Tensor, film: Film, style: Tensor, technique: str) -> Score:
         float(gradient_correlation(frames, film.frames).mean()),
         *left,
         named.count(technique) / len(named),
+        faded(frames, film),
     )
 
 
@@ -235,7 +263,7 @@ def shown(model: HeadlessModel, latent: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def measure(films: int, frames: int, steps: int, folder: Path | None) -> dict[str, list[Score]]:
+def measure(films: int, frames: int, steps: int, folder: Path | None, fade: float = 1.0) -> dict[str, list[Score]]:
     """Every setting on every film, printed as they come."""
     model, scores = load_demo_model(), dict[str, list[Score]]()
 
@@ -249,7 +277,7 @@ def measure(films: int, frames: int, steps: int, folder: Path | None) -> dict[st
             Image.fromarray(sheet).save(folder / f"{len(scores[name]) - 1} {name}.png")
 
     for number in range(films):
-        film, technique = drawn_film(CONTENT_SEED + number, frames), OTHERS[number * 5 % len(OTHERS)]
+        film, technique = drawn_film(CONTENT_SEED + number, frames, fade), OTHERS[number * 5 % len(OTHERS)]
         (style,) = pictures([drawing(STYLE_SEED + number, technique)])
         clean, styled = (model.encode(x * 2 - 1) for x in (film.frames, style[None]))
         note("the film itself", film.frames, film, style, technique)
@@ -273,12 +301,8 @@ def measure(films: int, frames: int, steps: int, folder: Path | None) -> dict[st
 
 def line(name: str, found: Sequence[Score]) -> str:
     """A row of the table."""
-    along, in_place, structure, colour, texture, technique = (
-        sum(column) / len(found) for column in zip(*found, strict=True)
-    )
-    return (
-        f"| {name} | {along:.1f} | {in_place:.1f} | {structure:.2f} | {colour:.2f} | {texture:.2f} | {technique:.2f} |"
-    )
+    along, in_place, *shares = (sum(column) / len(found) for column in zip(*found, strict=True))
+    return " | ".join([f"| {name}", f"{along:.1f}", f"{in_place:.1f}", *(f"{share:.2f}" for share in shares)]) + " |"
 
 
 def main() -> None:
@@ -287,11 +311,13 @@ def main() -> None:
     parser.add_argument("--films", type=int, default=2)
     parser.add_argument("--frames", type=int, default=6)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--fade", type=float, default=1.0, help="the light of the last frame, of that of the first")
     parser.add_argument("--write", type=Path, help="a folder for the frames side by side")
     given = parser.parse_args()
-    scores = measure(given.films, given.frames, given.steps, given.write)
-    print("\n| setting | flicker along the motion | in place | structure | colour left | texture left | technique |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    scores = measure(given.films, given.frames, given.steps, given.write, given.fade)
+    columns = "flicker along the motion", "in place", "structure", "colour left", "texture left", "technique", "fade"
+    print(" | ".join(["\n| setting", *columns]) + " |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, found in scores.items():
         print(line(name, found))
 

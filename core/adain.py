@@ -33,8 +33,16 @@ class ChannelStatistics(NamedTuple):
     std: Tensor
 
     @classmethod
-    def of_tokens(cls, x: Tensor, weights: Tensor | None = None) -> ChannelStatistics:
-        """The moments of b n c features over their tokens; `weights` b n says how much each token counts."""
+    def of_tokens(cls, x: Tensor, weights: Tensor | None = None, together: int = 1) -> ChannelStatistics:
+        """The moments of b n c features over their tokens; `weights` b n says how much each token counts.
+
+        Of so many rows that follow each other `together`, such as the frames of a film, they are the same.
+        """
+        if together > 1:
+            joined = rearrange(x, "(b f) n c -> b (f n) c", f=together)
+            counted = None if weights is None else weights.expand(x.shape[0], -1)
+            counted = None if counted is None else rearrange(counted, "(b f) n -> b (f n)", f=together)
+            return cls(*(each.repeat_interleave(together, dim=0) for each in cls.of_tokens(joined, counted)))
         if weights is None:
             return cls(*_moments(x, "b n c -> b 1 c"))
         x = _wide(x)
@@ -73,9 +81,9 @@ def adain_map(
             "give one style picture, or as many as content pictures."
         )
     tokens, inside = _tokens(content, region)
-    moments = _of_all if together else ChannelStatistics.of_tokens
-    own = moments(tokens, inside)
-    mean, std = moments(*_tokens(style.to(own.mean), style_mask))
+    own = ChannelStatistics.of_tokens(tokens, inside, together=content.shape[0] if together else 1)
+    lent, shown = _tokens(style.to(own.mean), style_mask)
+    mean, std = ChannelStatistics.of_tokens(lent, shown, together=style.shape[0] if together else 1)
     amount = strength if inside is None else strength * inside.unsqueeze(2)
 
     def moved(latent: Tensor) -> Tensor:
@@ -84,13 +92,6 @@ def adain_map(
         return _fitted(rearrange(x, "b n c -> b c n").reshape(latent.shape), latent)
 
     return moved
-
-
-def _of_all(x: Tensor, weights: Tensor | None) -> ChannelStatistics:
-    """The moments of b n c over all tokens of all pictures; `weights` 1 n or b n."""
-    if weights is not None:
-        weights = rearrange(weights.expand(x.shape[0], -1), "b n -> 1 (b n)")
-    return ChannelStatistics.of_tokens(rearrange(x, "b n c -> 1 (b n) c"), weights)
 
 
 def _tokens(latent: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -6,7 +6,7 @@
 
 a is `align`, kappa `key_scale`, x `mix`. Sources: ComfyUI-Krea2-StyleTransfer has all three, AlignedGen (2509.17088)
 kappa, BigStationW's Untwisting-RoPE nodes a, before the rotary positions; ComfyUI-StyleGuide has x. `match_weight` is
-CoCoDiff's alone.
+CoCoDiff's alone. With `frames_together` the pictures of a batch are frames of a film: AdaIN has the statistics of all.
 
 Letters: b rows, n tokens of the running picture, m tokens of the text beside it, c channels.
 """
@@ -39,6 +39,7 @@ class StyleControls:
     style_weight_end: float | None = None  # of the last step; in between in even steps
     text_sees_style: bool = False
     match_weight: float = MATCH_WEIGHT  # of methods that match the content with the styles
+    frames_together: bool = False  # one mean and spread for all pictures of a batch, wherever a method aligns
 
     def __post_init__(self) -> None:
         check_range("key_scale", self.key_scale, 0.0, MAX_KEY_SCALE)

@@ -19,7 +19,8 @@ GAP = 16
 def pca_colours(features: Sequence[Tensor], grids: Sequence[Grid]) -> list[Tensor]:
     """The three principal components of all pictures' features n c together, as red, green and blue -> h w 3 each.
 
-    One basis for all: tokens of the same colour have similar features, whichever picture they lie in.
+    A film's frames lie below each other. One basis for all: tokens of the same colour have similar features,
+    whichever picture they lie in.
     """
     tokens = torch.cat([feature.float() for feature in features])
     centred = tokens - tokens.mean(dim=0)
@@ -31,7 +32,12 @@ def pca_colours(features: Sequence[Tensor], grids: Sequence[Grid]) -> list[Tenso
     colours = ((colours - low) / (high - low).clamp(min=1e-6)).clamp(0.0, 1.0)
     colours = F.pad(colours, (0, 3 - colours.shape[1]))
     parts = colours.split([len(feature) for feature in features])
-    return [rearrange(part, "(h w) rgb -> h w rgb", h=grid.height) for part, grid in zip(parts, grids, strict=True)]
+    return [_laid(part, grid) for part, grid in zip(parts, grids, strict=True)]
+
+
+def _laid(colours: Tensor, grid: Grid) -> Tensor:
+    """Tokens n 3 as a picture h w 3, a film's frames below each other."""
+    return rearrange(colours, "(h w) rgb -> h w rgb", h=grid.frames * grid.height)
 
 
 def style_share(q: Tensor, style_keys: Sequence[Tensor], content_keys: Tensor, heads: int) -> Tensor:
@@ -52,12 +58,12 @@ def style_share(q: Tensor, style_keys: Sequence[Tensor], content_keys: Tensor, h
 
 
 def heat(share: Tensor, grid: Grid) -> Tensor:
-    """Values n in [0, 1] as colours from dark blue through violet to yellow -> h w 3."""
+    """Values n in [0, 1] as colours from dark blue through violet to yellow -> h w 3; frames below each other."""
     stops = share.new_tensor([[0.05, 0.03, 0.30], [0.60, 0.10, 0.55], [0.95, 0.45, 0.30], [0.98, 0.95, 0.30]])
     place = share.clamp(0.0, 1.0) * (len(stops) - 1)
     below = place.floor().long().clamp(max=len(stops) - 2)
     colours = torch.lerp(stops[below], stops[below + 1], (place - below).unsqueeze(1))
-    return rearrange(colours, "(h w) rgb -> h w rgb", h=grid.height)
+    return _laid(colours, grid)
 
 
 def enlarged(picture: Tensor) -> Tensor:

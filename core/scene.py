@@ -48,6 +48,7 @@ class Scene(NamedTuple):
     moment: Moment = Moment()
     keep: Tensor | None = None  # b n, in [0, 1]: how far the content shall stay as it is there
     turn: Turn | None = None  # how places turned the running queries and keys, where that counts
+    together: int = 1  # how many rows that follow each other share their mean and spread: the frames of a film
 
     @property
     def without_portrait(self) -> bool:

@@ -127,8 +127,8 @@ def aligned(scene: Scene, role: str, strength: float, *, upright: bool = False) 
     if not scene.styles:
         return x
     standing = x if turn is None else turn.undone(x)
-    own = ChannelStatistics.of_tokens(standing)
-    theirs = [_statistics(style, role, upright=upright) for style in scene.styles]
+    own = ChannelStatistics.of_tokens(standing, together=scene.together)
+    theirs = [_statistics(style, role, scene.together, upright=upright) for style in scene.styles]
     parts = shares(scene.styles, x.to(own.mean))
     rest = 1.0 - sum(parts)
     mean, std = (
@@ -138,9 +138,9 @@ def aligned(scene: Scene, role: str, strength: float, *, upright: bool = False) 
     return torch.lerp(x, found if turn is None else turn.done(found), strength)
 
 
-def _statistics(style: StyleFeatures, role: str, *, upright: bool) -> ChannelStatistics:
-    """Of a style's queries or keys."""
+def _statistics(style: StyleFeatures, role: str, together: int, *, upright: bool) -> ChannelStatistics:
+    """Of a style's queries or keys, the same for so many rows `together`."""
     x = style.own_keys if role == "k" and style.own_keys is not None else getattr(style.features, role)
     if upright and style.turn is not None:
         x = style.turn.undone(x)
-    return ChannelStatistics.of_tokens(x, style.style_mask)
+    return ChannelStatistics.of_tokens(x, style.style_mask, together)

@@ -38,7 +38,8 @@ def mask_inputs() -> list[Any]:
         io.Mask.Input(
             "region",
             optional=True,
-            tooltip="Where in the portrait this style acts: white is styled, black keeps the portrait's own look.",
+            tooltip="Where in the portrait this style acts: white is styled, black keeps the portrait's own look. A "
+            "film takes one mask for all frames, or one for each.",
         ),
         io.Mask.Input(
             "style_mask",

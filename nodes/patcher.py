@@ -70,7 +70,8 @@ def _keep_inputs() -> list[Any]:
             "keep",
             optional=True,
             tooltip="Where the portrait stays like itself, such as the face: white keeps its outlines and more of its "
-            "own look, black is styled as without a mask. Soft masks act softly.",
+            "own look, black is styled as without a mask. Soft masks act softly. A film takes one mask for all "
+            "frames, or one for each.",
         ),
         io.Float.Input(
             "keep_strength",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from comfy_api.latest import io, ui
+from torch import Tensor
 
 from ..attention_patches.checks import named
 from ..banks.bank import FeatureBank
@@ -16,10 +19,11 @@ from .schema import check_layers, search_aliases
 from .sockets import CATEGORY, Bank
 
 
-def preview(bank: FeatureBank, layer_text: str, percent: float) -> torch.Tensor:
-    """Content and styles as PCA colours, then the styles' share of the content's attention, under captions: 1 H W 3.
+def preview(bank: FeatureBank, layer_text: str, percent: float) -> Tensor:
+    """Content and styles as PCA colours, then the styles' share of the content's attention, under captions: t H W 3.
 
-    Without a content there are the styles alone. `percent` is the share of the way from noise to clean.
+    Without a content there are the styles alone. Of films each frame has a picture of its own, t of them, else one.
+    `percent` is the share of the way from noise to clean.
     """
     late = bank.layers[3 * len(bank.layers) // 4]  # where textures are
     layer, *_ = select_layers(named(layer_text, str(late)), bank.layers)
@@ -32,16 +36,20 @@ def preview(bank: FeatureBank, layer_text: str, percent: float) -> torch.Tensor:
     titles = ["portrait"] if bank.content is not None else []
     titles += [f"style {number}" for number, _ in enumerate(bank.styles, 1)]
     where = [f"{layer}, step {own + 1} of {len(f.header.sigmas)}" for f, own in zip(pictures, steps, strict=True)]
-    shown = [
-        captioned(enlarged(picture), title, detail)
-        for picture, title, detail in zip(pca_colours(keys, grids), titles, where, strict=True)
-    ]
+    shown = pca_colours(keys, grids)
     if bank.styles and bank.content is not None:
         share = style_share(kept[0].q[0], keys[1:], keys[0], bank.content.header.heads[layer])
-        shown.append(
-            captioned(enlarged(heat(share, grids[0])), "attention to styles", f"{share.mean():.0%} on average")
-        )
-    return side_by_side(shown)
+        shown, grids = [*shown, heat(share, grids[0])], [*grids, grids[0]]
+        titles, where = [*titles, "attention to styles"], [*where, f"{share.mean():.0%} on average"]
+    frames = max(grid.frames for grid in grids)
+    parts = [picture.chunk(grid.frames) * (frames // grid.frames) for picture, grid in zip(shown, grids, strict=True)]
+    return torch.cat([_captioned(pictures, titles, where) for pictures in zip(*parts, strict=True)])
+
+
+def _captioned(pictures: Sequence[Tensor], titles: Sequence[str], details: Sequence[str]) -> Tensor:
+    """Pictures h w 3 side by side: 1 H W 3."""
+    texts = zip(pictures, titles, details, strict=True)
+    return side_by_side([captioned(enlarged(picture), title, detail) for picture, title, detail in texts])
 
 
 class FeaturePreview(io.ComfyNode):

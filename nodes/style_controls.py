@@ -92,8 +92,15 @@ def _inputs() -> list[Any]:
             "is most like there. 0 is styleid.",
             *(MATCH_WEIGHT, MAX_MATCH_WEIGHT),
         ),
+        io.Boolean.Input(
+            "frames_together",
+            default=False,
+            optional=True,
+            tooltip="For a batch of frames: align, style_aligned and gar take one mean and spread of all pictures of "
+            "the batch, instead of each picture's own.",
+        ),
     ]
-    return folded(inputs, "align_before_rotation", "rise", "other_axes", "match_weight")
+    return folded(inputs, "align_before_rotation", "rise", "other_axes", "match_weight", "frames_together")
 
 
 class StyleControlsNode(io.ComfyNode):
@@ -132,6 +139,7 @@ class StyleControlsNode(io.ComfyNode):
         rise: float,
         other_axes: str,
         match_weight: float = MATCH_WEIGHT,
+        frames_together: bool = False,
     ) -> io.NodeOutput:
         """The knobs as one value."""
         fusion = StyleControls(
@@ -142,6 +150,7 @@ class StyleControlsNode(io.ComfyNode):
             style_weight_end=_given(style_weight_end),
             text_sees_style=text_sees_style,
             match_weight=match_weight,
+            frames_together=frames_together,
         )
         positions = {
             "high_frequencies_end": _given(high_frequencies_end),

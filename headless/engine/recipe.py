@@ -32,6 +32,7 @@ VERSION_1: Mapping[str, Any] = MappingProxyType(
                 "style_weight_end": None,
                 "text_sees_style": False,
                 "match_weight": 0.6,
+                "frames_together": False,
             },
         },
         "steps": 50,

@@ -12,11 +12,12 @@ from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.banks.image_features import FeatureHeader
 from magicstyle.banks.level_groups import LevelGroups
 from magicstyle.banks.stored_features import FeatureWriter, StoredFeatures
+from magicstyle.core.controls import StyleControls
 from magicstyle.core.features import AttentionFeatures, ModelId
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.grid import Grid, Window
 from magicstyle.core.layers import LayerId
-from magicstyle.tests.core.oracle import dense_attention, kernel, randn
+from magicstyle.tests.core.oracle import adain, dense_attention, kernel, randn
 from torch.testing import assert_close
 
 HEADS, C = 2, 16
@@ -108,6 +109,47 @@ def test_pictures_lie_on_the_chunk_major_rows_of_the_batch(content_batch, style_
         s_row = row % style_batch
         expected = dense_attention(0.75 * c + 0.25 * q[[row]], s.k[[s_row]], s.v[[s_row]], HEADS, tau=1.5)
         assert_close(result[[row]], expected, atol=1e-5, rtol=1e-5)
+
+
+def over_tokens(x, y):
+    """AdaIN of all rows of b n c together."""
+    flat = adain(x.flatten(0, 1)[None], y)
+    return flat[0].unflatten(0, x.shape[:2])
+
+
+@pytest.mark.parametrize("style_batch", [1, 3])
+def test_frames_together_have_one_mean_and_one_spread_in_each_chunk(style_batch):
+    frames, chunks = 3, 2
+    content, style = picture(1, GRID, frames), picture(2, STYLE_GRID, style_batch)
+    q, k, v = live(chunks * frames)
+    controls = StyleControls(frames_together=True)
+    bank = FeatureBank(content, (StyleEntry(style),))
+    result = answer(bank, q, k, v, chunks=chunks, method="style_aligned", controls=controls)
+    s = style.at(LAYER, 0)
+    shown = slice(None) if style_batch > 1 else [0] * frames
+    for chunk, (cq, ck, cv) in enumerate(zip(*(x.chunk(chunks) for x in (q, k, v)), strict=True)):
+        lent = [x.flatten(0, 1)[None] for x in (s.q, s.k)]
+        cq, ck = (over_tokens(x, y) for x, y in zip((cq, ck), lent, strict=True))
+        keys, values = torch.cat([s.k[shown], ck], 1), torch.cat([s.v[shown], cv], 1)
+        rows = slice(chunk * frames, (chunk + 1) * frames)
+        assert_close(result[rows], dense_attention(cq, keys, values, HEADS), atol=1e-5, rtol=1e-5)
+    alone = answer(bank, q, k, v, chunks=chunks, method="style_aligned")
+    assert not torch.allclose(result, alone, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "plan, rows, together",
+    [
+        (RowPlan(2), 6, 3),
+        (RowPlan(6, pictures=(4, 1, 2, 4, 1, 2)), 6, 3),  # a context window, both prompts
+        (RowPlan(3, pictures=(0, 1, 2)), 3, 3),
+        (RowPlan(2, pictures=(1, 1)), 2, 1),  # two tiles of one picture
+        (RowPlan(3, pictures=(0, 1, 0)), 3, 1),
+        (RowPlan(lost=True), 4, 1),
+    ],
+)
+def test_rows_of_one_batch_are_known(plan, rows, together):
+    assert plan.together(rows) == together
 
 
 def test_the_features_of_the_nearest_noise_level_serve():

@@ -29,6 +29,7 @@ CONTROLS = StyleControls(
     style_weight_end=3.0,
     text_sees_style=True,
     match_weight=1.5,
+    frames_together=True,
 )
 # with what came after version 1
 WHOLE = replace(

@@ -43,6 +43,7 @@ CONTROLS = {
     "rise": 2.0,
     "other_axes": "stay",
     "match_weight": 0.6,
+    "frames_together": False,
 }
 DEFAULTS = {
     "MagicStyleInvertContent": INVERSION,
@@ -59,7 +60,7 @@ DEFAULTS = {
         "low_frequencies": 1.0,
         "keep_strength": 1.0,
     },
-    "MagicStyleInitialLatent": {"mode": "adain", "strength": 1.0},
+    "MagicStyleInitialLatent": {"mode": "adain", "strength": 1.0, "frames_together": False},
     "MagicStyleDemoModel": {"model": "unet"},
     "MagicStyleSaveFeatureBank": {"filename_prefix": "magicstyle/style", "contents": "styles"},
     "MagicStyleLoadFeatureBank": {},

@@ -5,8 +5,11 @@ from magicstyle.banks.bank_file import load_bank, save_bank
 from magicstyle.core.controls import StyleControls
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FUSIONS
+from magicstyle.core.grid import Grid
+from magicstyle.core.preview import GAP, enlarged, pca_colours
 from magicstyle.nodes.bank import with_style
 from magicstyle.nodes.initial_latent import InitialLatent
+from magicstyle.nodes.preview import preview
 from magicstyle.tests.host.families import NEW_HOST, family_latent, family_model, family_prompt
 from magicstyle.tests.host.family_scene import SMALL, difference, inverted, patched, sample, starting
 from magicstyle.tests.host.film_oracle import FilmOracle, by_frame
@@ -219,6 +222,24 @@ def test_other_ways_to_the_noise_take_films(method):
     assert ours.shape == (1, 16, 9, *SMALL) and bool(torch.isfinite(ours).all())
 
 
+@pytest.mark.parametrize("storage", ["features", "latents"])
+def test_the_preview_shows_each_frame(storage):
+    """A frame's colours are its own tokens', on the one basis of all."""
+    content = inversion(film(), storage=storage)
+    made = bank(content, style(), storage=storage)
+    shown = preview(made, "double.2", 1)
+    layer = made.layers[2]
+    keys = [features.at(layer, 1).k[0] for features in made]
+    grids = [Grid((FRAMES * SMALL[0] // 2, SMALL[1] // 2)), made.styles[0].features.header.grids[layer]]
+    tall, still = pca_colours(keys, grids)
+    assert shown.shape[0] == FRAMES
+    frames = torch.stack([enlarged(part) for part in tall.chunk(FRAMES)])
+    height, width = frames.shape[1:3]
+    torch.testing.assert_close(shown[:, -height:, :width], frames)
+    beside = enlarged(still)
+    torch.testing.assert_close(shown[3, -height:, width + GAP :][:, : beside.shape[1]], beside)
+
+
 # --- beside the fusion -----------------------------------------------------------------------------------------------
 
 
@@ -232,6 +253,23 @@ def test_the_initial_latent_has_one_mean_and_one_spread_for_all_frames():
     kept = own.mean((3, 4)) - own.mean((2, 3, 4))[..., None]
     scale = (theirs.std((2, 3, 4)) / own.std((2, 3, 4)))[..., None]
     torch.testing.assert_close(frames, kept * scale, atol=1e-3, rtol=1e-2)
+
+
+def test_frames_of_a_batch_move_together_where_asked():
+    """A fade stays a fade."""
+    light = torch.tensor([1.0, 0.0, -1.0]).view(3, 1, 1, 1)
+    frames = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)) + light
+    lent = torch.randn(1, 4, 6, 8, generator=torch.Generator().manual_seed(2)) * 2 + 3
+    content, picture = {"samples": frames}, {"samples": lent}
+    alone, together = (
+        InitialLatent.execute(content, picture, "adain", 1.0, **more).args[0]["samples"]
+        for more in ({}, {"frames_together": True})
+    )
+    torch.testing.assert_close(alone[0], alone[2], atol=1e-4, rtol=1e-4)
+    spread = lent.std((2, 3), correction=0) / frames.std((0, 2, 3), correction=0)
+    for number, level in ((0, 1.0), (1, 0.0), (2, -1.0)):
+        torch.testing.assert_close((together[number] - together[1]).mean((1, 2)), level * spread[0], atol=1e-3, rtol=0)
+    torch.testing.assert_close(together.mean((0, 2, 3)), lent.mean((0, 2, 3)), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["qwen", "cosmos"])

@@ -7,6 +7,7 @@ import torch
 from magicstyle.attention_patches.placing import Placer
 from magicstyle.attention_patches.tiles import found_tiles
 from magicstyle.banks.bank import FeatureBank, StyleEntry
+from magicstyle.core.controls import StyleControls
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.tests.host import family_scene
 from magicstyle.tests.host.families import FAMILIES, family_prompt
@@ -107,6 +108,21 @@ def test_of_a_batch_of_frames_each_window_gets_its_own(tiny_model, caplog):
     ):
         assert difference(sample(order(tiny_model), content, 3.0), whole) < 1e-5
     assert not own_lines(caplog)
+
+
+def test_frames_share_their_statistics_also_in_windows_and_under_two_prompts(tiny_model):
+    """Of equal frames each alone has the statistics of all; of others it has not."""
+    frames, steps = 5, 4  # an older ComfyUI compares one level for each frame with those of all steps
+    style = inversion(tiny_model, picture(seed=9), steps)
+    equal = picture().expand(frames, -1, -1, -1).contiguous()
+    for film, alike in ((equal, True), (picture(batch=frames), False)):
+        content = inversion(tiny_model, film, steps)
+        bank = FeatureBank(content.features, (StyleEntry(style.features),))
+        alone = patch(tiny_model, bank, method="style_aligned")
+        shared = patch(tiny_model, bank, method="style_aligned", controls=StyleControls(frames_together=True))
+        for around in (lambda model: model, lambda model: windows(model, 3, 1, 0)):
+            off = difference(sample(around(shared), content, 3.0), sample(around(alone), content, 3.0))
+            assert off < 1e-5 if alike else off > 1e-3
 
 
 def test_a_batch_whose_pictures_are_sampled_one_by_one_gets_each_its_own(tiny_model, caplog):
