@@ -17,11 +17,13 @@ from .console import LONGEST, Console
 from .engine.device import chosen_device
 from .exit import OK, SOME_FAILED, UNUSABLE, ending_at_once
 from .failure import Failure
-from .options import Request, check_given, parse, read_request
+from .options import FilmRequest, Request, check_given, parse, read_film, read_request
+from .pairs.film_plan import check_name, order_film
 from .pairs.outcome import Outcome
 from .pairs.plan import Bad, FolderPlan, Job, find_missing
 from .pictures.reading import read_mask, read_picture
 from .pictures.sizes import face_notes
+from .pictures.video import is_video
 from .skipped import Skipped
 from .uris import over_stores
 
@@ -47,6 +49,8 @@ def command(arguments: Sequence[str]) -> int:
 def _chosen(given: argparse.Namespace) -> Callable[[argparse.Namespace, Console], int]:
     """The function of the command that was named."""
     if given.command == "stylize" and not over_stores(given):
+        if given.content is not None and is_video(given.content):
+            return lambda given, console: _stylize_film(read_film(given), console)
         return lambda given, console: _stylize(read_request(given), console)
     with ending_at_once():
         from .campaign.command import invert_styles, stylize_store
@@ -81,6 +85,30 @@ def _make(found: FolderPlan, request: Request, console: Console) -> Outcome:
         from .pairs.block_jobs import run  # diffusers takes seconds to import
 
     return run(found, load_model(request.model.path, device), request.order, console)
+
+
+def _stylize_film(request: FilmRequest, console: Console) -> int:
+    """A video: everything that could stop it later is looked at before the model is loaded."""
+    asked = request.source, request.style, request.out, request.recipe, request.frame, request.model.identity
+    order = order_film(*asked)
+    if order.finished and not request.overwrite:
+        console.result(order.result if console.quiet else f"{order.result} (finished earlier)")
+        return OK
+    check_name(order, overwrite=request.overwrite)
+    device, (width, height) = chosen_device(request.device), order.size
+    check_writable(order.result.parent, 4 * width * height)
+    clear_litter(order.result.parent)
+    console.progress(f"loading {request.model.title}")
+    with ending_at_once():
+        from .engine.model import load_model
+        from .pairs.film import paint_film
+
+    failed = paint_film(load_model(request.model.path, device), request.recipe, order, console, request.batch)
+    if failed is not None:
+        console.note(f"{order.source} + {order.style} failed: {failed}")
+        return SOME_FAILED
+    console.result(order.result)
+    return OK
 
 
 def _notes_on(request: Request) -> Iterator[str]:

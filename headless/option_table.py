@@ -49,7 +49,7 @@ def _row(*names: str, commands: tuple[str, ...] = BOTH, group: str = MAIN, **fac
 
 
 OPTIONS = (
-    _row("content", commands=(STYLIZE,), metavar="CONTENT", nargs="?", help="a portrait, or a folder of them"),
+    _row("content", commands=(STYLIZE,), metavar="CONTENT", nargs="?", help="a portrait, a folder of them, or a video"),
     _row("style", commands=(STYLIZE,), metavar="STYLE", nargs="*", help="pictures (or folders) to paint like"),
     _row("content", commands=(INVERT,), metavar="STYLES", nargs="*", help="folders, or addresses, of style pictures"),
     _row(
@@ -57,7 +57,7 @@ OPTIONS = (
         "--out",
         commands=(STYLIZE,),
         default="magicstyle-output",
-        help="a folder, or a .png (default: %(default)s)",
+        help="a folder, or a .png, of a video an .mp4 (default: %(default)s)",
     ),
     _row("--checkpoint", help="a single-file SD1.5 checkpoint (.safetensors); default: the demo model"),
     _row(
@@ -216,7 +216,8 @@ OPTIONS = (
         commands=(STYLIZE,),
         group=MANY,
         type=int,
-        help="pictures in one model call of a block (default: 4, on a GPU 16)",
+        help="pictures in one model call of a block (default: 4, on a GPU 16), or frames of a video at once (default: "
+        "as many, if their features fit a quarter of the free memory)",
     ),
     _row("--overwrite", action="store_true", help="make again what is finished"),
     _row("--quiet", action="store_true", help="no progress, only paths and what goes wrong"),

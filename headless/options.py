@@ -14,15 +14,18 @@ from ..picture_files.kinds import is_picture
 from .choices import model_and_recipe
 from .engine.blocks import parse_shape
 from .engine.checkpoints import ModelFile
+from .engine.recipe import Recipe
 from .option_table import COMMANDS, INVERT, STYLIZE, add_options, owners
 from .pairs.plan import Order
 from .pictures.masks import chosen_masks
-from .pictures.reading import pictures_in, skipped_in
+from .pictures.reading import missing_hint, pictures_in, skipped_in
+from .pictures.sizes import Frame, LongerSide
 
 USAGE = """\
 magicstyle stylize                                   a photograph painted like a Hokusai print: the shipped pair
 magicstyle stylize me.jpg monet.jpg                  one portrait like one picture
 magicstyle stylize photos/ monet.jpg klimt.png       every picture of a folder like each of two
+magicstyle stylize clip.mp4 monet.jpg                a video frame by frame, its sound kept
 magicstyle stylize me.jpg monet.jpg --checkpoint sd15.safetensors
                                                      with a model of your own instead of the demo model
 magicstyle invert-styles styles/ --library library/  every style picture of a folder inverted once, for any portrait
@@ -37,6 +40,9 @@ Results are named after both pictures. A rerun skips what is finished. A picture
 the name is taken by other pictures or settings, a digest is added to it. --overwrite makes finished pictures again and
 replaces those of the same pair with other settings; an input or a picture of other origin is never touched.
 
+Of a video (.mp4, .mov, .mkv, .webm ..) finished frames lie in a folder beside its result until all are painted, and a
+rerun continues there; --batch says how many frames are painted at once.
+
 Exit code: 0 all pictures made, 1 some failed, 2 nothing could be begun, 130 interrupted.
 """
 ABOUT = {
@@ -47,6 +53,7 @@ ENDS = {
     STYLIZE: EPILOG,
     INVERT: "A rerun inverts what is new or has changed.\n\nExit code: 0 all inverted, 1 some failed, 2 nothing begun.",
 }
+NOT_OF_FILMS = ("sheet", "keep", "block")  # options that a video has not
 NOT_PNG = {".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".jxl"}
 # options whose value names something, so that an empty one is a slip, such as a variable that is not set
 NAMES = (
@@ -63,6 +70,20 @@ NAMES = (
     "shard",
     "ray",
 )
+
+
+class FilmRequest(NamedTuple):
+    """A video to be made, as far as the command line tells."""
+
+    source: Path
+    style: Path
+    out: Path  # a folder, or the name of an .mp4
+    recipe: Recipe
+    frame: Frame | LongerSide
+    model: ModelFile
+    device: str | None
+    batch: int | None
+    overwrite: bool
 
 
 class Parser(argparse.ArgumentParser):
@@ -186,6 +207,23 @@ def read_request(given: argparse.Namespace) -> Request:
         device=given.device,
         skipped=skipped_of([given.content, *given.style, given.keep], out),
     )
+
+
+def read_film(given: argparse.Namespace) -> FilmRequest:
+    """The options of a video checked, without loading anything but headers."""
+    for name in NOT_OF_FILMS:
+        if getattr(given, name):
+            raise MagicStyleError(f"--{name} means nothing to a video: leave it out.")
+    styles = [path for style in given.style for path in pictures_in(Path(style))]
+    if len(styles) != 1:
+        raise MagicStyleError(f"{given.content} is a video, painted in one style: name one picture after it.")
+    source, out = Path(given.content), Path(given.out)
+    if not source.is_file():
+        raise MagicStyleError(f"{source} does not exist: {missing_hint(source)}.")
+    if out.suffix and out.suffix.lower() != ".mp4" and not out.is_dir():
+        raise MagicStyleError(f"-o {out} ends with {out.suffix}, but videos are MP4: give an .mp4 name or a folder.")
+    model, recipe, frame = model_and_recipe(given)
+    return FilmRequest(source, styles[0], out, recipe, frame, model, given.device, given.batch, given.overwrite)
 
 
 def skipped_of(named: Sequence[str | None], out: Path) -> list[str]:

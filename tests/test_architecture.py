@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "model_files": RUNTIME,
     "picture_files": RUNTIME | {"PIL", "pillow_heif"},
     "nodes": RUNTIME | HOST | {"tqdm", "PIL"},
-    "headless": RUNTIME | {"diffusers", "transformers", "torchvision", "PIL", "tqdm", "fsspec", "ray"},
+    "headless": RUNTIME | {"diffusers", "transformers", "torchvision", "PIL", "tqdm", "fsspec", "ray", "av"},
 }
 SOURCES = sorted(path for layer in LAYERS for path in (PACK / layer).rglob("*.py"))
 

@@ -46,7 +46,7 @@ def picture_size(path: Path) -> Size:
 def read_picture(path: Path, size: Size) -> Image.Image:
     """A picture as RGB, upright, cropped to the aspect of `size` and resized to it: in height towards the top."""
     with opened(path) as image:
-        return _fitted(image, size)
+        return fitted(image, size)
 
 
 def decode_picture(name: str, data: bytes, frame: Frame | LongerSide) -> Image.Image:
@@ -54,10 +54,11 @@ def decode_picture(name: str, data: bytes, frame: Frame | LongerSide) -> Image.I
     with decoding(name, io.BytesIO(data), len(data)) as image:
         shape = upright_size(image)
         check_shape(name, shape)
-        return _fitted(image, frame.around(shape))
+        return fitted(image, frame.around(shape))
 
 
-def _fitted(image: Image.Image, size: Size) -> Image.Image:
+def fitted(image: Image.Image, size: Size) -> Image.Image:
+    """An upright picture as RGB, cropped to the aspect of a size and resized to it: in height towards the top."""
     upright = upright_rgb(image)
     return ImageOps.fit(upright, size, Image.Resampling.LANCZOS, centering=TOWARDS_FACES)
 
