@@ -427,22 +427,26 @@ def fill(name: str, weight: Tensor, generator: torch.Generator, *, centred: bool
     weight.copy_((0.4 if last else 1.0) * noise / math.sqrt(max(1, math.prod(weight.shape[1:]))))
 
 
-@functools.cache
-def family_base(name: str) -> comfy.model_patcher.ModelPatcher:
-    """The miniature of a family, one for all tests; hand out clones."""
-    family = FAMILIES[name]
+def built(family: Family, seed: int = 1, device: str | None = None) -> comfy.model_patcher.ModelPatcher:
+    """A model with random weights; on the device `meta` without any."""
     with torch.inference_mode(False), torch.no_grad(), family.around():
         config = getattr(supported, family.host)(dict(family.unet))
         config.unet_config.update(family.unet)  # the host's own extras are of the full size
         config.unet_config.pop("disable_unet_model_creation", None)
         config.set_inference_dtype(torch.float32, None)
-        model = config.get_model({}, "").eval().requires_grad_(False)
-        network, generator = model.diffusion_model, torch.Generator().manual_seed(1)
+        model = config.get_model({}, "", device=device).eval().requires_grad_(False)
+        network, generator = model.diffusion_model, torch.Generator().manual_seed(seed)
         tables = [(key, table) for key, table in network.named_buffers() if key == "pos_embed"]
-        for key, weight in sorted([*network.named_parameters(), *tables]):
+        for key, weight in sorted([*network.named_parameters(), *tables]) if device != "meta" else ():
             fill(key, weight, generator, centred=family.centred)
     cpu = torch.device("cpu")
     return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+
+
+@functools.cache
+def family_base(name: str) -> comfy.model_patcher.ModelPatcher:
+    """The miniature of a family, one for all tests; hand out clones."""
+    return built(FAMILIES[name])
 
 
 def family_model(name: str) -> comfy.model_patcher.ModelPatcher:

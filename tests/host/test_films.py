@@ -227,7 +227,7 @@ def test_the_preview_shows_each_frame(storage):
     """A frame's colours are its own tokens', on the one basis of all."""
     content = inversion(film(), storage=storage)
     made = bank(content, style(), storage=storage)
-    shown = preview(made, "double.2", 1)
+    shown = preview(made, "double.2", 0.5)
     layer = made.layers[2]
     keys = [features.at(layer, 1).k[0] for features in made]
     grids = [Grid((FRAMES * SMALL[0] // 2, SMALL[1] // 2)), made.styles[0].features.header.grids[layer]]
