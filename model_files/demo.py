@@ -17,6 +17,7 @@ ASSETS = Path(__file__).resolve().parents[1] / "assets"
 DEMO_MODEL = ASSETS / "magicstyle_demo.safetensors"
 DEMO_TRANSFORMER = ASSETS / "magicstyle_demo_transformer.safetensors"
 DEMO_CONTENT, DEMO_STYLE = ASSETS / "demo_content.jpg", ASSETS / "demo_style.jpg"
+DEMO_CLIP = ASSETS / "demo_clip.mp4"
 DEMO_FORMAT, TRANSFORMER_FORMAT = "magicstyle-demo-model-1", "magicstyle-demo-transformer-1"
 PROMPT = "cond_stage_model.empty_prompt"
 

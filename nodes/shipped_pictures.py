@@ -1,4 +1,4 @@
-"""The pictures that workflows begin with, laid where Load Image looks, so that they open with them chosen."""
+"""The pictures and the clip that ship with the pack, laid where loaders look, so that workflows open with them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ..model_files.demo import ASSETS, DEMO_CONTENT, DEMO_STYLE
+from ..model_files.demo import ASSETS, DEMO_CLIP, DEMO_CONTENT, DEMO_STYLE
 
 LOGGER = logging.getLogger("magicstyle")
 # names under which workflows choose them; a user's file of that name is left alone
@@ -15,6 +15,7 @@ NAMES = {
     f"magicstyle_portrait{DEMO_CONTENT.suffix}": DEMO_CONTENT,
     f"magicstyle_style{DEMO_STYLE.suffix}": DEMO_STYLE,
     "magicstyle_style_2.jpg": ASSETS / "gallery" / "cafe_terrace.jpg",
+    f"magicstyle_clip{DEMO_CLIP.suffix}": DEMO_CLIP,
 }
 
 

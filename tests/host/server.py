@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import av
 import numpy as np
 import requests
 import torch
@@ -274,10 +275,13 @@ class Server:
         time.sleep(0.5)  # the worker acts on it between prompts, and nothing says when it has
 
     def view(self, image: dict[str, str]) -> np.ndarray:
-        """An image that a history entry names -> h w c, uint8."""
+        """An image that a history entry names -> h w c, uint8; a video -> t h w c."""
         parameters = {key: image[key] for key in ("filename", "subfolder", "type")}
         answer = requests.get(f"{self.url}/view", params=parameters, timeout=60)
         answer.raise_for_status()
+        if image["filename"].endswith(".mp4"):
+            with av.open(io.BytesIO(answer.content)) as video:
+                return np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)])
         return np.asarray(Image.open(io.BytesIO(answer.content)))
 
     def upload(self, name: str, array: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""The pack's two pictures lie where Load Image looks, and nothing of the user's is touched."""
+"""The pack's pictures and its clip lie where loaders look, and nothing of the user's is touched."""
 
 import logging
 
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from magicstyle.model_files.demo import DEMO_CONTENT
 from magicstyle.nodes.shipped_pictures import NAMES, offer_pictures
+from magicstyle.tools.workflows.film import SHIPPED
 from magicstyle.tools.workflows.stock import PICTURES
 
 
@@ -44,7 +45,9 @@ def test_a_folder_that_cannot_be_written_is_said_and_the_pack_loads(folder, capl
 
 def test_the_host_offers_them_and_workflows_choose_them(server):
     (offered, *_) = server.object_info("LoadImage")["LoadImage"]["input"]["required"]["image"]
-    assert set(NAMES) <= set(offered) and list(NAMES) == list(PICTURES.values())
+    assert set(PICTURES.values()) <= set(offered) and {*PICTURES.values(), SHIPPED} == set(NAMES)
+    ((kind, options),) = server.object_info("LoadVideo")["LoadVideo"]["input"]["required"].values()
+    assert SHIPPED in (options["options"] if kind == "COMBO" else kind)
     shown = server.view({"filename": next(iter(NAMES)), "subfolder": "", "type": "input"})
     from magicstyle.nodes.demo_model import read_image
 

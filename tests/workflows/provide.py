@@ -21,7 +21,7 @@ VARIANTS = {"sd_xl_base_1.0.safetensors": "sdxl_complete", "sd-v1-5-inpainting.s
 # workflows that name a file which has no small size: a text encoder, or the model itself
 TOO_LARGE = {
     *("flux_portrait", "qwen_image_portrait", "z_image_portrait"),
-    *("krea2_portrait", "krea2_turbo_noising", "anima_portrait", "krea2_style_and_prompt"),
+    *("krea2_portrait", "krea2_turbo_noising", "anima_portrait", "krea2_style_and_prompt", "wan_film"),
 }
 # workflows that an older ComfyUI opens and does not run
 SINCE = {"demo_transformer": (0, 5, 0), "demo_transformer_variation": (0, 5, 0)}

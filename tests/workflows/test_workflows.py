@@ -18,7 +18,7 @@ MARGIN = 15  # between a node and the edge of its group
 WIDEST, HIGHEST = 2080, 1250
 SHORT = 48  # letters of a note's title
 MAX_NODES = 11
-SMALL = {"width": 128, "height": 128, "largest_size": 128, "steps": 4, "preset": "fast"}
+SMALL = {"width": 128, "height": 128, "largest_size": 128, "steps": 4, "preset": "fast", "length": 3}
 
 BROKEN = re.compile(r"\S\n(?!\n|#|- |\d+\. |\Z)")  # a line break within a paragraph
 

@@ -12,6 +12,7 @@ from .drawn import FAINT, GROUND, LINE, PANEL, SIDE, TEXT
 BAR, GAP, FRAME = 40, 10, 3  # pixels: the line of words below, between pictures, around small ones
 SMALL = (96, 128)  # of the pictures that a painting was made of; two styles are as high as this and a half
 COLOURS = ("#b39ddb", "#ffd500", "#ff6e6e", "#64b5f6", "#64b5f6", "#81c784")  # of the host's sockets
+FRAMED = (51, 68)  # of the style beside frames of a video
 Place = tuple[int, int]
 Field = tuple[str, Any]  # a label, and a picture, number or word
 
@@ -55,6 +56,13 @@ def made_of(card: Image.Image, photograph: Image.Image | None, styles: Sequence[
     for number, style in enumerate(reversed(styles)):
         bottom = SIDE - BAR - GAP - number * (shrunk[1] + GAP)
         _inset(card, style, (SIDE - GAP - shrunk[0], bottom), shrunk)
+    return card
+
+
+def of_frames(frames: Sequence[Image.Image], painted: Sequence[Image.Image], style: Image.Image) -> Image.Image:
+    """Frames of a video, below each what became of it, and the style small in a corner where a frame is empty."""
+    card = beside([*frames, *painted], "painted by the demo model", columns=len(frames))
+    _inset(card, style, (GAP, GAP + FRAMED[1]), FRAMED)
     return card
 
 

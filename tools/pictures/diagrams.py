@@ -141,6 +141,13 @@ DIAGRAMS = {
         Style("diamonds", ("#0d3b66", "#faf0ca", "#f4d35e", "#ee964b")),
         drawn.KREA,
     ),
+    "wan_film": Diagram(
+        "Wan 2.1",
+        "three files, 10 GB",
+        "a video; all frames in one style",
+        Person("#5a4030", "#d9a066", "#2f6f73"),
+        Style("waves", ("#20324b", "#f6d6a8", "#c8553d", "#588b8b")),
+    ),
 }
 PROMPTED, NO_STYLE = {"style_and_prompt", "krea2_style_and_prompt"}, {"lora_style_with_content_injection"}
 NO_INVERSION = {"few_step_noising", "krea2_turbo_noising"}
@@ -155,7 +162,7 @@ def inputs(name: str) -> list[Input]:
     elif name == "inpaint_region":
         first = ("portrait, mask", drawn.masked(says.person))
     else:
-        first = ("portrait", drawn.portrait(says.person))
+        first = ("video" if name == "wan_film" else "portrait", drawn.portrait(says.person))
     if name in NO_STYLE:
         return [first, ("LoRA file", drawn.file("LoRA"))]
     return [first, ("style picture", drawn.style_picture(says.style))]

@@ -14,10 +14,18 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.benchmarks.quality import STYLEID
+from magicstyle.core.adain import adain_map
+from magicstyle.core.fusion import FusionSettings
+from magicstyle.headless.engine.stylize import invert, paint
+from magicstyle.headless.pictures.reading import to_tensor
+from magicstyle.headless.pictures.video import read_frames
+from magicstyle.model_files.demo import DEMO_CLIP
 from magicstyle.tests.host.locate import ADVICE, find_host
 from magicstyle.tests.host.server import Server
 from magicstyle.tests.workflows import graphs
@@ -44,6 +52,7 @@ KNOBS = (("style strength", "1.00"), ("likeness", "0.65"), ("quality/speed", "ba
 FIELDS = (("style strength", 1.0), ("likeness", 0.65), ("quality/speed", "balanced"), ("size", "512"))
 CHECKPOINT = ("Checkpoint", "your SD1.5")
 HEAD = (60, 20, 330, 320)  # of the portrait
+SHOTS = (0, 4, 7)  # frames of the clip
 
 
 def demo(painter: ScenePainter) -> Image.Image:
@@ -154,12 +163,37 @@ def as_it_runs(name: str, words: str) -> Card:
     return card
 
 
+@torch.inference_mode()
+def frames(painter: ScenePainter) -> Image.Image:
+    """Frames of the clip that ships, painted as one batch with the first one's mean and spread."""
+    every, look = list(read_frames(DEMO_CLIP)), STYLE
+    shots, style = [every[number] for number in SHOTS], painter.inverted(look)
+    recipe = replace(painter.recipe, settings=FusionSettings(query_preservation=1.0))
+    film = invert(painter.model, painter.model.encode(torch.cat([to_tensor(shot) for shot in shots])), recipe)
+    start = film.noise_pair.map(adain_map(film.noise[:1], style.noise))
+    latents = paint(painter.model, FeatureBank(film.features, (StyleEntry(style.features),)), start, recipe)
+    return cards.of_frames(shots, [painter.decoded(latent) for latent in latents.split(1)], shown(look))
+
+
+def filmed(_: ScenePainter) -> Image.Image:
+    """The same of docs/film.webp, in which the clip and its painting stand side by side."""
+    with Image.open(ROOT / "docs" / "film.webp") as both:
+        halves = []
+        for number in SHOTS:
+            both.seek(number)
+            frame, middle = both.convert("RGB"), both.width // 2
+            halves.append((frame.crop((0, 0, middle, both.height)), frame.crop((middle, 0, *both.size))))
+    return cards.of_frames(*zip(*halves, strict=True), shown(SECOND))
+
+
 CARDS: dict[str, Card] = {
     "demo_no_download": demo,
     "demo_app": demo_app,
     "portrait_stylization": portrait,
     "stylize_portrait_app": block_app,
     "stylize_portrait": one_block,
+    "demo_film": frames,
+    "video_frames": filmed,
     "portrait_folder": folder,
     "portrait_keep_background": background,
     "two_styles_by_mask": two_styles,

@@ -19,6 +19,7 @@ from . import (
     demo_transformer,
     demo_variation,
     few_step,
+    film,
     folder,
     keep_the_face,
     krea_and_anima,
@@ -76,6 +77,9 @@ WORKFLOWS: tuple[Workflow, ...] = (
     style_and_prompt.KREA_PROMPT,
     demo_variation.UNET,
     demo_variation.TRANSFORMER,
+    film.DEMO,
+    film.SD15,
+    film.WAN_FILM,
 )
 # each with a workflow whose one block it is
 BLOCKS = ((stylize_portrait, stylize_portrait.PORTRAIT), (style_and_prompt, style_and_prompt.PROMPT))

@@ -20,7 +20,14 @@ MARGIN = 15
 FOOTER = 30  # of a group: Nodes 2.0 hangs a line below a node whose file is missing
 GROUP_TITLE = 65  # the frontend writes a pack's name above its nodes: room for that under the group's own title
 TEXT_AREA = 100
-PREVIEW = {"LoadImage": (300, 326), "SaveImage": (420, 500), "PreviewImage": (300, 300)}
+LOADED, SAVED = (300, 326), (420, 500)
+PREVIEW = {
+    "LoadImage": LOADED,
+    "LoadVideo": (300, 300),
+    "SaveImage": SAVED,
+    "SaveVideo": SAVED,
+    "PreviewImage": (300, 300),
+}
 FOLDED = {"SamplerCustom"}  # classes of the host with widgets that Nodes 2.0 folds away
 
 

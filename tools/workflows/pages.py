@@ -11,6 +11,7 @@ from .describe import Block, Item, Knob, Node, Note, Out, Workflow
 from .layout import Box
 
 OPTIONAL_SHAPE = 7
+UPLOADING = {"LoadImage", "LoadVideo"}  # loaders with a button for a file of the user's
 INSIDE_INPUTS, INSIDE_OUTPUTS = -10, -20  # the numbers of the two ends that a subgraph's links come from and go to
 JSON = dict[str, Any]
 
@@ -196,7 +197,7 @@ class Page:
             self._input(node, slot, entry.name, entry.type, widget=entry.is_widget, optional=entry.optional)
             for slot, entry in enumerate(self.facts.slots(node))
         ]
-        if node.type == "LoadImage":  # the button that the frontend adds
+        if node.type in UPLOADING:  # the button that the frontend adds
             button = {"localized_name": "choose file to upload", "name": "upload", "type": "IMAGEUPLOAD"}
             inputs.append({**button, "widget": {"name": "upload"}, "link": None})
         saved |= {"inputs": inputs, "outputs": self._outputs(node, self.facts.definition(node).outputs)}
@@ -205,14 +206,14 @@ class Page:
         return saved | {"properties": self._properties(node)} | ({"widgets_values": values} if values else {})
 
     def _values(self, node: Node) -> list[Any]:
-        """The widgets' values by position; a seed takes two, LoadImage's button one."""
+        """The widgets' values by position; a seed takes two, a loader's button one."""
         values: list[Any] = []
         for widget in self.facts.definition(node).widgets:
             value = node.inputs.get(widget.name, widget.default)
             values.append(widget.default if isinstance(value, Out) else value)
             if widget.is_seed:
                 values.append("fixed")
-        return [*values, "image"] if node.type == "LoadImage" else values
+        return [*values, "image"] if node.type in UPLOADING else values
 
     def _properties(self, node: Node) -> JSON:
         """Where the class comes from, and which files it needs."""

@@ -40,6 +40,9 @@ TITLES = {
     "krea2_style_and_prompt": "26 Krea 2, prompt in a style",
     "demo_variation": "27 Demo, a photo varied",
     "demo_transformer_variation": "28 Demo transformer, varied",
+    "demo_film": "29 Demo, a short video",
+    "video_frames": "30 Video, frame by frame",
+    "wan_film": "31 Wan, a film in a style",
 }
 # what needs classes that the oldest host lacks
 NEWER: set[str] = set()
