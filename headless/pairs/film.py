@@ -63,9 +63,9 @@ class FilmPainter:
         for note in shape_notes(str(order.source), order.facts.size, order.size):
             self._console.note(note)
         style = self._session.invert("style", order.style.name, read_picture(order.style, order.style_size))
-        frames = (fitted(frame, order.size) for frame in read_frames(order.source))
-        first, count = next(frames), 0
-        frames = chain([first], frames)
+        fitting = (fitted(frame, order.size) for frame in read_frames(order.source))
+        first, count = next(fitting), 0
+        frames = chain([first], fitting)
         while batch := list(islice(frames, self._batch)):
             numbered = enumerate(batch, count + 1)
             missing = {number: frame for number, frame in numbered if not self._is_finished(number)}
