@@ -25,6 +25,7 @@ from .stock import HUB, VAE, encoded, load_checkpoint, load_picture, prompt
 from .transformers import APART, autoencoder, encoder, network
 
 SHIPPED = "magicstyle_clip.mp4"  # the pack lays it into ComfyUI's input folder
+VIDEO = Out("video", "VIDEO")
 FRAMES, SOUND, RATE = (Out("components", name) for name in ("images", "audio", "fps"))
 PICKED = Out("picked", "IMAGE")
 WAN_FILES = f"{HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
@@ -88,10 +89,9 @@ A replay of the style holds 0.3 GB on the card beside Wan's own run. With *metho
 
 
 def video_and_style() -> Group:
-    """The user's video with its parts, and the style picture."""
-    parts = Node("components", "GetVideoComponents", {"video": Out("video", "VIDEO")})
+    """The user's video, and the style picture."""
     loader = Node("video", "LoadVideo", {"file": SHIPPED}, title="Video")
-    return Group("Your video and style", ((loader, parts, load_picture("style", "Style picture")),))
+    return Group("Your video and style", ((loader, load_picture("style", "Style picture")),))
 
 
 def video_result(prefix: str) -> Group:
@@ -110,6 +110,7 @@ def invert_block(
     title: str, frames: int, size: tuple[int, int], vae: Out, first: tuple[Node, ...], together: bool, **settings: Any
 ) -> Block:
     """From a video's frames and a style picture to a bank and an initial latent; `settings` are both inversions'."""
+    parts = Node("components", "GetVideoComponents", {"video": VIDEO})
     picked = Node("picked", "ImageFromBatch", {"image": FRAMES, "length": frames})
     pictures = scaled("content_sized", PICKED, *size), scaled("style_sized", Out("style", "IMAGE"), *size)
     latents = (encoded(f"{node.key.split('_')[0]}_latent", Out(node.key, "IMAGE"), vae) for node in pictures)
@@ -117,7 +118,7 @@ def invert_block(
     return block(
         "invert",
         title,
-        (*first, picked, *pictures, *latents),
+        (*first, parts, picked, *pictures, *latents),
         (inversion("content", storage="latents", **settings), inversion("style", **settings)),
         (bank(), start),
         knobs=(
@@ -126,14 +127,18 @@ def invert_block(
             steps_knob("invert_content", "invert_style"),
             *(Knob(name, tuple((node.key, name) for node in pictures)) for name in ("width", "height")),
         ),
-        frames=FRAMES,
+        video=VIDEO,
+        audio=SOUND,
+        fps=RATE,
     )
 
 
 def film_page(name: str, note: str, loaders: tuple[Item, ...], width: int, *worked: Item) -> Workflow:
-    """A page for a video of the user's."""
+    """A page for a video of the user's; below it there is no room for a loader, which stands below the note."""
     prefix = f"magicstyle/{name}"
-    return page(name, note, loaders, video_and_style(), work(*worked), video_result(prefix), width=width)
+    found = page(name, note, loaders, video_and_style(), work(*worked), video_result(prefix), width=width)
+    (first, *below), (video, *loader), *others = found.columns
+    return Workflow(name, ((first, *below, *loader), (video,), *others))
 
 
 def paint_block(vae: Out, chosen: Node, sampler_out: Out, **inputs: Any) -> Block:

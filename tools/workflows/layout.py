@@ -23,7 +23,7 @@ TEXT_AREA = 100
 LOADED, SAVED = (300, 326), (420, 500)
 PREVIEW = {
     "LoadImage": LOADED,
-    "LoadVideo": (300, 300),
+    "LoadVideo": (300, 410),
     "SaveImage": SAVED,
     "SaveVideo": SAVED,
     "PreviewImage": (300, 300),
