@@ -173,7 +173,7 @@ WAN_FILM = film_page(
     "wan_film",
     WAN_NOTE,
     (network(WAN), encoder(WAN_ENCODER, "wan"), autoencoder(WAN_VAE)),
-    740,
+    690,
     invert_block(
         "Invert the film", 81, (832, 480), WAN_OUT, (prompt().with_inputs(clip=WAN_CLIP),), False, **WAN_SETTINGS
     ),
