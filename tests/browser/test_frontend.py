@@ -41,11 +41,11 @@ def every_node(saved):
 
 def without_titles(graph):
     """Frontends give stock nodes other titles from version to version, and queue more for videos."""
-    inputs = {
-        key: {name: value for name, value in node["inputs"].items() if name not in NOT_OURS}
-        for key, node in graph.items()
-    }
-    return {key: {"class_type": node["class_type"], "inputs": inputs[key]} for key, node in graph.items()}
+
+    def known(inputs):
+        return {name: value for name, value in inputs.items() if name not in NOT_OURS}
+
+    return {key: {"class_type": node["class_type"], "inputs": known(node["inputs"])} for key, node in graph.items()}
 
 
 @pytest.mark.slow
