@@ -10,11 +10,15 @@ from torch import Tensor
 from ..banks.bank import FeatureBank
 from ..banks.image_features import FeatureHeader, ImageFeatures
 from ..core.errors import MagicStyleError
+from ..core.fusion import FusionSettings
 from ..core.grid import Grid
 from ..core.layers import LayerId, misnamed, select_layers
+from ..core.word_regions import StyleWords
 from .architectures import BLOCKS, Architecture
+from .architectures.base import HostArchitecture
 
 AUTO = "auto"
+GROUPED = "rsa"  # the method whose styles may act where words are seen
 ROLE_NAMES = {"q": "queries", "k": "keys", "v": "values"}
 
 
@@ -97,6 +101,29 @@ def check_roles(bank: FeatureBank, roles: Sequence[str], method: str) -> None:
                 f"method '{method}' reads the {name}'s {' and '.join(missing)}, which the bank does not hold: "
                 "set roles to all on the DDIM Inversion node."
             )
+
+
+def check_words(
+    architecture: HostArchitecture, bank: FeatureBank, settings: FusionSettings, words: StyleWords | None
+) -> None:
+    """Refuse words for styles where the model shows none, the method is another, or there are not as many."""
+    if words is None:
+        return
+    if not architecture.shows_words:
+        raise MagicStyleError(
+            f"Words for Styles cannot be seen in {architecture.name}, since words are found by the cross-attention of "
+            "a Stable Diffusion UNet: connect an SD1.5, SD2.1 or SDXL checkpoint, or give each style a region."
+        )
+    if settings.method != GROUPED:
+        raise MagicStyleError(
+            f"Words for Styles act in method {GROUPED} alone, and method is {settings.method}: choose {GROUPED}, or "
+            "disconnect them from controls."
+        )
+    if len(words.spans) != len(bank.styles):
+        raise MagicStyleError(
+            f"Words for Styles name {len(words.spans)} things and the bank holds {len(bank.styles)} styles: name one "
+            "for each style, in the order in which the bank has them."
+        )
 
 
 def check_run(bank: FeatureBank, latent: Tensor, keep: Tensor | None = None, *, films: bool = False) -> None:

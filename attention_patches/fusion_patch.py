@@ -24,6 +24,7 @@ from .call import Answer, Call, Handler, Handlers, ResNetCall, ResNetHandler
 from .laid_queries import laid_queries
 from .placing import Placer, Positions
 from .rows import Canvas, Rows, positive_rows
+from .word_maps import WordLook, WordWatch, seen_by
 
 START = Moment()
 
@@ -126,17 +127,27 @@ class FusionPatch:
         moment: Moment = START,
         account: Account | None = None,
         matches: Sequence[Matches] = (),
+        words: WordWatch | None = None,
+        look: WordLook | None = None,
     ) -> Handlers:
         """Who answers in one model call, from a view of each of the bank's pictures; the account is kept up to date.
 
-        `matches` are those of each style of the bank, where the method reads them.
+        `matches` are those of each style of the bank, where the method reads them; `words` say where styles act.
         """
         account = account or Account()
-        attention = self._attention(views, moment, account, matches)
-        return Handlers(attention, resnet=self._resnet(views[0], moment), missed=account.merged.add)
+        attention = self._attention(views, moment, account, matches, words)
+        resnet, missed = self._resnet(views[0], moment), account.merged.add
+        if look is None:
+            return Handlers(attention, resnet=resnet, missed=missed)
+        return Handlers(seen_by(look, attention), seen_by(look), resnet, missed)
 
     def _attention(
-        self, views: Sequence[View], moment: Moment, account: Account, matches: Sequence[Matches]
+        self,
+        views: Sequence[View],
+        moment: Moment,
+        account: Account,
+        matches: Sequence[Matches],
+        words: WordWatch | None,
     ) -> Handler:
         def handle(call: Call) -> Tensor | Answer | None:
             """The fused answer to one attention call, b n c, or None where it is left as it is."""
@@ -147,7 +158,8 @@ class FusionPatch:
             if rows is None:
                 return None
             content = call.live if self.bank.content is None else self._content(self.bank.content, views[0], call, rows)
-            styles = self._styles(views, call, rows, moment, matches)
+            shares = None if words is None else words.shares(rows, moment.progress)
+            styles = self._styles(views, call, rows, moment, matches, shares)
             keep = None if self.keep is None else rows.of_region(self.keep)
             turn = self.placer.turn(call) if self._aligns_upright else None
             together = call.rows.together(call.live.q.shape[0]) if self.settings.controls.frames_together else 1
@@ -236,15 +248,23 @@ class FusionPatch:
         return None if beyond else rows
 
     def _styles(
-        self, views: Sequence[View], call: Call, rows: Rows, moment: Moment, matches: Sequence[Matches]
+        self,
+        views: Sequence[View],
+        call: Call,
+        rows: Rows,
+        moment: Moment,
+        matches: Sequence[Matches],
+        shares: Sequence[Tensor] | None,
     ) -> tuple[StyleFeatures, ...]:
+        """The styles in the rows that run; `shares` say where each may act besides its region, 1 or b n."""
         laid = {
             number: self._placed(number, view, call, rows, moment)
             for number, view in enumerate(views)
             if number in self.bank.numbers
         }
-        entries = zip(self.bank.styles, self.bank.numbers, strict=True)
-        styles = tuple(self._style(entry, laid[number], call, rows, number) for entry, number in entries)
+        acting: Sequence[Tensor | None] = [None] * len(self.bank.styles) if shares is None else shares
+        entries = zip(self.bank.styles, self.bank.numbers, acting, strict=True)
+        styles = tuple(self._style(entry, laid[number], call, rows, number, share) for entry, number, share in entries)
         if not matches:
             return styles
         grid = self._known_canvas.grids[call.layer]
@@ -290,9 +310,14 @@ class FusionPatch:
         timed = features.map(lambda tokens: rows.over_time(tokens, grid))
         return self.placer.in_time(timed, call.kernel.heads, rows.delays(grid))
 
-    def _style(self, entry: StyleEntry, placed: Placed, call: Call, rows: Rows, number: int) -> StyleFeatures:
+    def _style(
+        self, entry: StyleEntry, placed: Placed, call: Call, rows: Rows, number: int, share: Tensor | None
+    ) -> StyleFeatures:
+        """A style in the rows that run; `share`, 1 or b n, says where besides its region it may act."""
         # regions stay on the CPU, where their groups of tokens are found without waiting for the device
         region = None if entry.region is None else rows.of_region(entry.region)
+        if share is not None:
+            region = share if region is None else region * share
         if FUSIONS[self.settings.method].conditional and any(call.rows.negative):
             region = positive_rows(region, call.rows, call.live.q)
         mask = entry.style_mask

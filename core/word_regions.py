@@ -27,6 +27,8 @@ BLUR = 0.5
 # grids at least this many times coarser than the latent, in each direction
 COARSE = 4
 Spans = Sequence[Sequence[int]]
+# MagicFace (2408.07433) groups places by their concept after the first 20 of 50 steps
+GROUPED_AFTER = 20 / 50
 # commas, semicolons and line breaks as keyboards write them: Latin, full width, half width, small, Arabic
 SEPARATORS = re.compile("[,;\r\n\u060c\u061b\u2028\u2029\u3001\ufe50\ufe51\ufe54\uff0c\uff1b\uff64]")
 
@@ -49,6 +51,11 @@ class MapCollector:
         """Take in one attention call of one picture, q b n (h d) and k b t (h d), `kind` being "self" or "cross"."""
         maps = self.self_maps if kind == "self" else self.cross_maps
         maps.setdefault(grid, []).append(attention_map(q[:1], k[:1], heads)[0])
+
+    @property
+    def complete(self) -> bool:
+        """Whether a grid has shown both kinds."""
+        return not self.self_maps.keys().isdisjoint(self.cross_maps)
 
     def token_maps(self, size: Grid) -> Tensor:
         """Where each token is seen, t h w at `size`, 1 being a token's average; the mean over grids."""
@@ -94,6 +101,21 @@ def phrase_masks(maps: Tensor, spans: Spans, others: Sequence[int], background: 
     rest = maps[list(others)].amax(dim=0) * background if others else torch.zeros_like(phrases[0])
     winner = torch.stack([*phrases, rest]).argmax(dim=0)
     return torch.stack([(winner == index).float() for index in range(len(spans))])
+
+
+@dataclass(frozen=True)
+class StyleWords:
+    """Which words of a prompt say where each style acts while a picture is painted, in the order of the styles."""
+
+    spans: tuple[tuple[int, ...], ...]  # of each style's words among the prompt's tokens
+    others: tuple[int, ...]
+    prompt: Tensor  # 1 t c: by which the prompt is known among those of a run
+    background: float = 0.6
+    after: float = GROUPED_AFTER  # the share of the steps that is done before
+
+    def masks(self, maps: Tensor) -> Tensor:
+        """What each style's words name, t h w -> p h w of 0 and 1."""
+        return phrase_masks(maps, self.spans, self.others, self.background)
 
 
 def split_phrases(words: str) -> list[str]:

@@ -23,6 +23,8 @@ from .regions_from_words import RegionsFromWords
 from .shipped_pictures import offer_pictures
 from .style_controls import StyleControlsNode
 from .style_guidance import StyleGuidanceNode
+from .style_words import StyleWordsNode
+from .trained_lora import TrainedLoraHook
 
 NODES: list[type[io.ComfyNode]] = [
     InvertContent,
@@ -44,6 +46,8 @@ NODES: list[type[io.ComfyNode]] = [
     ApplyRecipe,
     CorrespondencePreview,
     StyleGuidanceNode,
+    TrainedLoraHook,
+    StyleWordsNode,
 ]
 
 

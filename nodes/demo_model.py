@@ -87,13 +87,18 @@ class DemoModel(io.ComfyNode):
     def execute(cls, model: str = UNET_MODEL) -> io.NodeOutput:
         """Read the files that came with the pack; both models share an autoencoder."""
         file = read_demo_file()
-        if model == TRANSFORMER_MODEL:
-            flow = read_demo_transformer()
-            network, prompt = host_transformer(flow, file.header), flow_prompt(flow)
-        else:
-            network, prompt = host_model(file), [[file.prompt, {}]]
+        network = read_network(model)
+        # newer hosts read a model once more where a copy with weights of its own is needed, as in Train LoRA
+        network.cached_patcher_init = (read_network, (model,))
+        prompt = flow_prompt(read_demo_transformer()) if model == TRANSFORMER_MODEL else [[file.prompt, {}]]
         pictures = read_image(DEMO_CONTENT), read_image(DEMO_STYLE)
         return io.NodeOutput(network, host_vae(file), prompt, *pictures, DemoClip(prompt))
+
+
+def read_network(model: str, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """One of the models as a MODEL with weights of its own; none of ours is dynamic, whatever the host asks for."""
+    file = read_demo_file()
+    return host_transformer(read_demo_transformer(), file.header) if model == TRANSFORMER_MODEL else host_model(file)
 
 
 class DemoLatentFormat(comfy.latent_formats.LatentFormat):

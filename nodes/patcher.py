@@ -192,4 +192,5 @@ class PatchFFA(io.ComfyNode):
         if keep is not None and is_black(mask := clean_mask(keep, "keep")) and tuple(mask.shape[1:]) != NO_ALPHA:
             remedy = "paint what shall stay white, or disconnect keep"
             warn("FFA Model Patcher", [f"keep is black everywhere and keeps nothing: {black_cause(mask, remedy)}."])
-        return io.NodeOutput(install_fusion(model, bank, settings, layers, start_percent, end_percent, placed, kept))
+        window = start_percent, end_percent
+        return io.NodeOutput(install_fusion(model, bank, settings, layers, *window, placed, kept, controls.words))

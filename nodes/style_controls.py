@@ -11,6 +11,7 @@ from ..attention_patches.placing import MAX_FREQUENCY_SCALE, MAX_RISE
 from ..core.controls import MAX_KEY_SCALE, StyleControls
 from ..core.correspondence import MATCH_WEIGHT, MAX_MATCH_WEIGHT
 from ..core.rotation import OTHER_AXES, RISE
+from ..core.word_regions import StyleWords
 from .schema import check_choices, folded, search_aliases
 from .sockets import CATEGORY, Controls
 
@@ -22,6 +23,7 @@ class PatcherControls(NamedTuple):
 
     fusion: StyleControls
     positions: Mapping[str, Any]  # fields of Positions
+    words: StyleWords | None = None  # where each style acts while a picture is painted
 
 
 NONE = PatcherControls(StyleControls(), {})

@@ -21,8 +21,9 @@ from ...banks.bank import FeatureBank
 from ...core.fusion import FUSIONS, FusionSettings
 from ...core.grid import Grid
 from ...core.ranges import check_range
+from ...core.word_regions import StyleWords
 from ..architectures.base import HostArchitecture
-from ..checks import check_areas, check_bank, check_roles, check_run, stored_layers
+from ..checks import check_areas, check_bank, check_roles, check_run, check_words, stored_layers
 from ..entry import Entry, entered, with_entry
 from ..fusion_patch import FusionPatch, SigmaWindow
 from ..model_call import ModelCall
@@ -31,6 +32,7 @@ from ..protocols import Executor, Model
 from ..rows import Canvas
 from ..seam import hooked
 from ..views import step_views
+from ..word_maps import WordWatch
 from .conds import with_conds_named, with_prediction_named
 from .layout import other_plan
 from .models import KEY, check_model
@@ -53,10 +55,15 @@ def install_fusion(
     end_percent: float,
     positions: Positions = AS_THEY_ARE,
     keep: Tensor | None = None,
+    words: StyleWords | None = None,
 ) -> Model:
-    """A clone of the model whose chosen self-attention layers fuse the bank's features; `keep` is b h w in [0, 1]."""
+    """A clone of the model whose chosen self-attention layers fuse the bank's features; `keep` is b h w in [0, 1].
+
+    With `words` each style acts where the model sees them in the running picture.
+    """
     architecture = check_model(model)
     check_bank(architecture, bank)
+    check_words(architecture, bank, settings, words)
     check_range("start_percent", start_percent, 0.0, 1.0)
     check_range("end_percent", end_percent, 0.0, 1.0)
     sampling = model.get_model_object("model_sampling")
@@ -65,7 +72,7 @@ def install_fusion(
     chosen = stored_layers(architecture, bank, layers, others=FUSIONS[settings.method].lays_queries)
     patch = FusionPatch(bank, settings, chosen, window, placer, keep)
     check_roles(bank, patch.roles, settings.method)
-    fusion = _Fusion(patch, architecture, sampling)
+    fusion = _Fusion(patch, architecture, sampling, words)
     patched = model.clone()
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, fusion.key, fusion.apply_model)
     patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, fusion.key, fusion.calc_cond_batch)
@@ -78,8 +85,11 @@ def install_fusion(
 class _Fusion:
     """The host's wrappers of one FFA Model Patcher; shared by threads and runs, hence never changed."""
 
-    def __init__(self, patch: FusionPatch, architecture: HostArchitecture, sampling: Any) -> None:
+    def __init__(
+        self, patch: FusionPatch, architecture: HostArchitecture, sampling: Any, words: StyleWords | None
+    ) -> None:
         self.patch = patch
+        self.words = words
         self.architecture = architecture
         self.sampling = sampling
         self.room = patch.extra_bytes(architecture.widths)
@@ -95,17 +105,20 @@ class _Fusion:
         entry, sigma = Entry.of(call.options), call.sigma
         if entry.replaying or sigma not in self.patch.window:
             return executor(*args, **kwargs)
-        run = entry.runs.get(self.key) or Run(self._on(call.x), self.patch.bank)
+        run = entry.runs.get(self.key) or Run(self._on(call.x), self.patch.bank, words=self._watch(call.x))
         plan = other_plan(call)
         frames = () if plan is None else plan.frames
         rerun = rerun_beside(call, self.architecture, executor, frames)
         views = step_views(run.patch, run.bank, sigma, rerun, run.lane(call.x.device), run.held(call.x), frames)
         moment = run.patch.moment(sigma, _noise_share(self.sampling, sigma))
         matches = run.correspondences.of(run.patch, run.bank, rerun, call.x.device)
-        handlers = run.patch.handlers(views, moment, run.account, matches)
+        look = None if run.words is None else run.words.look(call.inputs.get("c_crossattn"))
+        handlers = run.patch.handlers(views, moment, run.account, matches, run.words, look)
         laid = nullcontext() if plan is None else entered(call.options, plan=plan)
         with laid, hooked(call, self.architecture, handlers):
             out = executor(*args, **kwargs)
+        if run.words is not None:
+            run.words.take(look)
         run.called(self.architecture.layers_answered_by_others(call.options, self.patch.layers), self.patch.layers)
         return out
 
@@ -113,6 +126,10 @@ class _Fusion:
         """The patch laid on what a run paints, a latent b c h w."""
         size = Grid(latent.shape[2:])
         return self.patch.on(Canvas(size, self.architecture.grids(size)))
+
+    def _watch(self, latent: Tensor) -> WordWatch | None:
+        """What looks for the styles' words in a run over a latent b c h w."""
+        return None if self.words is None else WordWatch(self.words, Grid(latent.shape[2:]))
 
     def outer_sample(self, executor: Executor, *args: Any, **kwargs: Any) -> Tensor:
         """One sampling run, b c h w: checked first."""
@@ -125,7 +142,7 @@ class _Fusion:
         for warning in run_warnings(bank, guider.model_patcher, Start(noise, latent), sampler, sigmas, mask):
             say(warning)
         recorded = with_foreign_latents_recorded(guider, bank, self.patch)
-        run = Run(self._on(latent), recorded, steady=not weights_change(guider))
+        run = Run(self._on(latent), recorded, steady=not weights_change(guider), words=self._watch(latent))
         # the guider's options live for this run alone
         options = guider.model_options["transformer_options"]
         runs = MappingProxyType({**Entry.of(options).runs, self.key: run})

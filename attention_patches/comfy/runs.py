@@ -16,6 +16,7 @@ from ..correspondences import Correspondences
 from ..fusion_patch import Account, FusionPatch
 from ..prefetch import Lane, lane_to
 from ..replay import Held
+from ..word_maps import WordWatch
 
 logger = logging.getLogger("magicstyle")
 _said: ContextVar[set[str] | None] = ContextVar("said", default=None)
@@ -43,9 +44,12 @@ def say(sentence: str) -> None:
 class Run:
     """Its patch on its canvas, its features and their way to a device, what became of its layers, what it warned of."""
 
-    def __init__(self, patch: FusionPatch, bank: FeatureBank, *, steady: bool = True) -> None:
+    def __init__(
+        self, patch: FusionPatch, bank: FeatureBank, *, steady: bool = True, words: WordWatch | None = None
+    ) -> None:
         self.patch = patch
         self.bank = bank
+        self.words = words
         self.account = Account()
         self.correspondences = Correspondences()
         self.yielded: set[LayerId] = set()  # to a node that was named
@@ -113,6 +117,11 @@ def left_undone(
         yield (
             "text_sees_style had nothing to act on: in this model the prompt has no part in the picture's "
             "self-attention; switch it off."
+        )
+    if run.words is not None and account.fused and run.words.regions is None:
+        yield (
+            "Words for Styles: the model was never shown their prompt, or nothing but parts of the picture, so that "
+            "each style acted everywhere: connect conditioning of Words for Styles to the sampler."
         )
     if levels and not visited and not account.fused and max(levels) >= patch.window.start >= min(levels):
         yield (

@@ -86,6 +86,13 @@ DEFAULTS = {
         "start_percent": 0.0,
         "end_percent": 1.0,
     },
+    "MagicStyleTrainedLoraHook": {"strength_model": 1.0},
+    "MagicStyleStyleWords": {
+        "prompt": "a portrait of a woman with long hair",
+        "words": "woman, hair",
+        "background": 0.6,
+        "after": 0.4,
+    },
 }
 
 

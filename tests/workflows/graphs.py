@@ -21,6 +21,7 @@ CHOSEN = {
     "Style picture 1": "style.png",
     "Style picture 2": "style_2.png",
 }
+OUTPUTS = {"TrainLoraNode": ("lora", "loss_map", "steps")}  # of ComfyUI 0.33; 0.3.64 hands out a model before them
 PAINTED = "painted_"  # begins the name of a picture that has a mask, as the mask editor saves it
 
 
@@ -47,6 +48,24 @@ def saved(name: str) -> dict[str, Any]:
 def lacking(server: Any, name: str) -> set[str]:
     """The classes that a host lacks for a workflow that needs a newer one; none for all others."""
     return {node["class_type"] for node in api(name).values()} - server.object_info().keys() if name in NEWER else set()
+
+
+def moved(server: Any, name: str) -> set[str]:
+    """The classes whose outputs an older host has in another order than a workflow's file."""
+    known = server.object_info()
+    used = {node["class_type"] for node in api(name).values()} & OUTPUTS.keys() & known.keys()
+    return {kind for kind in used if tuple(known[kind]["output_name"]) != OUTPUTS[kind]}
+
+
+def for_host(server: Any, graph: Graph) -> Graph:
+    """A graph whose links begin at the outputs of the same names in this host."""
+    graph, known = copy.deepcopy(graph), server.object_info()
+    for node in graph.values():
+        for link in (value for value in node["inputs"].values() if isinstance(value, list)):
+            kind = graph[link[0]]["class_type"]
+            if kind in OUTPUTS:
+                link[1] = known[kind]["output_name"].index(OUTPUTS[kind][link[1]])
+    return graph
 
 
 def api(name: str) -> Graph:
@@ -81,6 +100,15 @@ def substituted(graph: Graph, **values: Any) -> Graph:
         for name in values.keys() & node["inputs"].keys():
             if not isinstance(node["inputs"][name], list):
                 node["inputs"][name] = values[name]
+    return graph
+
+
+def trained_shortly(graph: Graph) -> Graph:
+    """A copy whose LoRAs are trained for a moment, in the precision that a CPU computes in."""
+    graph = copy.deepcopy(graph)
+    for node in graph.values():
+        if node["class_type"] == "TrainLoraNode":
+            node["inputs"] |= {"steps": 2, "training_dtype": "fp32", "gradient_checkpointing": False}
     return graph
 
 

@@ -148,6 +148,13 @@ DIAGRAMS = {
         Person("#5a4030", "#d9a066", "#2f6f73"),
         Style("waves", ("#20324b", "#f6d6a8", "#c8553d", "#588b8b")),
     ),
+    "trained_loras_by_region": Diagram(
+        "LoRAs, trained",
+        "SD1.5 and two style pictures",
+        "a LoRA of each paints its region",
+        Person("#4a2c1a", shirt="#8a6d3b", long_hair=True),
+        Style("hatching", ("#f6e7cb", "#6b2d5c", "#1b4965", "#b5651d")),
+    ),
 }
 PROMPTED, NO_STYLE = {"style_and_prompt", "krea2_style_and_prompt"}, {"lora_style_with_content_injection"}
 NO_INVERSION = {"few_step_noising", "krea2_turbo_noising"}
@@ -196,7 +203,8 @@ def below(card: Image.Image, draw: ImageDraw.ImageDraw, name: str) -> None:
         write(draw, (240, y), "Paint from a Prompt: one block", 21, TEXT)
     else:
         draw.rounded_rectangle(scaled((70, y - 26, 410, y + 26)), 10 * FINE, fill=PANEL, outline=LINE, width=2 * FINE)
-        inside = "the portrait's features are injected" if name in NO_STYLE else "the rest stays exactly as it is"
+        injected = name in NO_STYLE or name == "trained_loras_by_region"
+        inside = "the portrait's features are injected" if injected else "the rest stays exactly as it is"
         write(draw, (240, y), inside, 19, TEXT)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.benchmarks.quality import STYLEID
@@ -31,7 +32,7 @@ from magicstyle.tests.host.server import Server
 from magicstyle.tests.workflows import graphs
 from magicstyle.tools.workflows.build import WORKFLOWS
 from magicstyle.tools.workflows.titles import title
-from PIL import Image
+from PIL import Image, ImageChops
 
 from . import cards
 from .diagrams import DIAGRAMS, diagram
@@ -186,6 +187,22 @@ def filmed(_: ScenePainter) -> Image.Image:
     return cards.of_frames(*zip(*halves, strict=True), shown(SECOND))
 
 
+def trained_loras(_: ScenePainter) -> Image.Image:
+    """The LoRA of one painting on the background, that of another on the person, on whom the user has painted."""
+    host = find_host()
+    if host is None:
+        raise FileNotFoundError(ADVICE)
+    masked = shown(CONTENT).convert("RGBA")
+    masked.putalpha(ImageChops.invert(region(CONTENT, "person")))  # as the mask editor saves it
+    with tempfile.TemporaryDirectory() as folder, Server(host, Path(folder)) as server:
+        graph = graphs.for_host(server, graphs.with_pictures("demo_trained_loras"))
+        server.upload(graphs.chosen("Portrait", masked=True), np.asarray(masked))
+        for number, look in enumerate((SECOND, STYLE), start=1):
+            server.upload(graphs.CHOSEN[f"Style picture {number}"], np.asarray(shown(look)))
+        (saved,) = server.saved_images(server.run(graph, PATIENCE))
+    return cards.made_of(cards.large(Image.fromarray(saved), BY), shown(CONTENT), [shown(SECOND), shown(STYLE)])
+
+
 CARDS: dict[str, Card] = {
     "demo_no_download": demo,
     "demo_app": demo_app,
@@ -204,6 +221,7 @@ CARDS: dict[str, Card] = {
     "keep_the_face": kept_face,
     "demo_transformer": as_it_runs("demo_transformer", "painted by the demo transformer"),
     "demo_variation": as_it_runs("demo_variation", BY),
+    "demo_trained_loras": trained_loras,
     "demo_transformer_variation": as_it_runs("demo_transformer_variation", "painted by the demo transformer"),
 }
 

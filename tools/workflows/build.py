@@ -30,6 +30,7 @@ from . import (
     style_and_prompt,
     style_library,
     stylize_portrait,
+    trained_loras,
     transformers,
 )
 from .definitions import NodeDefinition, parse_definitions, read_object_info
@@ -80,6 +81,8 @@ WORKFLOWS: tuple[Workflow, ...] = (
     film.DEMO,
     film.SD15,
     film.WAN_FILM,
+    trained_loras.DEMO,
+    trained_loras.WORDS,
 )
 # each with a workflow whose one block it is
 BLOCKS = ((stylize_portrait, stylize_portrait.PORTRAIT), (style_and_prompt, style_and_prompt.PROMPT))

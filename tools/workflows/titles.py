@@ -43,9 +43,11 @@ TITLES = {
     "demo_film": "29 Demo, a short video",
     "video_frames": "30 Video, frame by frame",
     "wan_film": "31 Wan, a film in a style",
+    "demo_trained_loras": "32 Demo, LoRAs trained",
+    "trained_loras_by_region": "33 LoRAs trained, by region",
 }
-# what needs classes that the oldest host lacks
-NEWER: set[str] = set()
+# what needs classes, or their outputs in an order, that the oldest host lacks
+NEWER = {"demo_trained_loras", "trained_loras_by_region"}
 # by this end of its name the template browser knows what opens in App mode
 APPS, APP = {"demo_app", "stylize_portrait_app"}, ".app"
 
