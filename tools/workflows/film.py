@@ -32,24 +32,25 @@ WAN_FILES = f"{HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_file
 WAN = f"{WAN_FILES}/diffusion_models/wan2.1_t2v_1.3B_fp16.safetensors"
 WAN_ENCODER = f"{WAN_FILES}/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors"
 WAN_VAE = f"{WAN_FILES}/vae/wan_2.1_vae.safetensors"
-DEMO_NOTE = """# A short video, painted like a picture, no download
+DEMO_NOTE = """## A short video painted, no download
 
-## Press *Run*: eight frames of the clip that ships are painted by the demo model. It takes a few minutes on a CPU.
+## Eight frames of a clip are painted like the style picture. All are first cropped to 256x256.
 
-## Then choose a video of yours: head and shoulders, in the middle.
+1. Press *Run*. It takes a few minutes on a CPU.
+2. Choose a video of yours: head and shoulders, in the middle.
 
-# What to change first
+### What to change first
 
 - More frames: *frames* in *Invert the frames*. Each takes as long as the first; all run as one batch.
 - Another part of the video: *first frame* there.
 - More of the style and more flicker: lower *query_preservation* in *FFA Model Patcher*.
 
-Frames are painted one by one, so the texture flickers. *frames_together* of *Initial Latent*, inside *Invert the
-frames*, is on: all frames share one mean and spread, and a fade stays a fade.
+Frames are painted one by one, so the texture flickers. They share one mean and spread, so that a fade stays a fade:
+*frames_together* of *Initial Latent*, inside *Invert the frames*.
 """
 FRAMES_NOTE = """## A video, frame by frame, with SD1.5
 
-## The first 16 frames are painted like the style picture, at 512x512, with the sound of the video.
+## Its first 16 frames are painted like the style picture, the sound kept. All are first cropped to 512x512.
 
 1. Choose an **SD1.5 checkpoint**, a **Video** and a **Style picture**.
 2. Press **Run**.
@@ -65,13 +66,15 @@ seconds. Paint a long video in parts by *first frame* and *frames* of *Invert th
 
 - Less flicker and less style: raise *query_preservation* in *FFA Model Patcher*, or set its *method* to **gar**.
 - More style: lower *query_preservation*.
-"""
-WAN_NOTE = """## A film in the style of a picture, with Wan 2.1
 
-## Wan sees all frames together and paints them like the style picture. We have not run this model.
+Tested with small models of random weights and with the demo model, never with a real checkpoint.
+"""
+WAN_NOTE = """## A film in a style, with Wan 2.1
+
+## All frames are painted together like the style picture. They are first cropped to 832x480, 81 at most.
 
 1. Fetch **Wan 2.1 T2V 1.3B**, its text encoder and its VAE: the loaders offer the downloads.
-2. Choose a **Video** and a **Style picture**. The first 81 frames are cropped to 832x480.
+2. Choose a **Video** and a **Style picture**.
 3. Press **Run**. You need no prompt.
 
 ### Memory and time, computed for 81 frames and 20 steps
@@ -85,6 +88,8 @@ A replay of the style holds 0.3 GB on the card beside Wan's own run. With *metho
 - Too little of the film: *method* **ffa** in *FFA Model Patcher*, which reads the film, too.
 - Too much style: lower *style_weight*, or name fewer *layers*, such as **double.10-29**.
 - Less memory: fewer *frames* in *Invert the film*, one more than a multiple of 4.
+
+Tested with a small model of random weights, never with Wan itself.
 """
 
 
@@ -162,7 +167,7 @@ SD15 = film_page(
     "video_frames",
     FRAMES_NOTE,
     (load_checkpoint(),),
-    620,
+    720,
     invert_block("Invert the frames", 16, (512, 512), VAE, (prompt(),), True, steps=20),
     patch(),
     paint_block(VAE, Node("ddim", "KSamplerSelect", {"sampler_name": "ddim"}), Out("ddim", "SAMPLER")),
@@ -173,7 +178,7 @@ WAN_FILM = film_page(
     "wan_film",
     WAN_NOTE,
     (network(WAN), encoder(WAN_ENCODER, "wan"), autoencoder(WAN_VAE)),
-    690,
+    800,
     invert_block(
         "Invert the film", 81, (832, 480), WAN_OUT, (prompt().with_inputs(clip=WAN_CLIP),), False, **WAN_SETTINGS
     ),
