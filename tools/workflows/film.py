@@ -74,19 +74,17 @@ WAN_NOTE = """## A film in a style, with Wan 2.1
 ## All frames are painted together like the style picture. They are first cropped to 832x480, 81 at most.
 
 1. Fetch **Wan 2.1 T2V 1.3B**, its text encoder and its VAE: the loaders offer the downloads.
-2. Choose a **Video** and a **Style picture**.
-3. Press **Run**. You need no prompt.
+2. Choose a **Video** and a **Style picture**, and press **Run**. You need no prompt.
 
 ### Memory and time, computed for 81 frames and 20 steps
 
 The film runs through Wan 41 times: 21 to invert, 20 to paint. Kept latents: 80 MB for the film, 4 MB for the style.
-A replay of the style holds 0.3 GB on the card beside Wan's own run. With *method* **ffa** the film is replayed, too:
-61 times in all, and 8.4 GB more.
+A replay of the style holds 0.3 GB on the card. With *method* **ffa** the film is replayed, too, which holds 8.4 GB.
 
 ### What to change first
 
 - Too little of the film: *method* **ffa** in *FFA Model Patcher*, which reads the film, too.
-- Too much style: lower *style_weight*, or name fewer *layers*, such as **double.10-29**.
+- Too much style: lower *style_weight*.
 - Less memory: fewer *frames* in *Invert the film*, one more than a multiple of 4.
 
 Tested with a small model of random weights, never with Wan itself.
@@ -178,7 +176,7 @@ WAN_FILM = film_page(
     "wan_film",
     WAN_NOTE,
     (network(WAN), encoder(WAN_ENCODER, "wan"), autoencoder(WAN_VAE)),
-    800,
+    815,
     invert_block(
         "Invert the film", 81, (832, 480), WAN_OUT, (prompt().with_inputs(clip=WAN_CLIP),), False, **WAN_SETTINGS
     ),
