@@ -108,7 +108,7 @@ def trained_shortly(graph: Graph) -> Graph:
     graph = copy.deepcopy(graph)
     for node in graph.values():
         if node["class_type"] == "TrainLoraNode":
-            node["inputs"] |= {"steps": 2, "training_dtype": "fp32", "gradient_checkpointing": False}
+            node["inputs"] |= {"steps": 1, "training_dtype": "fp32", "gradient_checkpointing": False}
     return graph
 
 
