@@ -158,6 +158,12 @@ DIAGRAMS = {
 }
 PROMPTED, NO_STYLE = {"style_and_prompt", "krea2_style_and_prompt"}, {"lora_style_with_content_injection"}
 NO_INVERSION = {"few_step_noising", "krea2_turbo_noising"}
+INSIDE = {  # in a box, where no network is drawn
+    "inpaint_region": "the rest stays exactly as it is",
+    "lora_style_with_content_injection": "the portrait's features are injected",
+    "wan_film": "all frames are inverted together",
+    "trained_loras_by_region": "the portrait's features are injected",
+}
 WITH_FILES = {"controlnet_and_lora", *NO_STYLE}
 
 
@@ -203,9 +209,7 @@ def below(card: Image.Image, draw: ImageDraw.ImageDraw, name: str) -> None:
         write(draw, (240, y), "Paint from a Prompt: one block", 21, TEXT)
     else:
         draw.rounded_rectangle(scaled((70, y - 26, 410, y + 26)), 10 * FINE, fill=PANEL, outline=LINE, width=2 * FINE)
-        injected = name in NO_STYLE or name == "trained_loras_by_region"
-        inside = "the portrait's features are injected" if injected else "the rest stays exactly as it is"
-        write(draw, (240, y), inside, 19, TEXT)
+        write(draw, (240, y), INSIDE[name], 19, TEXT)
 
 
 def diagram(name: str) -> Image.Image:
