@@ -286,7 +286,7 @@ class Frontend:
         """The Run button of App mode."""
         self.click(self.page.get_by_role("button", name="Run").first)
 
-    def wait_for_app_picture(self, patience: float = 180) -> list[int]:
+    def wait_for_app_picture(self, patience: float = 400) -> list[int]:
         """The size of the result that App mode shows, as soon as it does."""
         return self.page.wait_for_function(APP_PICTURE, timeout=patience * 1000).json_value()
 
@@ -347,7 +347,7 @@ class Frontend:
         self.command("Comfy.Canvas.FitView")
         self.click(self.page.get_by_test_id("queue-button"))
 
-    def wait_for_pictures(self, node: int, patience: float = 180) -> list[list[int]]:
+    def wait_for_pictures(self, node: int, patience: float = 400) -> list[list[int]]:
         """Sizes of the pictures that a node shows, as soon as it shows some or the frontend reports an error."""
         self.page.wait_for_function(SHOWN_OR_FAILED, arg=node, timeout=patience * 1000)
         return self.evaluate(PICTURE_SIZES, node)

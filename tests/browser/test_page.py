@@ -97,7 +97,7 @@ def test_the_demo_is_found_among_all_templates(frontend, words):
     dialog = frontend.open_templates()
     frontend.search_templates(words)
     card = dialog.get_by_test_id(f"template-workflow-{graphs.title('demo_no_download')}")
-    card.wait_for(timeout=10_000)
+    card.wait_for(timeout=60_000)
 
 
 def test_templates_stand_in_the_order_of_their_numbers_the_demo_first(frontend):
