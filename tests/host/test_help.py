@@ -138,7 +138,10 @@ FOLDED = {
     "MagicStyleInvertContent": RARE,
     "MagicStyleInvertStyle": RARE,
     "MagicStylePatchFFA": {"start_percent", "end_percent", "positions", "high_frequencies", "low_frequencies"},
-    "MagicStyleControls": {"align_before_rotation", "rise", "other_axes"},
+    "MagicStyleApplyRecipe": {"layers"},
+    "MagicStyleControls": {"align_before_rotation", "rise", "other_axes", "match_weight", "frames_together"},
+    "MagicStyleGuidance": {"start_percent", "end_percent"},
+    "MagicStyleInitialLatent": {"frames_together"},
 }
 
 
