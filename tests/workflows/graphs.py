@@ -103,6 +103,15 @@ def substituted(graph: Graph, **values: Any) -> Graph:
     return graph
 
 
+def with_frames(graph: Graph, frames: int) -> Graph:
+    """A copy whose films have no more than so many pictures; what takes one picture of a batch still takes one."""
+    graph = copy.deepcopy(graph)
+    for node in graph.values():
+        if "length" in node["inputs"]:
+            node["inputs"]["length"] = min(node["inputs"]["length"], frames)
+    return graph
+
+
 def trained_shortly(graph: Graph) -> Graph:
     """A copy whose LoRAs are trained for a moment, in the precision that a CPU computes in."""
     graph = copy.deepcopy(graph)

@@ -18,7 +18,8 @@ MARGIN = 15  # between a node and the edge of its group
 WIDEST, HIGHEST = 2080, 1250
 SHORT = 48  # letters of a note's title
 MAX_NODES = 11
-SMALL = {"width": 128, "height": 128, "largest_size": 128, "steps": 4, "preset": "fast", "length": 3}
+SMALL = {"width": 128, "height": 128, "largest_size": 128, "steps": 4, "preset": "fast"}
+FRAMES = 3  # of a film, for a CPU's sake
 
 BROKEN = re.compile(r"\S\n(?!\n|#|- |\d+\. |\Z)")  # a line break within a paragraph
 
@@ -48,7 +49,7 @@ def skip_where_the_host_cannot_run_it(server, name):
         pytest.skip("this workflow's model needs a newer ComfyUI")
 
 
-SINCE = {"CreateVideo": {"bit_depth"}}  # optional inputs that a newer ComfyUI has more
+NEWER_INPUTS = {"CreateVideo": {"bit_depth"}}  # optional inputs that a newer ComfyUI has more
 
 
 def all_nodes(saved):
@@ -213,7 +214,7 @@ def test_every_node_class_and_input_exists(server, saved, name):
         if node["type"] not in NOTES and node["type"] not in subgraphs(saved):
             info = known[node["type"]]
             inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
-            newer = SINCE.get(node["type"], set()) - {entry["name"] for entry in node["inputs"]}
+            newer = NEWER_INPUTS.get(node["type"], set()) - {entry["name"] for entry in node["inputs"]}
             assert {entry["name"] for entry in node["inputs"]} - {"upload"} == inputs.keys() - newer
             assert [entry["name"] for entry in node["outputs"]] == info["output_name"][: len(node["outputs"])]
 
@@ -233,7 +234,7 @@ def test_api_twin_runs(server, name):
     if not loads(server, name):
         pytest.skip("no file of this model is small enough for a test")
     graph = graphs.for_host(server, graphs.substituted(with_clip_alone(graphs.with_pictures(name)), **SMALL))
-    graph = graphs.trained_shortly(graph)
+    graph = graphs.with_frames(graphs.trained_shortly(graph), FRAMES)
     provide(server, graph, (128, 128))
     images = server.images(server.run(graph))
     assert images, json.dumps(graph)
