@@ -39,6 +39,13 @@ def paint_kept(
     return {way: _joined(paths) for way, paths in files.items() if all(path.exists() for path in paths)}
 
 
+def kept(file: Path, paint: Callable[[], Tensor]) -> Tensor:
+    """The pictures b 3 h w in 0..1 of a file, painted if it is missing; rounded to 8 bits either way."""
+    if not file.exists():
+        _keep(file, paint())
+    return _joined([file])
+
+
 def _keep(path: Path, pictures: Tensor) -> None:
     content = save({KEY: (pictures.clamp(0, 1) * 255).round().to(torch.uint8).contiguous()})
     write_whole(path, lambda file: file.write(content))

@@ -10,23 +10,21 @@ Letters: b pictures, h w pixels, n samples, d their dimensions.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from magicstyle.banks.atomic import write_whole
 from magicstyle.headless.pictures.reading import read_picture, to_tensor
 from torch import Tensor
 
 from .imagenet import EfficientNetLite0, Gram, gram_distance, grams
 from .measures import edge_f1, gradient_correlation, quantiles, smaller
-from .photo_ways import Album, Piece
+from .photo_ways import Album
 from .recognisers import SAME_PERSON, SIDE, Face, Recognisers, distance
 
 PATCH, STRIDE = 5, 2
@@ -88,16 +86,6 @@ class Judge:
         if (path, size) not in self._looks:
             self._looks[path, size] = _looks(self._network, read_square(path, size)[None])[0]
         return self._looks[path, size]
-
-    def rows(self, piece: Piece) -> list[Row]:
-        """One row for each of a piece's pictures; they lie beside the pictures, so that a rerun reads them."""
-        kept = piece.file.with_suffix(f".{'-'.join(self._recognisers.names)}.json")
-        if kept.exists():
-            return [Row(**facts) for facts in json.loads(kept.read_text("utf-8"))]
-        found = self.measured(piece.pictures, self.album.photographs[piece.group], piece.style)
-        text = json.dumps([asdict(row) for row in found])
-        write_whole(kept, lambda file: file.write(text.encode()))
-        return found
 
     def measured(self, pictures: Tensor, photographs: Sequence[Path], style: Path) -> list[Row]:
         """One row for each picture, b 3 h w in 0..1, of a photograph painted like one style."""

@@ -10,10 +10,8 @@ Letters: b photographs of a group, h w pixels.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from magicstyle.banks.bank import FeatureBank, StyleEntry
@@ -32,7 +30,7 @@ from magicstyle.headless.pictures.reading import read_picture, to_tensor
 from magicstyle.model_files.demo import DEMO_MODEL
 from torch import Tensor
 
-from .kept import chunks_of, paint_kept
+from .kept import chunks_of, kept
 
 TOGETHER = 8  # photographs in one model call
 HELD = 20  # inversions in memory: of a group of 8 photographs 150 MB at 256 pixels and 12 steps
@@ -90,40 +88,18 @@ class Album:
         return f"{digest(shown.encode())[:8]}, {style.stem}"
 
 
-class Piece(NamedTuple):
-    """One style on one group of photographs, painted one way: b 3 h w in 0..1."""
-
-    style: Path
-    group: slice
-    pictures: Tensor
-    file: Path
-
-
 class PhotoPainter:
     """Paints an album; photographs and styles stay inverted for the settings that follow."""
 
     def __init__(self, model: HeadlessModel, album: Album, work: Path) -> None:
         self.model, self.album, self.work = model, album, work
         self._held: OrderedDict[tuple[str, int, tuple[Path, ...]], InvertedPicture] = OrderedDict()
-        self._weights = digest(DEMO_MODEL.read_bytes())[:8]
+        self.weights = digest(DEMO_MODEL.read_bytes())[:8]
 
-    def paint(self, way: Way, pieces: int, until: float) -> list[Piece]:
-        """What of the first so many pieces is painted by `until`, a `time.monotonic`."""
-        found = []
-        for style, group in self.album.order[:pieces]:
-            place = self._place(style)
-            pictures = paint_kept([way], [group], place, self._painter(style), until)
-            found += [Piece(style, group, shown, place(way, group)) for shown in pictures.values()]
-        return found
-
-    def _place(self, style: Path) -> Callable[[Way, slice], Path]:
-        def place(way: Way, group: slice) -> Path:
-            return self.work / f"{way}; {self._weights}, {self.album.name(style, group)}.safetensors"
-
-        return place
-
-    def _painter(self, style: Path) -> Callable[[slice], Callable[[Way], Tensor]]:
-        return lambda group: lambda way: self.picture(way, (style, group))
+    def paint(self, way: Way, style: Path, group: slice) -> Tensor:
+        """A piece painted one way, b 3 h w in 0..1; it lies in the folder for whoever wants to look at it."""
+        file = self.work / f"{way}; {self.weights}, {self.album.name(style, group)}.safetensors"
+        return kept(file, lambda: self.picture(way, (style, group)))
 
     def picture(self, way: Way, piece: tuple[Path, slice] | None = None) -> Tensor:
         """A piece painted, the first unless another is named: b 3 h w in 0..1."""

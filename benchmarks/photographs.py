@@ -2,50 +2,56 @@
 
     python -m benchmarks.photographs --photographs A.jpg .. --styles M.jpg .. --sweep-styles N.jpg .. --work DIR
 
-Needs requirements-benchmarks.txt. Every picture is cropped to a square. What is painted and measured lies in DIR, and a
-rerun goes on there; --minutes stops painting. Settings are compared on --sweep-styles, which no reported pair shows,
-with every sixth photograph. --human names the folder models/ of the npm package @vladmandic/human 3.3.6, for a second
-recogniser. Writes benchmarks/photographs.md and benchmarks/photographs.png.
+Needs requirements-benchmarks.txt. Every picture is cropped to a square. What is painted lies in DIR; what is measured
+is kept in benchmarks/photographs.json, and a rerun on any machine adds to it: the pairs of all photographs and styles
+are painted some at a time, and a table shows those that all of its rows have. --minutes stops painting. Settings are
+compared on --sweep-styles, which no reported pair shows, with every sixth photograph. --human names the folder models/
+of the npm package @vladmandic/human 3.3.6, for a second recogniser. Writes benchmarks/photographs.md and .png.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from magicstyle.core.fusion import FusionSettings
+from magicstyle.core.presets import PRESETS
 from magicstyle.headless.engine.model import load_demo_model
 from torch import Tensor
 
 from .imagenet import EfficientNetLite0
 from .photo_measures import Judge, Row, Score, read_square, score, without_identity
 from .photo_plot import front_plot
+from .photo_scores import Measured, Scores, shared
 from .photo_tables import table
-from .photo_ways import Album, PhotoPainter, Piece, Way
+from .photo_ways import Album, PhotoPainter, Way
 from .recognisers import SIDE, Recognisers, face_mask
 
-TABLE, PLOT = (Path(__file__).with_name(f"photographs.{kind}") for kind in ("md", "png"))
+TABLE, PLOT, SCORES = (Path(__file__).with_name(f"photographs.{kind}") for kind in ("md", "png", "json"))
 FFA = FusionSettings()
 STRONG = replace(FFA, query_preservation=0.6)  # as the README names it
 MILD = replace(FFA, content_weight=0.1, query_preservation=0.5, temperature=1.5)  # as docs/measurements.md names it
 ALL = 10**6  # pieces
 SHOWN = 256  # pixels, of the ends
+NOISE = "noise"
 EVERY_SIXTH = slice(1, None, 6)  # the photographs that settings are compared on
 TURNS = (3, 6, 12, ALL)  # so many pieces of every row before more of any
 
 
 class Line(NamedTuple):
-    """A row of a table: what it is called, how it is painted, and whether it is of more pairs than the others."""
+    """A row of a table: what it is called, and how it is painted."""
 
     label: str
     way: Way
-    whole: bool = False  # all that is painted, where the other rows show what all have
 
 
 class Section(NamedTuple):
@@ -57,11 +63,10 @@ class Section(NamedTuple):
 
 
 MAIN = Section(
-    "Methods, presets and settings",
+    "Methods",
     "main",
     (
-        Line("**`ffa`**, defaults, `fast`, all pairs", Way(), whole=True),
-        Line("**`ffa`**, defaults, `fast`", Way()),
+        Line("**`ffa`**, defaults", Way()),
         Line("`ffa`, strong", Way(STRONG)),
         Line("`ffa`, mild", Way(MILD)),
         Line("`styleid`", Way(FusionSettings("styleid", query_preservation=0.75, temperature=1.5))),
@@ -74,9 +79,10 @@ MAIN = Section(
         Line("`mast`", Way(FusionSettings("mast", 1.0, 0.11, query_preservation=0.2, temperature=1.0))),
         Line("`cocodiff`", Way(FusionSettings("cocodiff", query_preservation=0.75, temperature=1.5))),
         Line("`gar`", Way(FusionSettings("gar", query_preservation=0.25), adain=0.5)),
-        Line("`ffa`, defaults, `balanced`", Way(preset="balanced")),
-        Line("`ffa`, defaults, `faithful`", Way(preset="faithful")),
     ),
+)
+SPEED = Section(
+    "Presets", "main", tuple(Line(f"`ffa`, defaults, `{preset}`", Way(preset=preset)) for preset in PRESETS)
 )
 
 
@@ -110,13 +116,14 @@ KNOBS = Section(
     "sweep",
     (
         *(Line(f"*style strength* {s:g}", Way(adain=s, end=s)) for s in (1.0, 0.75, 0.5, 0.25)),
+        *(Line(f"`end_percent` {end:g} alone", Way(end=end)) for end in (0.9, 0.75, 0.5)),
         *(_likeness(g) for g in (1.0, 0.65, 0.35, 0.0)),
         *(_likeness(g, kept=g) for g in (1.0, 0.65)),
         _likeness(0.35, kept=1.0),
     ),
 )
 SIZES = Section("Sizes", "sizes", tuple(Line(f"{size}x{size}", Way(size=size)) for size in (256, 384, 512, 640)))
-SECTIONS = (MAIN, SWEEP, KNOBS, SIZES)
+SECTIONS = (MAIN, SPEED, SWEEP, KNOBS, SIZES)
 
 
 def albums(photographs: Sequence[Path], styles: Sequence[Path], sweep_styles: Sequence[Path]) -> dict[str, Album]:
@@ -135,52 +142,58 @@ def masked(album: Album, recognisers: Recognisers) -> Album:
     return replace(album, faces=torch.cat([face_mask(None if face is None else face.box) for face in found]))
 
 
-def named(line: Line, section: Section, painter: PhotoPainter, until: float) -> str:
+class Bench(NamedTuple):
+    """A section, what paints it, and what is measured of it."""
+
+    section: Section
+    painter: PhotoPainter
+    results: Measured
+
+    def paint(self, pieces: int, until: float) -> None:
+        """The section's rows."""
+        for _, way in self.section.lines:
+            self.results.measure(str(way), partial(self.painter.paint, way), pieces, until)
+
+    def table(self, until: float) -> dict[str, Score]:
+        """A score for each row that has been begun, on the pairs that all of these have."""
+        album = self.painter.album
+        rows = {
+            named(line, self, until): self.results.measured(str(line.way), album.order) for line in self.section.lines
+        }
+        if self.section is MAIN:
+            rows |= self._ends(rows)
+        pairs = shared(rows)
+        found = {label: score(measured[:pairs]) for label, measured in rows.items() if measured}
+        return found | {label: without_identity(found[label]) for label in found if label == NOISE}
+
+    def _ends(self, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
+        """What the measures say of the photograph, of the style, of another style and of noise."""
+        album, pairs = self.painter.album, shared(rows)
+        noise = torch.rand(3, SHOWN, SHOWN, generator=torch.Generator().manual_seed(0))
+        ends: dict[str, Callable[[Path, Path], Tensor]] = {
+            "the photograph itself": lambda photograph, style: read_square(photograph, SHOWN),
+            "another of the style pictures": lambda photograph, style: read_square(_next(album.styles, style), SHOWN),
+            "the style picture itself": lambda photograph, style: read_square(style, SHOWN),
+            NOISE: lambda photograph, style: noise,
+        }
+        for name, picture in ends.items():
+            pieces = sum(n <= pairs for n in accumulate(len(album.photographs[group]) for _, group in album.order))
+
+            def pictures(style: Path, group: slice, picture: Callable[[Path, Path], Tensor] = picture) -> Tensor:
+                return torch.stack([picture(photograph, style) for photograph in album.photographs[group]])
+
+            self.results.measure(name, pictures, pieces, math.inf)
+        return {name: self.results.measured(name, album.order) for name in ends}
+
+
+def named(line: Line, bench: Bench, until: float) -> str:
     """What a row is called: a size with its cost, once that is known."""
-    spent = seconds(painter, line.way, until) if section is SIZES else None
+    spent = seconds(bench.painter, line.way, until) if bench.section is SIZES else None
     return line.label if spent is None else f"{line.label}, {spent:.0f} s"
-
-
-def ends(judge: Judge, pieces: int, work: Path) -> dict[str, Score]:
-    """What the measures say of the photograph, of the style, of another style and of noise, on the first pieces."""
-    album, noise = judge.album, torch.rand(3, SHOWN, SHOWN, generator=torch.Generator().manual_seed(0))
-    shown: dict[str, Callable[[Path, Path], Tensor]] = {
-        "the photograph itself": lambda photograph, style: read_square(photograph, SHOWN),
-        "another of the style pictures": lambda photograph, style: read_square(_next(album.styles, style), SHOWN),
-        "the style picture itself": lambda photograph, style: read_square(style, SHOWN),
-        "noise": lambda photograph, style: noise,
-    }
-    found = {}
-    for name, picture in shown.items():
-        rows: list[Row] = []
-        for style, group in album.order[:pieces]:
-            pictures = torch.stack([picture(photograph, style) for photograph in album.photographs[group]])
-            rows += judge.rows(Piece(style, group, pictures, work / f"{name}; {album.name(style, group)}.end"))
-        found[name] = score(rows)
-    return found | {"noise": without_identity(found["noise"])}
 
 
 def _next(styles: Sequence[Path], style: Path) -> Path:
     return styles[(styles.index(style) + 1) % len(styles)]
-
-
-def paint(sections: Sequence[tuple[Section, PhotoPainter]], until: float) -> None:
-    """Paint turn by turn until `until`, a `time.monotonic`: a few pieces of every row of all sections before more."""
-    for pieces in TURNS:
-        for section, painter in sections:
-            for line in section.lines:
-                painter.paint(line.way, pieces, until)
-
-
-def painted(painter: PhotoPainter, section: Section) -> dict[Line, list[Piece]]:
-    """What is painted of a section's rows: on the pairs that all rows have."""
-    found = {line: painter.paint(line.way, ALL, 0.0) for line in section.lines}
-    return {line: pieces if line.whole else pieces[: shared(found)] for line, pieces in found.items() if pieces}
-
-
-def shared(found: Mapping[Line, Sequence[Piece]]) -> int:
-    """How many first pieces all rows have that have any."""
-    return min((len(pieces) for pieces in found.values() if pieces), default=0)
 
 
 def seconds(painter: PhotoPainter, way: Way, until: float) -> float | None:
@@ -199,35 +212,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("photographs", "styles", "sweep-styles"):
         parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, metavar="FILE")
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is painted and measured")
+    parser.add_argument("--work", type=Path, required=True, help="folder for what is painted")
+    parser.add_argument("--scores", type=Path, default=SCORES, help="file of what is measured; this one if left out")
     parser.add_argument("--human", type=Path, help="folder with faceres.json and faceres.bin")
     parser.add_argument("--minutes", type=float, default=1e6, help="stop painting after so many; a rerun goes on")
     given = parser.parse_args()
     until = time.monotonic() + 60 * given.minutes
     given.work.mkdir(parents=True, exist_ok=True)
     recognisers, network, model = Recognisers(given.human), EfficientNetLite0.of_package(), load_demo_model()
-    parts: list[str] = []
-    panels: dict[str, dict[str, Score]] = {}
     found = albums(given.photographs, given.styles, given.sweep_styles)
     shown = {name: masked(album, recognisers) for name, album in found.items()}
-    sections = [(section, PhotoPainter(model, shown[section.album], given.work)) for section in SECTIONS]
-    paint(sections, until)
-    for section, painter in sections:
-        judge, pieces = Judge(painter.album, recognisers, network), painted(painter, section)
-        scores = {
-            named(line, section, painter, until): score([row for piece in found for row in judge.rows(piece)])
-            for line, found in pieces.items()
-        }
-        if section is MAIN:
-            scores |= ends(judge, min(map(len, pieces.values())), given.work)
-        if not scores:
-            continue
-        if section in (MAIN, SWEEP):
-            whole = {line.label for line in section.lines if line.whole}
-            plotted = {label: found for label, found in scores.items() if label not in whole}
-            panels[section.title] = {label.split(" (")[0]: found for label, found in plotted.items()}
-        parts.append(f"## {section.title}\n\n{table(scores)}")
-        TABLE.write_text("\n".join(parts), encoding="utf-8")
+    painters = {name: PhotoPainter(model, album, given.work) for name, album in shown.items()}
+    files = {path for album in found.values() for path in (*album.photographs, *album.styles)}
+    scores = Scores(given.scores, painters["main"].weights, files)
+    results = {name: Measured(name, album, Judge(album, recognisers, network), scores) for name, album in shown.items()}
+    benches = [Bench(section, painters[section.album], results[section.album]) for section in SECTIONS]
+    for pieces in TURNS:
+        for bench in benches:
+            bench.paint(pieces, until)
+    tables = {bench.section.title: bench.table(until) for bench in benches}
+    parts = [f"## {title}\n\n{table(rows)}" for title, rows in tables.items() if rows]
+    TABLE.write_text("\n".join(parts), encoding="utf-8")
+    panels = {
+        section.title: {label.split(" (")[0]: found for label, found in tables[section.title].items()}
+        for section in (MAIN, SWEEP)
+    }
     front_plot(panels).save(PLOT, optimize=True)
     print(TABLE.read_text("utf-8"))
 

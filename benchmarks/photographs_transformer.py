@@ -2,15 +2,16 @@
 
     COMFYUI_PATH=... python -m benchmarks.photographs_transformer --photographs A.jpg .. --styles M.jpg .. --work DIR
 
-All photographs with all styles at 256x256, at the settings of its workflow; prints the table's rows. The transformer
-needs ComfyUI 0.5.0 or newer.
+All photographs with all styles at 256x256, at the settings of its workflow; what is measured is kept in
+benchmarks/photographs_transformer.json, and a rerun adds to it. Prints the table's rows, on the pairs that all have.
+COMFYUI_PATH must name ComfyUI 0.5.0 or newer.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from .transformer import FlowPainter, FlowRecipe  # first: lets the host and diffusers live in one process
@@ -23,13 +24,16 @@ from magicstyle.model_files.demo import DEMO_TRANSFORMER
 from torch import Tensor
 
 from .imagenet import EfficientNetLite0
-from .kept import paint_kept
+from .kept import kept
 from .photo_measures import Judge, read_square, score
+from .photo_scores import Measured, Scores, shared
 from .photo_tables import table
-from .photo_ways import Album, Piece
+from .photo_ways import Album
 from .recognisers import Recognisers
 
 SIZE = 256
+SCORES = Path(__file__).with_suffix(".json")
+WEIGHTS = digest(DEMO_TRANSFORMER.read_bytes())[:8]
 ROWS = {
     "transformer, plain reconstruction": None,
     "transformer, `styleid`": FusionSettings("styleid", query_preservation=0.75, temperature=1.5),
@@ -37,32 +41,32 @@ ROWS = {
 }
 
 
-def painted(painters: list[FlowPainter], album: Album, style: Path, group: slice, label: str) -> Tensor:
-    """A piece painted, b 3 h w in 0..1; the host starts with the first that is missing."""
-    if not painters:
-        painters.append(FlowPainter(FlowRecipe()))
-    shown = torch.stack([read_square(path, SIZE) for path in album.photographs[group]])
-    content, settings = painters[0].inverted(shown, "content"), ROWS[label]
-    if settings is None:
-        return painters[0].reconstructed(content)
-    wanted = painters[0].inverted(read_square(style, SIZE)[None], "style")
-    return painters[0].painted(content, wanted, settings)
+class Painter:
+    """Paints pieces with the transformer; the host starts with the first."""
 
+    def __init__(self, album: Album) -> None:
+        self.album, self.recipe = album, FlowRecipe()
+        self._painter: FlowPainter | None = None
 
-def pieces(album: Album, label: str, work: Path, until: float) -> list[Piece]:
-    """What of a row is painted by `until`, a `time.monotonic`."""
-    painters: list[FlowPainter] = []
-    found = []
-    facts = digest(repr((ROWS[label], FlowRecipe(), SIZE, digest(DEMO_TRANSFORMER.read_bytes()))).encode())[:8]
-    for style, group in album.order:
-        file = work / f"transformer {facts}, {album.name(style, group)}.safetensors"
+    def painted(self, label: str, style: Path, group: slice) -> Tensor:
+        """A piece painted, b 3 h w in 0..1."""
+        self._painter = self._painter or FlowPainter(self.recipe)
+        shown = torch.stack([read_square(path, SIZE) for path in self.album.photographs[group]])
+        content, settings = self._painter.inverted(shown, "content"), ROWS[label]
+        if settings is None:
+            return self._painter.reconstructed(content)
+        wanted = self._painter.inverted(read_square(style, SIZE)[None], "style")
+        return self._painter.painted(content, wanted, settings)
 
-        def painter(group: slice, style: Path = style) -> Callable[[str], Tensor]:
-            return lambda label: painted(painters, album, style, group, label)
+    def kept(self, label: str, style: Path, group: slice, work: Path) -> Tensor:
+        """A piece from the folder, or painted into it."""
+        facts = digest(repr((self.way(label), WEIGHTS)).encode())[:8]
+        file = work / f"transformer {facts}, {self.album.name(style, group)}.safetensors"
+        return kept(file, lambda: self.painted(label, style, group))
 
-        shown = paint_kept([label], [group], lambda label, group, file=file: file, painter, until)
-        found += [Piece(style, group, pictures, file) for pictures in shown.values()]
-    return found
+    def way(self, label: str) -> str:
+        """What tells a row from those of other settings."""
+        return f"{ROWS[label]} {self.recipe} {SIZE}"
 
 
 def main() -> None:
@@ -70,16 +74,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("photographs", "styles"):
         parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, metavar="FILE")
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is painted and measured")
+    parser.add_argument("--work", type=Path, required=True, help="folder for what is painted")
+    parser.add_argument("--scores", type=Path, default=SCORES, help="file of what is measured; this one if left out")
     parser.add_argument("--human", type=Path, help="folder with faceres.json and faceres.bin")
     parser.add_argument("--minutes", type=float, default=1e6, help="stop painting after so many; a rerun goes on")
     given = parser.parse_args()
     until = time.monotonic() + 60 * given.minutes
     given.work.mkdir(parents=True, exist_ok=True)
     album = Album(tuple(given.photographs), tuple(given.styles))
-    found = {label: pieces(album, label, given.work, until) for label in ROWS}
-    judge = Judge(album, Recognisers(given.human), EfficientNetLite0.of_package())
-    print(table({label: score([r for p in each for r in judge.rows(p)]) for label, each in found.items() if each}))
+    painter, judge = Painter(album), Judge(album, Recognisers(given.human), EfficientNetLite0.of_package())
+    scores = Scores(given.scores, WEIGHTS, (*album.photographs, *album.styles))
+    bench = Measured("256", album, judge, scores)
+    for pieces in range(1, len(album.order) + 1):
+        for label in ROWS:
+            bench.measure(painter.way(label), partial(painter.kept, label, work=given.work), pieces, until)
+    rows = {label: bench.measured(painter.way(label), album.order) for label in ROWS}
+    print(table({label: score(found[: shared(rows)]) for label, found in rows.items() if found}))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from magicstyle.benchmarks import photographs
 from magicstyle.benchmarks.imagenet import SEEN, STAGES, EfficientNetLite0, gram_distance, grams, weights_file
 from magicstyle.benchmarks.photo_measures import Row, patch_quantiles, rank, score, structures, without_identity
 from magicstyle.benchmarks.photo_plot import Point, front, front_plot
+from magicstyle.benchmarks.photo_scores import Measured, Scores, shared
 from magicstyle.benchmarks.photo_tables import HEAD, cells, table
 from magicstyle.benchmarks.photo_ways import Album, Way, painted
 from magicstyle.benchmarks.recognisers import Box, MobileNet, distance, face_mask, read_weights
@@ -181,10 +182,51 @@ def test_the_first_pieces_show_all_photographs_and_all_pieces_every_pair():
 
 
 def test_rows_are_compared_on_the_pairs_that_all_have():
-    a, b, c = (photographs.Line(name, Way()) for name in "abc")
-    assert photographs.shared({a: [0] * 36, b: [0] * 6, c: [0] * 12}) == 6
-    assert photographs.shared({a: [0] * 36, b: [0] * 4, c: []}) == 4  # c has no row
-    assert photographs.shared({a: []}) == 0
+    assert shared({"a": [0] * 36, "b": [0] * 6, "c": [0] * 12}) == 6
+    assert shared({"a": [0] * 36, "b": [0] * 4, "c": []}) == 4  # c has no row
+    assert shared({"a": []}) == 0
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Three photographs and two styles; the benchmark reads no more of them than their names and bytes here."""
+    found = [tmp_path / f"{name}.jpg" for name in ("p1", "p2", "p3", "s1", "s2")]
+    for path in found:
+        path.write_text(path.stem)
+    return found
+
+
+def test_scores_of_one_run_are_read_and_completed_by_another(files, tmp_path):
+    album, file, shown = Album(tuple(files[:3]), tuple(files[3:])), tmp_path / "scores.json", []
+
+    class Judge:
+        def measured(self, pictures, photographs, style):
+            found = {"dlib": 0.123456, "faceres": 0.2} if style.stem == "s1" else {}
+            ranks = dict.fromkeys(found, 2)
+            return [Row(path.name, style.name, found, ranks, 1 / 3, 0.2, 1.0, 2.0, 0.9) for path in photographs]
+
+    def pictures(style, group):
+        shown.append(style.stem)
+        return
+
+    def run(pieces, until=math.inf):
+        measured = Measured("main", album, Judge(), Scores(file, "1234", files))
+        measured.measure("ffa", pictures, pieces, until)
+        return measured.measured("ffa", album.order)
+
+    assert run(2, until=0.0) == [] and not file.exists()
+    assert len(run(1)) == 3 and len(run(2)) == 6
+    assert shown == ["s1", "s2"]  # each once
+    first, last = run(2)[0], run(2)[-1]
+    assert first == Row("p1.jpg", "s1.jpg", {"dlib": 0.1235, "faceres": 0.2}, {"dlib": 2, "faceres": 2},
+                        0.3333, 0.2, 1.0, 2.0, 0.9)  # fmt: skip
+    assert last.lost and last.photograph == "p3.jpg"
+    assert sum("p" in line for line in file.read_text().splitlines()) >= 6  # a line for each result
+    with pytest.raises(SystemExit, match=r"is of the weights 1234, not 5678: name another --scores\."):
+        Scores(file, "5678", files)
+    files[0].write_text("another person")
+    with pytest.raises(SystemExit, match=r"another picture called p1\.jpg"):
+        Scores(file, "1234", files)
 
 
 def test_every_method_preset_and_size_has_a_row():
@@ -197,7 +239,7 @@ def test_every_method_preset_and_size_has_a_row():
 def test_no_two_ways_share_a_file_and_none_is_painted_twice_in_a_section():
     for section in photographs.SECTIONS:
         assert len({line.label for line in section.lines}) == len(section.lines)
-        assert len({line.way for line in section.lines}) >= len(section.lines) - 1  # the defaults on some and on all
+        assert len({line.way for line in section.lines}) >= len(section.lines) - 1  # likeness 0.65 is the defaults
     ways = {line.way for line in LINES}
     assert len({str(way) for way in ways}) == len(ways)
 
