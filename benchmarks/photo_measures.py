@@ -3,7 +3,7 @@
 Identity is measured by recognisers (benchmarks.recognisers) on results and photographs of every size shown at 512
 pixels. Style is what is left of the photograph's distance to the style picture: by Gram matrices of EfficientNet-Lite0
 (benchmarks.imagenet), and by the sliced Wasserstein distance of 5x5 patches with their colours. Structure is that of
-benchmarks.quality.
+benchmarks.quality; that of the style picture in the result is what comes along with a style without being asked for.
 
 Letters: b pictures, h w pixels, n samples, d their dimensions.
 """
@@ -44,6 +44,7 @@ class Row:
     gram_before: float
     patches_before: float
     structure: float
+    leak: float  # structure of the style picture in the result
 
     @property
     def lost(self) -> bool:
@@ -71,6 +72,7 @@ class Score(NamedTuple):
     gram: float
     patches: float
     structure: float
+    leak: float
 
 
 class Judge:
@@ -93,6 +95,7 @@ class Judge:
         wanted = self.looks(style, size)
         contents = torch.stack([read_square(path, size) for path in photographs])
         structure = structures(pictures, contents)
+        leak = structures(pictures, read_square(style, size).expand_as(pictures))
         found = []
         for row, looks in enumerate(_looks(self._network, pictures)):
             own = self.looks(photographs[row], size)
@@ -100,7 +103,7 @@ class Judge:
             numbers = [gram_distance(a.gram, wanted.gram) for a in (looks, own)]
             numbers += [float((a.patches - wanted.patches).abs().mean()) for a in (looks, own)]
             gram, gram_before, patches, patches_before = numbers
-            measured = (gram, patches, gram_before, patches_before, float(structure[row]))
+            measured = (gram, patches, gram_before, patches_before, float(structure[row]), float(leak[row]))
             found.append(Row(photographs[row].name, style.name, distances, ranks, *measured))
         return found
 
@@ -149,6 +152,7 @@ def score(rows: Sequence[Row]) -> Score:
         sum(row.gram for row in rows) / sum(row.gram_before for row in rows),
         sum(row.patches for row in rows) / sum(row.patches_before for row in rows),
         sum(row.structure for row in rows) / len(rows),
+        sum(row.leak for row in rows) / len(rows),
     )
 
 

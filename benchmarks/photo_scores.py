@@ -21,7 +21,7 @@ from .photo_ways import Album
 
 RECOGNISERS = ("dlib", "faceres")
 IDENTITY = tuple(f"{name}{kind}" for name in RECOGNISERS for kind in ("", " rank"))
-NUMBERS = (*IDENTITY, "gram", "patches", "gram_before", "patches_before", "structure")
+NUMBERS = (*IDENTITY, "gram", "patches", "gram_before", "patches_before", "structure", "leak")
 Rows = dict[tuple[str, str], Row]  # by the names of photograph and style
 
 
@@ -95,7 +95,7 @@ def _text(value: Any, depth: int) -> str:
 def _numbers(row: Row) -> list[float | None]:
     """To four digits; a face that was lost, or a recogniser that did not run, is None."""
     seen = [found.get(name) for name in RECOGNISERS for found in (row.distances, row.ranks)]
-    rest = (row.gram, row.patches, row.gram_before, row.patches_before, row.structure)
+    rest = (row.gram, row.patches, row.gram_before, row.patches_before, row.structure, row.leak)
     return [None if number is None else float(f"{number:.4g}") for number in (*seen, *rest)]
 
 

@@ -19,6 +19,7 @@ HEAD = (
     "**style**: patches",
     "ELite-Gram",
     "structure",
+    "the style picture's structure",
 )
 
 
@@ -42,6 +43,7 @@ def cells(found: Score) -> tuple[str, ...]:
         _number(found.patches),
         _number(found.gram),
         _number(found.structure),
+        _number(found.leak),
     )
 
 

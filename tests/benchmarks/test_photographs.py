@@ -31,7 +31,7 @@ def drawn(seed):
 def row(near=0.3, place=1, gram=0.5, patches=0.2, structure=0.9):
     """A row whose photograph is 1.0 away from its style by both measures; None is a lost face."""
     found = {} if near is None else {"dlib": near}
-    return Row("a", "b", found, {} if near is None else {"dlib": place}, gram, patches, 1.0, 1.0, structure)
+    return Row("a", "b", found, {} if near is None else {"dlib": place}, gram, patches, 1.0, 1.0, structure, 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def test_scores_of_one_run_are_read_and_completed_by_another(files, tmp_path):
         def measured(self, pictures, photographs, style):
             found = {"dlib": 0.123456, "faceres": 0.2} if style.stem == "s1" else {}
             ranks = dict.fromkeys(found, 2)
-            return [Row(path.name, style.name, found, ranks, 1 / 3, 0.2, 1.0, 2.0, 0.9) for path in photographs]
+            return [Row(path.name, style.name, found, ranks, 1 / 3, 0.2, 1.0, 2.0, 0.9, 0.05) for path in photographs]
 
     def pictures(style, group):
         shown.append(style.stem)
@@ -219,7 +219,7 @@ def test_scores_of_one_run_are_read_and_completed_by_another(files, tmp_path):
     assert shown == ["s1", "s2"]  # each once
     first, last = run(2)[0], run(2)[-1]
     assert first == Row("p1.jpg", "s1.jpg", {"dlib": 0.1235, "faceres": 0.2}, {"dlib": 2, "faceres": 2},
-                        0.3333, 0.2, 1.0, 2.0, 0.9)  # fmt: skip
+                        0.3333, 0.2, 1.0, 2.0, 0.9, 0.05)  # fmt: skip
     assert last.lost and last.photograph == "p3.jpg"
     assert sum("p" in line for line in file.read_text().splitlines()) >= 6  # a line for each result
     with pytest.raises(SystemExit, match=r"is of the weights 1234, not 5678: name another --scores\."):

@@ -1,0 +1,132 @@
+"""What style guidance does to photographs of people, by the measures of benchmarks.photographs.
+
+    python -m benchmarks.photographs_guidance --photographs A.jpg .. --styles M.jpg .. --work DIR
+
+At the preset `fast` and 256x256, `ffa` at its defaults as the styled model. What is measured is kept in
+benchmarks/photographs_guidance.json, and a rerun adds to it. Writes benchmarks/photographs_guidance.md, on the pairs
+that all rows have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from magicstyle.banks.bank import FeatureBank, StyleEntry
+from magicstyle.core.adain import adain_map
+from magicstyle.core.fusion import FusionSettings
+from magicstyle.core.guidance import StyleGuidance
+from magicstyle.core.inversion_methods import sample_back
+from magicstyle.headless.engine.model import HeadlessModel, load_demo_model
+from magicstyle.headless.engine.stylize import InvertedPicture, fused, invert
+from torch import Tensor
+
+from .imagenet import EfficientNetLite0
+from .kept import kept
+from .photo_measures import Judge, read_square, score
+from .photo_scores import Measured, Scores, shared
+from .photo_tables import table
+from .photo_ways import Album, PhotoPainter, Way
+from .recognisers import Recognisers
+
+TABLE, SCORES = (Path(__file__).with_suffix(f".{kind}") for kind in ("md", "json"))
+RECIPE = Way().recipe
+KEPT, COARSE = "output.3-11", "output.3-5"
+
+
+class Guided(NamedTuple):
+    """A row: the guidance, and the layers of the guiding model."""
+
+    guidance: StyleGuidance | None
+    layers: str = RECIPE.layers
+
+
+ROWS = {
+    "no guidance": Guided(None),
+    "`nvqg`, scale 1": Guided(StyleGuidance("nvqg", 1.0), COARSE),
+    "`nvqg`, scale 2": Guided(StyleGuidance("nvqg", 2.0), COARSE),
+    "`nvqg`, scale 1, in the layers that are styled": Guided(StyleGuidance("nvqg", 1.0)),
+    "`spg`, scale 1.5": Guided(StyleGuidance("spg", 1.5)),
+    "`spg`, scale 2": Guided(StyleGuidance("spg", 2.0)),
+}
+
+
+class Painter:
+    """Paints pieces; photographs and styles stay inverted."""
+
+    def __init__(self, model: HeadlessModel, album: Album, work: Path) -> None:
+        self.model, self.album, self.work = model, album, work
+        self._inverted: dict[tuple[Path, ...], InvertedPicture] = {}
+
+    def painted(self, label: str, style: Path, group: slice) -> Tensor:
+        """A piece painted, b 3 h w in 0..1; it lies in the folder for whoever wants to look at it."""
+        file = self.work / f"guidance, {ROWS[label]}; {self.album.name(style, group)}.safetensors"
+        return kept(file, lambda: self._painted(ROWS[label], style, group))
+
+    @torch.inference_mode()
+    def _painted(self, row: Guided, style: Path, group: slice) -> Tensor:
+        content, source = self.inverted(self.album.photographs[group]), self.inverted((style,))
+        bank = FeatureBank(content.features, (StyleEntry(source.features),))
+        begin = content.noise_pair.map(adain_map(content.noise, source.noise, RECIPE.adain))
+        styled, plain = fused(self.model, bank, RECIPE), self.model.denoised
+        guidance = row.guidance
+        if guidance is None:
+            denoised = styled
+        else:
+            method = FusionSettings("nvqg") if guidance.kind == "nvqg" else RECIPE.settings
+            guiding = fused(self.model, bank, replace(RECIPE, settings=method, layers=row.layers))
+            own = styled if guidance.kind == "nvqg" else plain
+
+            def denoised(x: Tensor, sigma: Tensor) -> Tensor:
+                """b c h w, sigma b -> b c h w, at cfg 1 with one prompt."""
+                answer = own(x, sigma)
+                return guidance.applied(answer, answer, answer, guiding(x, sigma))
+
+        latent = sample_back(denoised, begin, RECIPE.sigmas, RECIPE.inversion.method)
+        return (self.model.decode(latent) + 1) / 2
+
+    def inverted(self, files: tuple[Path, ...]) -> InvertedPicture:
+        """Pictures with the features of all layers that any row reads."""
+        if files not in self._inverted:
+            shown = torch.stack([read_square(path, Way().size) for path in files]) * 2 - 1
+            recipe = replace(RECIPE, layers=KEPT)
+            self._inverted[files] = invert(self.model, self.model.encode(shown), recipe)
+        return self._inverted[files]
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("photographs", "styles"):
+        parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, metavar="FILE")
+    parser.add_argument("--work", type=Path, required=True, help="folder for what is painted")
+    parser.add_argument("--scores", type=Path, default=SCORES, help="file of what is measured; this one if left out")
+    parser.add_argument("--human", type=Path, help="folder with faceres.json and faceres.bin")
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop painting after so many; a rerun goes on")
+    given = parser.parse_args()
+    until = time.monotonic() + 60 * given.minutes
+    given.work.mkdir(parents=True, exist_ok=True)
+    album, model = Album(tuple(given.photographs), tuple(given.styles)), load_demo_model()
+    painter, judge = (
+        Painter(model, album, given.work),
+        Judge(album, Recognisers(given.human), EfficientNetLite0.of_package()),
+    )
+    weights = PhotoPainter(model, album, given.work).weights
+    results = Measured("guidance", album, judge, Scores(given.scores, weights, (*album.photographs, *album.styles)))
+    for pieces in range(1, len(album.order) + 1):
+        for label, row in ROWS.items():
+            results.measure(str(row), partial(painter.painted, label), pieces, until)
+    rows = {label: results.measured(str(row), album.order) for label, row in ROWS.items()}
+    pairs, begun = shared(rows), [label for label, found in rows.items() if found]
+    text = table({label: score(rows[label][:pairs]) for label in begun})
+    TABLE.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
