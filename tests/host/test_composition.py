@@ -7,16 +7,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from magicstyle.attention_patches.comfy import install_fusion
+from magicstyle.core.fusion import FUSIONS, FusionSettings
+from magicstyle.core.word_regions import StyleWords
 from magicstyle.tests.host.composition.flow import FLOW_ROWS, KINDS, flow_table
-from magicstyle.tests.host.composition.graph import SD15, base
+from magicstyle.tests.host.composition.graph import SD15, base, large_guided
 from magicstyle.tests.host.composition.matrix import (
     BOTH_ACT,
+    LAYERS,
     SAME_PICTURE,
     SHARES,
     STORAGES,
     Cell,
     Verdict,
     alone,
+    bank_for,
     both,
     cells,
     check_both_act,
@@ -25,6 +30,7 @@ from magicstyle.tests.host.composition.matrix import (
     neighbour_alone,
     ours_alone,
     verdict,
+    warnings_of_ours,
 )
 from magicstyle.tests.host.composition.rows import ROWS
 from magicstyle.tests.host.families import FAMILIES
@@ -32,6 +38,7 @@ from magicstyle.tests.host.locate import PACK, find_host
 from safetensors import safe_open
 
 FLAGS = Path(__file__).with_name("flags.py")
+IN_TWO_STAGES = "rsa, words"
 EXACT = 1e-3  # of an effect: what rounding may change
 ABSENT = [kind for name, kind in KINDS.items() if name not in FAMILIES]  # that this host does not have
 EVERY = (*ROWS, *(row for row in FLOW_ROWS if row.kind not in ABSENT))
@@ -66,6 +73,28 @@ def test_both_act(cell, note):
     check_warnings(warnings, cell.row.warns)
     # neither the storage nor the order of the nodes makes a difference
     assert distance(picture, both(Cell(cell.row, cell.tried))[0]) <= EXACT * effect(ours, alone(on))
+
+
+@pytest.mark.parametrize("neighbour", ["ControlNet", "LoRA"])
+@pytest.mark.parametrize("method", [*(name for name in FUSIONS if name != "nvqg"), IN_TWO_STAGES])
+def test_every_method_acts_beside_a_controlnet_and_a_lora(method, neighbour):
+    tried = next(row for row in ROWS if row.name == neighbour).tried[0]._replace(on=large_guided)
+    graph, neither = large_guided(), alone(large_guided)
+    with warnings_of_ours() as messages:
+        ours, both = (by_method(wired, method).picture() for wired in (graph, tried.wire(graph)))
+    check_both_act(verdict(neither, neighbour_alone(tried), ours, both))
+    assert not messages
+    if method == IN_TWO_STAGES:
+        assert distance(ours, by_method(graph, "rsa").picture()) > EXACT * effect(ours, neither)
+
+
+def by_method(graph, method):
+    """The graph fused by a method at its defaults; `rsa` also in two stages, with words in the graph's own prompt."""
+    spans, others = ((3, 4),), (0, 1, 2, 5, 6)
+    words = StyleWords(spans, others, graph.positive[0][0], background=1.0, after=0.25) if method == IN_TWO_STAGES else None
+    settings = FusionSettings(method.split(",")[0])
+    model = install_fusion(graph.model, bank_for(graph, "features"), settings, LAYERS, 0.0, 1.0, words=words)
+    return graph.but(model=model)
 
 
 @of(SAME_PICTURE)
