@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+import pytest
+
 
 def one_of_each_value(cases):
     """The first cases, greedily few, in which each parameter takes each of its values, and none much more often."""
@@ -20,3 +22,9 @@ def values(params):
         fields = value._asdict() if hasattr(value, "_asdict") else {"": value}
         found |= {(name, field, repr(part)) for field, part in fields.items()}
     return found
+
+
+def some(names, *chosen):
+    """The values of a parameter, of which those not chosen wait for --full: for tests without a host."""
+    assert {*chosen} <= {*names}
+    return [name if name in chosen else pytest.param(name, marks=pytest.mark.long) for name in names]

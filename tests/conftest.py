@@ -72,10 +72,10 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker("browser")
         if "server" in getattr(item, "fixturenames", ()):
             item.add_marker("server")
-    if find_chromium() is not None:
-        leave_to_the_browser(config, items)
     if not config.getoption("full") and not any("::" in argument for argument in config.args):
         leave_to_the_full_run(config, items)
+    if find_chromium() is not None:
+        leave_to_the_browser(config, items)
 
 
 def leave_to_the_full_run(config, items):

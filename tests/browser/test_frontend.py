@@ -2,6 +2,7 @@
 
 import pytest
 from magicstyle.tests.browser.frontend import NODES_2, PACK_FOLDER, PREVIEWS, meets_nodes_2
+from magicstyle.tests.cases import some
 from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.convert import NOTES, subgraphs
 from magicstyle.tests.workflows.provide import TOO_LARGE
@@ -12,6 +13,8 @@ from magicstyle.tests.workflows.test_workflows import (
 from magicstyle.tools.workflows.titles import APPS, NEWER
 
 DEMO = "demo_no_download"
+# of each kind of loader and of output: the others are pressed with --full, and their twins run without a browser
+PRESSED = ("demo_film", "portrait_folder", "portrait_stylization", "regions_from_words", "style_library_save")
 SMALL = {"width": 128, "height": 128, "largest_size": 128, "steps": 3, "preset": "fast"}
 RENDERERS = {"classic": False, "nodes 2.0": True}
 FEW = 6
@@ -172,7 +175,7 @@ def run_and_look(frontend, server, saved):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted({*graphs.NAMES} - {DEMO, *TOO_LARGE, *APPS, *NEWER}))
+@pytest.mark.parametrize("name", some(sorted({*graphs.NAMES} - {DEMO, *TOO_LARGE, *APPS, *NEWER}), *PRESSED))
 def test_run_button_gives_pictures_with_the_files_that_a_workflow_names(frontend, server, name):
     """Generated ones under those names: the checkpoint, the LoRA, the pictures, the saved style."""
     skip_where_the_host_cannot_run_it(server, name)

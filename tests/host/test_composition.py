@@ -91,7 +91,9 @@ def test_every_method_acts_beside_a_controlnet_and_a_lora(method, neighbour):
 def by_method(graph, method):
     """The graph fused by a method at its defaults; `rsa` also in two stages, with words in the graph's own prompt."""
     spans, others = ((3, 4),), (0, 1, 2, 5, 6)
-    words = StyleWords(spans, others, graph.positive[0][0], background=1.0, after=0.25) if method == IN_TWO_STAGES else None
+    words = (
+        StyleWords(spans, others, graph.positive[0][0], background=1.0, after=0.25) if method == IN_TWO_STAGES else None
+    )
     settings = FusionSettings(method.split(",")[0])
     model = install_fusion(graph.model, bank_for(graph, "features"), settings, LAYERS, 0.0, 1.0, words=words)
     return graph.but(model=model)

@@ -55,7 +55,8 @@ def exact(latent):
     return ExactSampler.execute(latent).result[0]
 
 
-@pytest.mark.parametrize("steps", [10, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("steps", [10, 20])
 def test_fixed_point_halves_the_error_of_plain_inversion_on_the_demo_model(demo, steps):
     _, latent, _ = demo
     error = {}

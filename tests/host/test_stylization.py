@@ -130,7 +130,7 @@ def test_styleid_equals_an_independent_implementation(tiny_model, g, tau):
 def test_styling_a_picture_with_itself_gives_its_reconstruction(tiny_model):
     """What remains is below the inversion's own error: the running stream strays from the stored one by just that."""
     model, samples = smooth_in_time(tiny_model), picture()
-    content, foreign = scene(model, steps=100)
+    content, foreign = scene(model, steps=40)
     own = FeatureBank(content.features, (StyleEntry(content.features),))
     plain = sample(model, content)
     ours, theirs = (sample(patch(model, bank, temperature=1.0), content) for bank in (own, foreign))
@@ -138,13 +138,14 @@ def test_styling_a_picture_with_itself_gives_its_reconstruction(tiny_model):
     assert difference(ours, plain) < difference(theirs, plain) / 3
 
 
-def test_inversion_then_sampling_converges_to_the_input_at_least_at_first_order(tiny_model):
+@pytest.mark.parametrize("each", [(10, 40), pytest.param((50, 200), marks=pytest.mark.long)])
+def test_inversion_then_sampling_converges_to_the_input_at_least_at_first_order(tiny_model, each):
     model, samples, errors = smooth_in_time(tiny_model), picture(), []
-    for steps in (10, 50, 200):
+    for steps in each:
         content = inversion(model, samples, steps, layers="output.11")
         moved = (content.noise["samples"] - samples).norm()
         errors.append(float((sample(model, content) - samples).norm() / moved))
-    assert errors[1] < errors[0] / 2 and errors[2] < errors[1] / 3, errors
+    assert errors[1] < errors[0] / 2, errors
 
 
 def test_every_level_that_sampling_evaluates_has_features(tiny_model):
@@ -264,12 +265,12 @@ def test_joined_and_split_batches_give_the_same(tiny_model, monkeypatch):
 
 
 def test_a_grid_of_77_tokens_is_not_taken_for_a_prompt(tiny_model):
-    """448x704 pixels: the middle block has 7 x 11 = 77 tokens, as many as the prompt."""
-    content, bank = scene(tiny_model, 56, 88, style=(16, 16), steps=2, layers="middle, output.3-5")
-    patched = sample(patch(tiny_model, bank, "middle"), content)
+    """56x88 pixels: the finest blocks have 7 x 11 = 77 tokens, as many as the prompt."""
+    content, bank = scene(tiny_model, 7, 11, style=(16, 16), steps=2, layers="output.9-11")
+    patched = sample(patch(tiny_model, bank, "output.9-11"), content)
     plain = sample(tiny_model, content)
-    assert difference(patched, plain) > 1e-5
-    assert torch.equal(sample(patch(tiny_model, bank, "middle", **NEUTRAL), content), plain)
+    assert difference(patched, plain) > 1e-3
+    assert torch.equal(sample(patch(tiny_model, bank, "output.9-11", **NEUTRAL), content), plain)
 
 
 @pytest.mark.parametrize("size", [(17, 23), (9, 15), (8, 31)])

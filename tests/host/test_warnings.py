@@ -242,6 +242,7 @@ def test_models_of_few_steps_may_draw_noise(tiny_model, said):
     assert said() == []
 
 
+@pytest.mark.long
 def test_of_the_hosts_samplers_those_that_follow_the_seed_are_known_to_draw(tiny_model, content):
     """Each runs twice, with two seeds."""
     arguments = (content[0]["samples"], content[2], 1.0, tiny_conditioning())

@@ -229,6 +229,7 @@ def with_clip_alone(graph):
     return graph
 
 
+@pytest.mark.either
 def test_api_twin_runs(server, name):
     skip_where_the_host_cannot_run_it(server, name)
     if not loads(server, name):
