@@ -75,6 +75,7 @@ def test_both_act(cell, note):
     assert distance(picture, both(Cell(cell.row, cell.tried))[0]) <= EXACT * effect(ours, alone(on))
 
 
+@pytest.mark.either
 @pytest.mark.parametrize("neighbour", ["ControlNet", "LoRA"])
 @pytest.mark.parametrize("method", [*(name for name in FUSIONS if name != "nvqg"), IN_TWO_STAGES])
 def test_every_method_acts_beside_a_controlnet_and_a_lora(method, neighbour):
