@@ -63,7 +63,7 @@ class HeadlessModel:
         self.native_size = native_size
         self.downscale = 2 ** (len(autoencoder.config.block_out_channels) - 1)
         self.hooks = Hooks(unet)
-        self._unet = unet.eval().to(self.device)
+        self.unet = unet.eval().to(self.device)
         self._autoencoder = autoencoder.eval().to(self.device)
         self._prompt = prompt.to(self.device, unet.dtype)
         self.scale_factor = scale_factor  # of the model's latents, of ComfyUI's
@@ -111,9 +111,9 @@ class HeadlessModel:
         self.hooks.latent_grid = Grid(x.shape[2:])
         self.rows += x.shape[0]
         spread = sigma.view(-1, 1, 1, 1)
-        scaled = (x / (spread**2 + 1.0).sqrt()).to(self._unet.dtype)
+        scaled = (x / (spread**2 + 1.0).sqrt()).to(self.unet.dtype)
         prompt = self._prompt.expand(x.shape[0], -1, -1)
-        eps = self._unet(scaled, self.timesteps(sigma), prompt, return_dict=False)[0]
+        eps = self.unet(scaled, self.timesteps(sigma), prompt, return_dict=False)[0]
         return x - spread * eps.to(x)
 
 
