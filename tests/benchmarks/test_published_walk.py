@@ -45,7 +45,7 @@ class Loop:
     def eps(self, y, t):
         self.calls.append(t)
         self.model.hooks.latent_grid = tuple(y.shape[2:])
-        return self.model._unet(y, torch.tensor([t]), self.model._prompt, return_dict=False)[0]
+        return self.model.unet(y, torch.tensor([t]), self.model._prompt, return_dict=False)[0]
 
     def step(self, y, e, t, t_next):
         a, a_next = self.alphas[t], self.alphas[t_next]

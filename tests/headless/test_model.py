@@ -148,7 +148,7 @@ def test_a_checkpoint_of_genuine_shapes_loads_and_stylizes(tmp_path):
     assert path.stat().st_size > 2e9
     model = load_sd15(path)
     path.unlink()
-    assert sum(parameter.numel() for parameter in model._unet.parameters()) == 859_520_964
+    assert sum(parameter.numel() for parameter in model.unet.parameters()) == 859_520_964
     check_stylization(model, Recipe(steps=1))
 
 
