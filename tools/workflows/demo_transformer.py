@@ -21,10 +21,10 @@ For **ComfyUI 0.5** or newer. {called("demo_no_download")} paints better.
 
 In *FFA Model Patcher*:
 
+- Too little style: set *layers* to **auto**, all eight blocks instead of the later half. This small transformer then
+weaves a grid of dark lines over face and background.
+- *positions*: **same** copies more of the style picture, also its shapes.
 - The face is lost: raise *query_preservation*.
-- Too little style: lower *query_preservation*.
-- *layers*: **double.4-7**, the later half, keeps more of the face and of its colours; **auto** is all eight blocks.
-- *positions*: **untwist** copies less of the style picture's shapes, and brings less of its style.
 """
 WORKFLOW = demo_page(
     "demo_transformer",
@@ -32,7 +32,7 @@ WORKFLOW = demo_page(
     Node("demo", "MagicStyleDemoModel", {"model": "transformer"}),
     # ddim_uniform begins below full noise, so that the plain sampler takes the inverted latent as it is
     invert_block(SIDE, scheduler="ddim_uniform", steps=STEPS),
-    patch(MODEL),
+    patch(MODEL, layers="double.4-7", positions="untwist"),
     paint_block(),
     save_as="magicstyle/demo_transformer",
 )

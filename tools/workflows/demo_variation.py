@@ -35,7 +35,8 @@ NOTE = """# Photograph varied in a style{model}
 
 {needs}# What to change first
 
-- More of the photograph: lower *denoise* in *Read the style*. At 1 nothing is left of it.
+- More of the style: raise *denoise* in *Read the style*. From 0.45 the face begins to dissolve; at 1 nothing is left of
+the photograph.{grid}
 - Another picture: another *noise_seed* in *Paint*.
 - Less of the style: {weaker}
 
@@ -115,11 +116,12 @@ UNET = variation(
         model="",
         prompts=PROMPTS,
         needs="",
+        grid="",
         weaker="raise *content_weight* in *FFA Model Patcher*.",
         inverted=called("demo_no_download"),
     ),
     Node("demo", "MagicStyleDemoModel"),
-    read_block(0.55, "simple"),
+    read_block(0.35, "simple"),
     patch(MODEL, method="ffa"),
 )
 TRANSFORMER = variation(
@@ -128,10 +130,11 @@ TRANSFORMER = variation(
         model=" by a transformer",
         prompts=PROMPTS,
         needs="For **ComfyUI 0.5** or newer.\n\n",
+        grid=" This small transformer weaves a faint grid into its pictures, more of it at a higher *denoise*.",
         weaker="lower *style_weight* in *FFA Model Patcher*.",
         inverted=called("demo_transformer"),
     ),
     Node("demo", "MagicStyleDemoModel", {"model": "transformer"}),
-    read_block(0.55, "simple"),
+    read_block(0.35, "simple"),
     patch(MODEL, method="zstar", positions="shift"),
 )

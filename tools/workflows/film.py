@@ -66,8 +66,6 @@ seconds. Paint a long video in parts by *first frame* and *frames* of *Invert th
 
 - Less flicker and less style: raise *query_preservation* in *FFA Model Patcher*, or set its *method* to **gar**.
 - More style: lower *query_preservation*.
-
-Tested with small models of random weights and with the demo model, never with a real checkpoint.
 """
 WAN_NOTE = """## A film in a style, with Wan 2.1
 
@@ -86,8 +84,6 @@ A replay of the style holds 0.3 GB on the card. With *method* **ffa** the film i
 - Too little of the film: *method* **ffa** in *FFA Model Patcher*, which reads the film, too.
 - Too much style: lower *style_weight*.
 - Less memory: fewer *frames* in *Invert the film*, one more than a multiple of 4.
-
-Tested with a small model of random weights, never with Wan itself.
 """
 
 

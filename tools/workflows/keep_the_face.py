@@ -34,6 +34,7 @@ NOTE = """## Keep the face
 
 In *FFA Model Patcher*:
 
+- A stronger style, as on the card: set *query_preservation* to 0. The mask still holds the face.
 - The face looks too little like the style: lower *keep_strength*, or paint eyes, brows, nose and mouth alone.
 - The face is still lost: raise *query_preservation* a little. Too little style around it: lower that.
 

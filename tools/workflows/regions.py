@@ -39,7 +39,7 @@ TWO_NOTE = """## Two styles by mask
 """
 KEEP_NOTE = """## Portrait, background kept
 
-## Only what you paint a mask on takes the style. Both pictures are first cropped to 512x512.
+## What you paint takes the style, the rest stays nearly as it is. Both pictures are first cropped to 512x512.
 
 1. Choose an **SD1.5 checkpoint**, your **Portrait** and a **Style picture**.
 2. Right-click *Portrait*, choose *Open in MaskEditor*, and paint the **person**. Save.
@@ -50,6 +50,8 @@ KEEP_NOTE = """## Portrait, background kept
 - *query_preservation* in *FFA Model Patcher*: higher keeps more of the portrait inside the mask too.
 - To paint the background and keep the person, paint the background.
 - *strength of colours* in *Invert both pictures*: lower keeps the person's own colours.
+
+The background is sampled anew, too, so that its tone shifts a little.
 """
 WORDS_NOTE = """## Each style where a word says
 

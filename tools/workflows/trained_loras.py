@@ -8,7 +8,7 @@ from .describe import Block, Group, Item, Knob, Node, Note, Out, Workflow
 from .parts import (
     GOLD,
     IMAGE,
-    RUN,
+    ON_NEWER,
     SIGMAS,
     block,
     compared,
@@ -33,7 +33,8 @@ from .stock import CLIP, MODEL, VAE, encoded, largest, load_checkpoint, load_pic
 
 DEMO_NOTE = """## LoRAs trained on two pictures, no download
 
-## Each style picture becomes a LoRA and paints its region; the person stays. Pictures are first scaled to 384 pixels.
+## Each style picture becomes a LoRA and paints its region. The portrait is first scaled to 384 pixels, the style
+pictures to 192.
 
 1. Press **Run** (ComfyUI 0.33 or newer; some minutes without a graphics card): *Style picture 1* paints everything.
 2. Right-click *Portrait*, choose *Open in MaskEditor*, paint where **style picture 2** belongs. Save, press **Run**.
@@ -58,7 +59,7 @@ NOTE = f"""## Two pictures, two LoRAs, each in its region
 - *end_percent* in *FFA Model Patcher*: higher holds on to the portrait longer.
 - Other masks: paint them in the portrait's mask editor, or let *SAM3 Detect* find them.
 
-{RUN.format("0.3.64")}
+{ON_NEWER}
 """
 DEMO_MODEL, DEMO_VAE, DEMO_PROMPT = (Out("demo", name) for name in ("model", "vae", "conditioning"))
 PAINTED = Out("content", "MASK")
