@@ -1,4 +1,4 @@
-"""Draw assets/icon.png, a flat portrait that becomes a painting, and assets/banner.png, a photograph painted.
+"""Draw assets/icon.png, a flat portrait that becomes a painting, and assets/banner.jpg, a photograph painted.
 
     python -m tools.branding.draw
 
@@ -184,7 +184,7 @@ def banner() -> Image.Image:
     side, top = 720, height - 720 - 110
     gap = (width - 3 * side) // 4
     lefts = [gap + i * (side + gap) for i in range(3)]
-    looks = shown("collins"), shown("van Gogh"), ScenePainter().painted(Scene("collins", (Look("van Gogh"),)))
+    looks = shown("collins"), shown("Hokusai"), ScenePainter().painted(Scene("collins", (Look("Hokusai"),)))
     pictures = [ImageOps.fit(look, (side, side), Image.Resampling.LANCZOS, centering=(0.5, 0.1)) for look in looks]
     for left, picture in zip(lefts, pictures, strict=True):
         card = rounded(picture, 0.08)
@@ -202,7 +202,7 @@ def main() -> None:
     """Write both files."""
     ASSETS.mkdir(exist_ok=True)
     icon().save(ASSETS / "icon.png", optimize=True)
-    banner().quantize(256, kmeans=1, dither=Image.Dither.NONE).save(ASSETS / "banner.png", optimize=True)
+    banner().save(ASSETS / "banner.jpg", quality=90, optimize=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from .drawn import FAINT, GROUND, LINE, PANEL, SIDE, TEXT
 BAR, GAP, FRAME = 40, 10, 3  # pixels: the line of words below, between pictures, around small ones
 SMALL = (96, 128)  # of the pictures that a painting was made of; two styles are as high as this and a half
 COLOURS = ("#b39ddb", "#ffd500", "#ff6e6e", "#64b5f6", "#64b5f6", "#81c784")  # of the host's sockets
-FRAMED = (51, 68)  # of the style beside frames of a video
 Place = tuple[int, int]
 Field = tuple[str, Any]  # a label, and a picture, number or word
 
@@ -48,6 +47,13 @@ def beside(paintings: Sequence[Image.Image], words: str, columns: int = 2) -> Im
     return card
 
 
+def quarters(pictures: Sequence[tuple[Image.Image, str]], words: str) -> Image.Image:
+    """Four pictures, each with its name at its lower edge."""
+    card = beside([picture for picture, _ in pictures], words)
+    places = ((119, 197), (361, 197), (119, 418), (361, 418))
+    return tagged(card, [(place, name) for place, (_, name) in zip(places, pictures, strict=True)])
+
+
 def made_of(card: Image.Image, photograph: Image.Image | None, styles: Sequence[Image.Image]) -> Image.Image:
     """Small in the corners: left the photograph, right its styles, above each other."""
     if photograph is not None:
@@ -59,10 +65,31 @@ def made_of(card: Image.Image, photograph: Image.Image | None, styles: Sequence[
     return card
 
 
-def of_frames(frames: Sequence[Image.Image], painted: Sequence[Image.Image], style: Image.Image) -> Image.Image:
-    """Frames of a video, below each what became of it, and the style small in a corner where a frame is empty."""
-    card = beside([*frames, *painted], "painted by the demo model", columns=len(frames))
-    _inset(card, style, (GAP, GAP + FRAMED[1]), FRAMED)
+def of_frames(pairs: Sequence[tuple[Image.Image, Image.Image]], style: Image.Image, words: str) -> Image.Image:
+    """The style, then frames of a video, beside each what became of it."""
+    card, size, left, right = blank(words), 143, 146, SIDE - 145
+    show(card, style, (2, (SIDE - BAR - 130) // 2), (130, 130))
+    for number, (frame, painted) in enumerate(pairs):
+        y = 2 + number * (size + 3)
+        show(card, frame, (left, y), (size, size))
+        show(card, painted, (right, y), (size, size))
+        arrow(card, (left + size + 6, y + size // 2), right - 5)
+    return tagged(card, (((67, 318), "style"), ((left + size // 2, 22), "video")))
+
+
+def strips(
+    frames: Sequence[Image.Image], painted: Sequence[Image.Image], style: Image.Image, words: str
+) -> Image.Image:
+    """Two strips of film, of frames and of what became of them, and between them the style."""
+    card, size = blank(words), (SIDE - 8) // 3
+    for top, row in ((2, frames), (SIDE - BAR - size - 2, painted)):
+        for number, picture in enumerate(row):
+            show(card, picture, (2 + number * (size + 2), top), (size, size))
+    middle = (SIDE - BAR) // 2
+    show(card, style, (60, middle - 54), (108, 108))
+    ImageDraw.Draw(card).text(
+        (186, middle), "video in a style,\nframe by frame", TEXT, ImageFont.load_default(26), "lm"
+    )
     return card
 
 
@@ -111,7 +138,8 @@ def flow(inputs: Sequence[Image.Image], painting: Image.Image, words: str) -> Im
     for number, picture in enumerate(inputs):
         card.paste(cropped(picture, (width, height)), (gap, gap + number * (height + gap)))
     left = width + 46
-    card.paste(cropped(painting, (SIDE - left - gap, SIDE - BAR - 2 * gap)), (left, gap))
+    whole = ImageOps.contain(painting, (SIDE - left - gap, SIDE - BAR - 2 * gap), Image.Resampling.LANCZOS)
+    card.paste(whole, (left, (SIDE - BAR - whole.height) // 2))
     arrow(card, (width + 14, (SIDE - BAR) // 2), left - 6)
     return card
 
@@ -173,8 +201,8 @@ def folder(
     for number, (picture, painting) in enumerate(zip(pictures, paintings, strict=True)):
         y = 60 + number * (size[1] + 8)
         show(card, picture, (16, y), size)
-        show(card, painting, (SIDE - 172, 8 + number * 214), (164, 210))
-        arrow(card, (262, y + size[1] // 2), SIDE - 180)
+        show(card, painting, (SIDE - 180, y - 2), (174, 174))
+        arrow(card, (262, y + size[1] // 2), SIDE - 188)
     _inset(card, style, (166, 300), (90, 120))
     draw.text((211, 324), "one style", fill=TEXT, font=ImageFont.load_default(18), anchor="mm")
     return card

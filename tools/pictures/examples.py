@@ -1,9 +1,9 @@
-"""Draw assets/examples/WORKFLOW.png, what goes into a workflow and what the demo model makes of it, and
-docs/likeness_faces.png, a face without and with a mask on it.
+"""Draw assets/examples/WORKFLOW.jpg, what goes into a workflow and what the demo model makes of it, and
+docs/likeness_faces.jpg, a face without and with a mask on it.
 
     python -m tools.pictures.examples
 
-Photographs painted as the cards of these workflows show them (thumbnails.py), at the preset *fast*.
+Photographs painted as these workflows paint them, whole and at the preset *fast*.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from PIL import Image
 from .parameters import ROOT
 from .scenes import BACKGROUND, Look, Scene, ScenePainter, region, shown
 
-FOLDER, TILE, WIDE, COLOURS = ROOT / "assets" / "examples", 192, 232, 256
+FOLDER, TILE, WIDE, QUALITY = ROOT / "assets" / "examples", 192, 232, 90
 EXAMPLES = {
     "portrait_keep_background": Scene("collins", (Look("Hokusai", "person"),)),
     "two_styles_by_mask": Scene("collins", (Look("Hokusai", "person"), Look("van Gogh", BACKGROUND))),
     "styleid": Scene("collins", (Look("Hokusai"),), STYLEID),
 }
-FACES = ROOT / "docs" / "likeness_faces.png"
+FACES = ROOT / "docs" / "likeness_faces.jpg"
 STRONG = Scene("collins", (Look("Hokusai"),), replace(FFA, query_preservation=0.0))
 
 
@@ -50,8 +50,8 @@ def strip(painter: ScenePainter, scene: Scene) -> Image.Image:
 
 
 def save(sheet: Image.Image, path: Path) -> None:
-    """A sheet in few colours."""
-    sheet.quantize(COLOURS, kmeans=1, dither=Image.Dither.NONE).save(path, optimize=True)
+    """A sheet, and how large it is."""
+    sheet.save(path, quality=QUALITY, optimize=True)
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB")
 
 
@@ -60,7 +60,7 @@ def main() -> None:
     torch.set_num_threads(1)
     painter = ScenePainter()
     for name, scene in EXAMPLES.items():
-        save(strip(painter, scene), FOLDER / f"{name}.png")
+        save(strip(painter, scene), FOLDER / f"{name}.jpg")
     save(faces(painter), FACES)
 
 

@@ -1,10 +1,9 @@
-"""Draw assets/demo_grid.png, the first picture of the README: photographs painted like paintings and a drawing.
+"""Draw assets/demo_grid.jpg, the first picture of the README: photographs painted like paintings.
 
     python -m tools.pictures.head
 
 The demo model paints every pair as `python run.py demo` does, at the preset *fast* and at the other defaults; no pair
-is left out. The paintings are details, twice as large as the works; the drawing is of a held-out seed.
-assets/PROVENANCE.md names the photographs and paintings.
+is left out. The paintings are details, twice as large as the works. assets/PROVENANCE.md names all of them.
 """
 
 from __future__ import annotations
@@ -16,15 +15,14 @@ from PIL import Image
 from .parameters import ROOT, SIZE
 from .scenes import Look, Scene, ScenePainter, shown
 
-PICTURE = ROOT / "assets" / "demo_grid.png"
+PICTURE = ROOT / "assets" / "demo_grid.jpg"
 CONTENTS = ("collins", "hopper")
 STYLES = {
     "Hokusai": "Hokusai",
-    "ink": "ink",
     "van Gogh": "Tanguy",
     "Arcimboldo": "Arcimboldo",
 }
-TILE = 240
+TILE, QUALITY = 320, 90
 
 
 def grid(painter: ScenePainter) -> Image.Image:
@@ -39,8 +37,8 @@ def grid(painter: ScenePainter) -> Image.Image:
 def main() -> None:
     """The command line."""
     torch.set_num_threads(1)
-    picture = grid(ScenePainter()).quantize(256, kmeans=1, dither=Image.Dither.NONE)
-    picture.save(PICTURE, optimize=True)
+    picture = grid(ScenePainter())
+    picture.save(PICTURE, quality=QUALITY, optimize=True)
     print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size // 1000} kB, {picture.size}")
 
 

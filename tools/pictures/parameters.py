@@ -1,8 +1,9 @@
-"""Draw assets/parameters.png: what each setting of the FFA Model Patcher does to the demo portrait.
+"""Draw assets/parameters.jpg: what each setting of the FFA Model Patcher does to the demo portrait.
 
     python -m tools.pictures.parameters [--steps 25]
 
-The demo model, its portrait and a van Gogh, the headless path; some minutes on one core, the same picture every time.
+The demo model and the pair with which the workflows open, the headless path; some minutes on one core, the same picture
+every time.
 """
 
 from __future__ import annotations
@@ -19,18 +20,17 @@ from magicstyle.core.inversion import sample_ddim
 from magicstyle.headless.engine.model import HeadlessModel, load_demo_model
 from magicstyle.headless.engine.stylize import InvertedPicture, Recipe, fused, invert, reconstruct
 from magicstyle.headless.pictures.reading import read_picture, to_images, to_tensor
-from magicstyle.model_files.demo import ASSETS, DEMO_CONTENT
+from magicstyle.model_files.demo import DEMO_CONTENT, DEMO_STYLE
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..package import ROOT
 
-PICTURE = ROOT / "assets" / "parameters.png"
-STYLE = ASSETS / "gallery" / "cafe_terrace.jpg"
+PICTURE = ROOT / "assets" / "parameters.jpg"
 SIZE = (384, 512)  # of the demo's two pictures
-TILE, GAP, LABEL, MARGIN = (150, 200), 8, 22, 172
+TILE, GAP, LABEL, MARGIN, QUALITY = (240, 320), 8, 28, 200, 88
 PRESERVATIONS = (0.0, 0.3, 0.5, 0.65, 0.9)
-CONTENT_WEIGHTS = (0.3, 0.05, 0.01, 0.003, 0.0)
+CONTENT_WEIGHTS = (0.0, 0.003, 0.01, 0.05, 0.3)
 TEMPERATURES = (0.5, 1.0, 1.5, 2.5, 4.0)
 
 
@@ -70,7 +70,7 @@ class DemoPainter:
     def __init__(self, steps: int) -> None:
         self.model: HeadlessModel = load_demo_model()
         self.recipe = Recipe(steps=steps)
-        self.pictures = [read_picture(path, SIZE) for path in (DEMO_CONTENT, STYLE)]
+        self.pictures = [read_picture(path, SIZE) for path in (DEMO_CONTENT, DEMO_STYLE)]
         self.content, self.style = (self.invert(picture) for picture in self.pictures)
         self.bank = FeatureBank(self.content.features, (StyleEntry(self.style.features),))
 
@@ -102,7 +102,7 @@ class Sheet:
         size = (MARGIN + columns * (TILE[0] + GAP), GAP + lines * (LABEL + TILE[1] + GAP))
         self.image = Image.new("RGB", size, "white")
         self.draw = ImageDraw.Draw(self.image)
-        self.font = ImageFont.load_default(15)
+        self.font = ImageFont.load_default(19)
         self.y = GAP
 
     def name(self, text: str) -> None:
@@ -148,8 +148,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=25)
     steps = parser.parse_args().steps
     torch.set_num_threads(1)  # the same sums in the same order everywhere
-    picture = draw(DemoPainter(steps)).quantize(96, kmeans=1, dither=Image.Dither.NONE)
-    picture.save(PICTURE, optimize=True)
+    picture = draw(DemoPainter(steps))
+    picture.save(PICTURE, quality=QUALITY, optimize=True)
     print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size // 1000} kB, {picture.size}")
 
 

@@ -1,25 +1,25 @@
 """What is shown in this repository: photographs, styles, regions painted on photographs, and a painter of them.
 
-assets/PROVENANCE.md names the photographs and paintings. The drawings are of held-out seeds, numbered on and not
-chosen.
+assets/PROVENANCE.md names the photographs and paintings.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.adain import adain_map
+from magicstyle.core.inversion_methods import InversionSettings
 from magicstyle.core.noise_pair import NoisePair
 from magicstyle.core.presets import PRESETS
 from magicstyle.headless.engine.model import load_demo_model
-from magicstyle.headless.engine.stylize import InvertedPicture, invert, paint, reconstruct
+from magicstyle.headless.engine.stylize import InvertedPicture, invert, paint
 from magicstyle.headless.pictures.reading import read_picture, to_images, to_tensor
 from magicstyle.model_files.demo import ASSETS, DEMO_CONTENT, DEMO_STYLE
-from magicstyle.tools.demo_model.techniques import drawing
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from torch import Tensor
 
 from .parameters import SIZE, FusionSettings, Recipe
@@ -35,14 +35,6 @@ FILES = {
 DETAILS = {
     "Tanguy": (GALLERY / "pere_tanguy.jpg", (96, 60, 288, 316)),
     "Arcimboldo": (GALLERY / "arcimboldo_spring.jpg", (60, 30, 252, 286)),
-}
-DRAWINGS = {
-    "ink": 6_000_011,
-    "hatching": 6_000_012,
-    "mosaic": 6_000_013,
-    "stipple": 6_000_014,
-    "halftone": 6_000_015,
-    "cross_stitch": 6_000_016,
 }
 SOFT = 4  # pixels by which the brush blurs a region's edge
 Outline = tuple[tuple[int, int], ...]
@@ -79,6 +71,18 @@ class Look(NamedTuple):
     region: str = EVERYWHERE
 
 
+class Way(NamedTuple):
+    """How pictures are inverted and sampled, and to which size they are brought first."""
+
+    steps: int
+    inversion: InversionSettings
+    size: tuple[int, int] = SIZE
+
+
+FAST, BALANCED = (Way(preset.steps, preset.inversion) for preset in (PRESETS["fast"], PRESETS["balanced"]))
+CROPPED = Way(50, InversionSettings(), (512, 512))  # as the workflows for SD1.5 open
+
+
 class Scene(NamedTuple):
     """A photograph, the looks that it is painted in, how, and the region that stays like the photograph."""
 
@@ -86,63 +90,58 @@ class Scene(NamedTuple):
     looks: tuple[Look, ...]
     settings: FusionSettings = FusionSettings()
     keep: str = ""
+    way: Way = FAST
 
 
-def drawn(seed: int, technique: str) -> Image.Image:
-    """A drawing, its middle in the shape of the photographs."""
-    picture = Image.fromarray(drawing(seed, technique).image)
-    width = picture.height * SIZE[0] / SIZE[1]
-    left = (picture.width - width) / 2
-    return picture.resize(SIZE, Image.Resampling.LANCZOS, box=(left, 0, left + width, picture.height))
+def shown(name: str, size: tuple[int, int] = SIZE) -> Image.Image:
+    """A photograph, a painting or a detail of one; of another shape, what is in its middle."""
+    return ImageOps.fit(_upright(name), size, Image.Resampling.LANCZOS)
 
 
-def shown(name: str) -> Image.Image:
-    """A photograph, a painting or a detail of one, or a drawing."""
+def _upright(name: str) -> Image.Image:
     if name in DETAILS:
         path, box = DETAILS[name]
         return read_picture(path, SIZE).resize(SIZE, Image.Resampling.LANCZOS, box=box)
-    return drawn(DRAWINGS[name], name) if name in DRAWINGS else read_picture(FILES[name], SIZE)
+    return read_picture(FILES[name], SIZE)
 
 
-def region(content: str, name: str) -> Image.Image | None:
-    """A region as a user paints it with a soft brush, white on black; none for the whole picture."""
+def region(content: str, name: str, size: tuple[int, int] = SIZE) -> Image.Image | None:
+    """A region as a user paints it with a soft brush, white on black, cropped as `shown` is; none for all of it."""
     if name == EVERYWHERE:
         return None
     outlines, outside = REGIONS[content], name == BACKGROUND
     mask = Image.new("L", SIZE, 255 if outside else 0)
     ImageDraw.Draw(mask).polygon(outlines["person" if outside else name], fill=0 if outside else 255)
-    return mask.filter(ImageFilter.GaussianBlur(SOFT))
+    return ImageOps.fit(mask.filter(ImageFilter.GaussianBlur(SOFT)), size, Image.Resampling.BILINEAR)
 
 
-def _weights(content: str, name: str) -> Tensor | None:
+def _weights(content: str, name: str, size: tuple[int, int]) -> Tensor | None:
     """A region as the engine takes it: 1 h w in 0..1."""
-    mask = region(content, name)
+    mask = region(content, name, size)
     return None if mask is None else to_tensor(mask.convert("RGB"))[:, 0] / 2 + 0.5
 
 
 class ScenePainter:
-    """The demo model at the preset *fast*; what it has inverted or painted once it remembers."""
+    """The demo model; what it has inverted or painted once it remembers."""
 
     def __init__(self) -> None:
-        preset = PRESETS["fast"]
         self.model = load_demo_model()
-        self.recipe = Recipe(steps=preset.steps, inversion=preset.inversion)
-        self._inverted: dict[str, InvertedPicture] = {}
+        self._inverted: dict[tuple[str, Way], InvertedPicture] = {}
         self._painted: dict[Scene, Image.Image] = {}
 
-    def inverted(self, name: str) -> InvertedPicture:
+    def inverted(self, name: str, way: Way = FAST) -> InvertedPicture:
         """A picture's noise and features."""
-        if name not in self._inverted:
-            self._inverted[name] = invert(self.model, self.model.encode(to_tensor(shown(name))), self.recipe)
-        return self._inverted[name]
+        if (name, way) not in self._inverted:
+            self._inverted[name, way] = self.inverted_frames([shown(name, way.size)], way)
+        return self._inverted[name, way]
+
+    def inverted_frames(self, frames: Sequence[Image.Image], way: Way) -> InvertedPicture:
+        """Noise and features of pictures of one size, as one batch."""
+        return invert(self.model, self.model.encode(torch.cat([to_tensor(frame) for frame in frames])), recipe(way))
 
     def decoded(self, latent: Tensor) -> Image.Image:
         """A latent 1 c h w as a picture."""
         return to_images(self.model.decode(latent))[0]
-
-    def returned(self, name: str) -> Image.Image:
-        """A picture sampled back from its noise."""
-        return self.decoded(reconstruct(self.model, self.inverted(name), self.recipe))
 
     def painted(self, scene: Scene) -> Image.Image:
         """What the workflows make of a scene: every look in its region, in the features and in the colours."""
@@ -151,13 +150,27 @@ class ScenePainter:
         return self._painted[scene]
 
     @torch.inference_mode()
+    def painted_frames(self, frames: Sequence[Image.Image], style: str, way: Way) -> list[Image.Image]:
+        """Frames of a film in a style, as one batch with one mean and spread."""
+        film, look = self.inverted_frames(frames, way), self.inverted(style, way)
+        start = film.noise_pair.map(adain_map(film.noise, look.noise, together=True))
+        latents = paint(self.model, FeatureBank(film.features, (StyleEntry(look.features),)), start, recipe(way))
+        return [self.decoded(latent) for latent in latents.split(1)]
+
+    @torch.inference_mode()
     def _paint(self, scene: Scene) -> Image.Image:
-        content, entries = self.inverted(scene.content), []
+        content, entries = self.inverted(scene.content, scene.way), []
         start = content.noise
         for look in scene.looks:
-            style, where = self.inverted(look.style), _weights(scene.content, look.region)
+            style, where = self.inverted(look.style, scene.way), _weights(scene.content, look.region, scene.way.size)
             entries.append(StyleEntry(style.features, region=where))
             start = adain_map(start, style.noise, region=where)(start)
-        bank, keep = FeatureBank(content.features, tuple(entries)), _weights(scene.content, scene.keep)
-        recipe = replace(self.recipe, settings=scene.settings)
-        return self.decoded(paint(self.model, bank, NoisePair(start), recipe, keep=keep))
+        bank = FeatureBank(content.features, tuple(entries))
+        keep = _weights(scene.content, scene.keep, scene.way.size)
+        chosen = replace(recipe(scene.way), settings=scene.settings)
+        return self.decoded(paint(self.model, bank, NoisePair(start), chosen, keep=keep))
+
+
+def recipe(way: Way) -> Recipe:
+    """What the engine takes, at the default settings of the fusion."""
+    return Recipe(steps=way.steps, inversion=way.inversion)
