@@ -121,3 +121,13 @@ def test_the_block_from_the_host_runs(offered, block, server):
     provide(server, small, (128, 128))
     (image,) = server.images(server.run(small))
     assert image.std() > 2
+
+
+@pytest.mark.either
+def test_the_block_paints_with_an_sdxl_checkpoint(server):
+    graph = graphs.substituted(
+        graphs.with_pictures(STYLIZE.workflow), ckpt_name="sd_xl_base_1.0.safetensors", largest_size=128, preset="fast"
+    )
+    provide(server, graph, (128, 128))
+    (image,) = server.images(server.run(graph))
+    assert image.std() > 2
