@@ -25,6 +25,6 @@ def values(params):
 
 
 def some(names, *chosen):
-    """The values of a parameter, of which those not chosen wait for --full: for tests without a host."""
+    """The values of a parameter, of which those not chosen wait for --full."""
     assert {*chosen} <= {*names}
     return [name if name in chosen else pytest.param(name, marks=pytest.mark.long) for name in names]

@@ -86,12 +86,18 @@ def leave_to_the_full_run(config, items):
             tables.setdefault((item.path, item.originalname), {})[item] = values(item.callspec.params)
     chosen = {item for cases in tables.values() for item in one_of_each_value(cases)}
     further = {item for cases in tables.values() for item in cases} - chosen
-    left = [item for item in items if item in further or item.get_closest_marker("long") is not None]
+    left = [item for item in items if item in further or waits(item)]
     config.hook.pytest_deselected(items=left)
     items[:] = [item for item in items if item not in {*left}]
     config.stash[LEFT] = len(left)
     if hasattr(config, "workeroutput"):
         config.workeroutput["left"] = len(left)
+
+
+def waits(item):
+    """Whether a test is marked `long`: in all its cases, or for those workflows that the marker names."""
+    marker = item.get_closest_marker("long")
+    return marker is not None and (not marker.args or workflow(item) in marker.args)
 
 
 @pytest.hookimpl(optionalhook=True)

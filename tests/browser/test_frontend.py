@@ -7,6 +7,7 @@ from magicstyle.tests.workflows import graphs
 from magicstyle.tests.workflows.convert import NOTES, subgraphs
 from magicstyle.tests.workflows.provide import TOO_LARGE
 from magicstyle.tests.workflows.test_workflows import (
+    ALIKE,
     skip_where_the_host_cannot_run_it,
     skip_where_the_host_is_too_old,
 )
@@ -52,6 +53,7 @@ def without_titles(graph):
 
 
 @pytest.mark.slow
+@pytest.mark.long(*ALIKE)
 @every_workflow
 def test_workflow_opens_without_complaint_and_queues_its_twin(frontend, server, name, keep_picture):
     skip_where_the_host_is_too_old(server, name)

@@ -9,16 +9,20 @@ from magicstyle.attention_patches.comfy import install_fusion, install_start
 from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.nodes.inversion.run import invert
+from magicstyle.tests.cases import some
 from magicstyle.tests.host.families import FAMILIES, family_latent, family_model, family_prompt, family_sigmas
 from magicstyle.tests.host.flow_oracle import Beside, FlowOracle, Patcher
 from magicstyle.tests.host.flow_rules import RULES, Style
 from magicstyle.tests.host.tiny import run_sampler
 
+DIVERSE = ("flux", "sd3", "wan", "z-image", "hidream")  # of each kind of attention and of latent
 SMALL, STYLE = (8, 12), (8, 16)  # the picture is not square, and the style has another size
 
 
-def every(*names):
-    return pytest.mark.parametrize("name", names or FAMILIES)
+def every(*names, alike=False):
+    """A test of these families, or of all; `alike` says that most of them wait for --full."""
+    found = names or FAMILIES
+    return pytest.mark.parametrize("name", some(found, *{*DIVERSE} & {*found}) if alike else found)
 
 
 def inverted(name, latent, prompt=None, model=None, **more):

@@ -62,6 +62,7 @@ def note(record_property):
     return tell
 
 
+@pytest.mark.either
 @of(BOTH_ACT)
 def test_both_act(cell, note):
     note(cell)
@@ -100,6 +101,7 @@ def by_method(graph, method):
     return graph.but(model=model)
 
 
+@pytest.mark.either
 @of(SAME_PICTURE)
 def test_same_picture(cell, note):
     note(cell)

@@ -93,7 +93,7 @@ def test_an_exact_inversion_returns_the_picture(name, scheduler):
 
 
 @pytest.mark.parametrize("method", ["ddim", "fixed_point", "midpoint"])
-@every()
+@every(alike=True)
 def test_more_steps_bring_the_picture_back_closer(name, method):
     latent, errors = content_latent(name), []
     for steps in (2, 8):

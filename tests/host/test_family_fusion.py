@@ -113,7 +113,7 @@ def test_a_caption_of_another_length_changes_nothing_of_what_is_stored(name, sto
 
 
 @pytest.mark.parametrize("storage", ["features", "latents"])
-@every()
+@every(alike=True)
 def test_every_second_level_serves_its_neighbour(name, storage):
     pictures = content_latent(name), style_latent(name)
     content, style = (
@@ -179,7 +179,7 @@ def bank_of(name, content, styles, storage="features"):
 
 
 @pytest.mark.parametrize("rule, cfg, storage", [("ffa", 1.0, "features"), ("styleid", 3.0, "latents")])
-@every()
+@every(alike=True)
 def test_two_styles_act_in_their_regions_and_lend_what_their_masks_show(name, rule, cfg, storage):
     content, _ = scene(name, 1, storage)
     styles = two_styles(name)
@@ -202,7 +202,7 @@ def test_two_styles_act_in_their_regions_and_lend_what_their_masks_show(name, ru
 
 
 @pytest.mark.parametrize("storage", ["features", "latents"])
-@every()
+@every(alike=True)
 def test_two_patchers_in_a_row_each_fuse_their_layers(name, storage):
     content, bank = scene(name, 1, storage)
     other = Style(family_latent(name, (12, 8), seed=9))
@@ -217,7 +217,7 @@ def test_two_patchers_in_a_row_each_fuse_their_layers(name, storage):
     assert difference(ours, expected) <= CLOSE
 
 
-@every()
+@every(alike=True)
 def test_of_two_patchers_in_one_layer_the_last_counts(name):
     content, bank = scene(name)
     other = bank_of(name, content, (Style(family_latent(name, (12, 8), seed=9)),))
@@ -246,7 +246,7 @@ def test_ksampler_advanced_gives_the_same_picture(name, halves):
     assert difference(whole, sample(starting(name), content, 3.0, positive, negative)) > 1e-3
 
 
-@every()
+@every(alike=True)
 def test_a_denoise_below_one_starts_from_the_latent_and_noise_as_ever(name):
     latent = content_latent(name)
     # what KSampler makes of four steps at a denoise of one half

@@ -20,6 +20,7 @@ from magicstyle.tests.host.tiny_models import FAMILIES, family_model, family_pro
 
 from nodes import InpaintModelConditioning
 
+pytestmark = pytest.mark.either
 SIZE, STYLE_SIZE = (8, 12), (14, 6)  # no grid of either has as many tokens as the other's, or as a prompt
 # the timesteps that the host's schedulers give for four steps
 TIMESTEPS = {"ddim_uniform": (751, 501, 251, 1), "simple": (999, 749, 499, 249)}

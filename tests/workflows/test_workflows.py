@@ -11,6 +11,23 @@ from magicstyle.tests.workflows.convert import INPUTS, NOTES, subgraphs, ui_to_a
 from magicstyle.tests.workflows.provide import SINCE, loads, provide, runs, unknown_encoders
 from magicstyle.tools.workflows.stock import PICTURES
 
+# what these wire differs little from what others do, or the browser presses Run on them
+ALIKE = (
+    "few_step_noising",
+    "inpaint_region",
+    "keep_the_face",
+    "lora_style_with_content_injection",
+    "portrait_folder",
+    "portrait_keep_background",
+    "regions_from_words",
+    "sdxl_portrait",
+    "style_library_apply",
+    "style_library_save",
+    "styleid",
+    "stylize_portrait",
+    "trained_loras_by_region",
+    "two_styles_by_mask",
+)
 OUTPUTS = -20  # where links inside a subgraph end that go on outside
 TITLE, HEADING = 30, 65  # heights of a node's title and of a group's heading
 MARGIN = 15  # between a node and the edge of its group
@@ -230,6 +247,7 @@ def with_clip_alone(graph):
 
 
 @pytest.mark.either
+@pytest.mark.long(*ALIKE)
 def test_api_twin_runs(server, name):
     skip_where_the_host_cannot_run_it(server, name)
     if not loads(server, name):
@@ -250,6 +268,7 @@ def test_an_older_host_says_in_one_sentence_which_comfyui_a_model_needs(server, 
         server.run(graphs.substituted(graphs.api(name), **SMALL))
 
 
+@pytest.mark.long("flux_portrait", "z_image_portrait")
 def test_a_workflow_that_cannot_run_here_is_accepted_and_gets_as_far_as_its_loaders(server, name):
     graph = graphs.with_pictures(name)
     if loads(server, name) or unknown_encoders(server, graph):
