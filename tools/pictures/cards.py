@@ -74,7 +74,7 @@ def of_frames(pairs: Sequence[tuple[Image.Image, Image.Image]], style: Image.Ima
         show(card, frame, (left, y), (size, size))
         show(card, painted, (right, y), (size, size))
         arrow(card, (left + size + 6, y + size // 2), right - 5)
-    return tagged(card, (((67, 318), "style"), ((left + size // 2, 22), "video")))
+    return tagged(card, (((67, 318), "style"), ((left + size // 2, 418), "video")))
 
 
 def strips(
