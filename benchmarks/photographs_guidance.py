@@ -59,17 +59,18 @@ ROWS = {
 class Painter:
     """Paints pieces; photographs and styles stay inverted."""
 
-    def __init__(self, model: HeadlessModel, album: Album, work: Path) -> None:
-        self.model, self.album, self.work = model, album, work
+    def __init__(self, model: HeadlessModel, album: Album, work: Path, size: int = Way.size) -> None:
+        self.model, self.album, self.work, self.size = model, album, work, size
         self._inverted: dict[tuple[Path, ...], InvertedPicture] = {}
 
     def painted(self, label: str, style: Path, group: slice) -> Tensor:
         """A piece painted, b 3 h w in 0..1; it lies in the folder for whoever wants to look at it."""
         file = self.work / f"guidance, {ROWS[label]}; {self.album.name(style, group)}.safetensors"
-        return kept(file, lambda: self._painted(ROWS[label], style, group))
+        return kept(file, lambda: self.guided(ROWS[label], style, group))
 
     @torch.inference_mode()
-    def _painted(self, row: Guided, style: Path, group: slice) -> Tensor:
+    def guided(self, row: Guided, style: Path, group: slice) -> Tensor:
+        """A piece painted with a row's guidance: b 3 h w in 0..1."""
         content, source = self.inverted(self.album.photographs[group]), self.inverted((style,))
         bank = FeatureBank(content.features, (StyleEntry(source.features),))
         begin = content.noise_pair.map(adain_map(content.noise, source.noise, RECIPE.adain))
@@ -93,7 +94,7 @@ class Painter:
     def inverted(self, files: tuple[Path, ...]) -> InvertedPicture:
         """Pictures with the features of all layers that any row reads."""
         if files not in self._inverted:
-            shown = torch.stack([read_square(path, Way().size) for path in files]) * 2 - 1
+            shown = torch.stack([read_square(path, self.size) for path in files]) * 2 - 1
             recipe = replace(RECIPE, layers=KEPT)
             self._inverted[files] = invert(self.model, self.model.encode(shown), recipe)
         return self._inverted[files]
