@@ -13,12 +13,9 @@ Letters: b pictures, h heads, n query tokens, m key tokens, d width of a head, c
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,13 +33,10 @@ from magicstyle.headless.engine.model import HeadlessModel, load_demo_model
 from magicstyle.headless.engine.stylize import InvertedPicture, fused, invert
 from torch import Tensor
 
-from .imagenet import EfficientNetLite0
 from .kept import kept
-from .photo_measures import Judge, read_square, score
-from .photo_scores import Measured, Scores, shared
-from .photo_tables import table
+from .photo_measures import read_square
+from .photo_options import given_options, measured_rows
 from .photo_ways import Album, PhotoPainter, Way
-from .recognisers import Recognisers
 
 TABLE, SCORES = (Path(__file__).with_suffix(f".{kind}") for kind in ("md", "json"))
 MAST = FusionSettings("mast", 1.0, 0.11, query_preservation=0.2, temperature=1.0)
@@ -200,26 +194,12 @@ class Painter:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("photographs", "styles"):
-        parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, metavar="FILE")
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is painted")
-    parser.add_argument("--scores", type=Path, default=SCORES, help="file of what is measured; this one if left out")
-    parser.add_argument("--human", type=Path, help="folder with faceres.json and faceres.bin")
-    parser.add_argument("--minutes", type=float, default=1e6, help="stop painting after so many; a rerun goes on")
-    given = parser.parse_args()
-    until = time.monotonic() + 60 * given.minutes
-    given.work.mkdir(parents=True, exist_ok=True)
+    given = given_options(__doc__, SCORES)
     FUSIONS[BY_HEAD] = replace(FUSIONS["mast"], fuse=masses_by_head)
     album, model = Album(tuple(given.photographs), tuple(given.styles)), load_demo_model()
-    judge = Judge(album, Recognisers(given.human), EfficientNetLite0.of_package())
     painter, weights = Painter(model, album, given.work), PhotoPainter(model, album, given.work).weights
-    results = Measured("mast", album, judge, Scores(given.scores, weights, (*album.photographs, *album.styles)))
-    for pieces in range(1, len(album.order) + 1):
-        for label, parts in ROWS.items():
-            results.measure(str(parts), partial(painter.painted, label), pieces, until)
-    rows = {label: results.measured(str(parts), album.order) for label, parts in ROWS.items()}
-    text = table({label: score(found[: shared(rows)]) for label, found in rows.items() if found})
+    rows = {label: str(parts) for label, parts in ROWS.items()}
+    text = measured_rows(given, "mast", album, weights, rows, painter.painted)
     TABLE.write_text(text, encoding="utf-8")
     print(text)
 

@@ -11,7 +11,6 @@ of the npm package @vladmandic/human 3.3.6, for a second recogniser. Writes benc
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import time
@@ -30,6 +29,7 @@ from torch import Tensor
 
 from .imagenet import EfficientNetLite0
 from .photo_measures import Judge, Row, Score, read_square, score, without_identity
+from .photo_options import given_options
 from .photo_plot import front_plot
 from .photo_scores import Measured, Scores, shared
 from .photo_tables import table
@@ -209,16 +209,7 @@ def seconds(painter: PhotoPainter, way: Way, until: float) -> float | None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("photographs", "styles", "sweep-styles"):
-        parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, metavar="FILE")
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is painted")
-    parser.add_argument("--scores", type=Path, default=SCORES, help="file of what is measured; this one if left out")
-    parser.add_argument("--human", type=Path, help="folder with faceres.json and faceres.bin")
-    parser.add_argument("--minutes", type=float, default=1e6, help="stop painting after so many; a rerun goes on")
-    given = parser.parse_args()
-    until = time.monotonic() + 60 * given.minutes
-    given.work.mkdir(parents=True, exist_ok=True)
+    given = given_options(__doc__, SCORES, ("photographs", "styles", "sweep-styles"))
     recognisers, network, model = Recognisers(given.human), EfficientNetLite0.of_package(), load_demo_model()
     found = albums(given.photographs, given.styles, given.sweep_styles)
     shown = {name: masked(album, recognisers) for name, album in found.items()}
@@ -229,8 +220,8 @@ def main() -> None:
     benches = [Bench(section, painters[section.album], results[section.album]) for section in SECTIONS]
     for pieces in TURNS:
         for bench in benches:
-            bench.paint(pieces, until)
-    tables = {bench.section.title: bench.table(until) for bench in benches}
+            bench.paint(pieces, given.until)
+    tables = {bench.section.title: bench.table(given.until) for bench in benches}
     parts = [f"## {title}\n\n{table(rows)}" for title, rows in tables.items() if rows]
     TABLE.write_text("\n".join(parts), encoding="utf-8")
     panels = {

@@ -9,8 +9,6 @@ COMFYUI_PATH must name ComfyUI 0.5.0 or newer.
 
 from __future__ import annotations
 
-import argparse
-import time
 from functools import partial
 from pathlib import Path
 
@@ -23,13 +21,10 @@ from magicstyle.headless.digest import digest
 from magicstyle.model_files.demo import DEMO_TRANSFORMER
 from torch import Tensor
 
-from .imagenet import EfficientNetLite0
 from .kept import kept
-from .photo_measures import Judge, read_square, score
-from .photo_scores import Measured, Scores, shared
-from .photo_tables import table
+from .photo_measures import read_square
+from .photo_options import given_options, measured_rows
 from .photo_ways import Album
-from .recognisers import Recognisers
 
 SIZE = 256
 SCORES = Path(__file__).with_suffix(".json")
@@ -71,25 +66,11 @@ class Painter:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("photographs", "styles"):
-        parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, metavar="FILE")
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is painted")
-    parser.add_argument("--scores", type=Path, default=SCORES, help="file of what is measured; this one if left out")
-    parser.add_argument("--human", type=Path, help="folder with faceres.json and faceres.bin")
-    parser.add_argument("--minutes", type=float, default=1e6, help="stop painting after so many; a rerun goes on")
-    given = parser.parse_args()
-    until = time.monotonic() + 60 * given.minutes
-    given.work.mkdir(parents=True, exist_ok=True)
+    given = given_options(__doc__, SCORES)
     album = Album(tuple(given.photographs), tuple(given.styles))
-    painter, judge = Painter(album), Judge(album, Recognisers(given.human), EfficientNetLite0.of_package())
-    scores = Scores(given.scores, WEIGHTS, (*album.photographs, *album.styles))
-    bench = Measured("256", album, judge, scores)
-    for pieces in range(1, len(album.order) + 1):
-        for label in ROWS:
-            bench.measure(painter.way(label), partial(painter.kept, label, work=given.work), pieces, until)
-    rows = {label: bench.measured(painter.way(label), album.order) for label in ROWS}
-    print(table({label: score(found[: shared(rows)]) for label, found in rows.items() if found}))
+    painter = Painter(album)
+    rows = {label: painter.way(label) for label in ROWS}
+    print(measured_rows(given, "256", album, WEIGHTS, rows, partial(painter.kept, work=given.work)))
 
 
 if __name__ == "__main__":
