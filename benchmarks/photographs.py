@@ -14,10 +14,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +27,7 @@ from magicstyle.headless.engine.model import load_demo_model
 from torch import Tensor
 
 from .imagenet import EfficientNetLite0
-from .photo_measures import Judge, Row, Score, read_square, score, without_identity
+from .photo_measures import Judge, Score, read_square, score, without_identity
 from .photo_options import given_options
 from .photo_plot import front_plot
 from .photo_scores import Measured, Scores, shared
@@ -43,6 +42,7 @@ MILD = replace(FFA, content_weight=0.1, query_preservation=0.5, temperature=1.5)
 ALL = 10**6  # pieces
 SHOWN = 256  # pixels, of the ends
 NOISE = "noise"
+ENDS = 6  # pieces, of the rows of no way
 EVERY_SIXTH = slice(1, None, 6)  # the photographs that settings are compared on
 TURNS = (3, 6, 12, ALL)  # so many pieces of every row before more of any
 
@@ -157,19 +157,15 @@ class Bench(NamedTuple):
     def table(self, until: float) -> dict[str, Score]:
         """A score for each row that has been begun, on the pairs that all of these have."""
         album = self.painter.album
-        rows = {
-            named(line, self, until): self.results.measured(str(line.way), album.order) for line in self.section.lines
-        }
-        if self.section is MAIN:
-            rows |= self._ends(rows)
+        known = {line: self.results.measured(str(line.way), album.order) for line in self.section.lines}
+        rows = {named(line, self, until): found for line, found in known.items()}
         pairs = shared(rows)
         found = {label: score(measured[:pairs]) for label, measured in rows.items() if measured}
-        return found | {label: without_identity(found[label]) for label in found if label == NOISE}
+        return found | self._ends() if self.section is MAIN else found
 
-    def _ends(self, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
-        """What the measures say of the photograph, of the style, of another style and of noise."""
-        album, pairs = self.painter.album, shared(rows)
-        noise = torch.rand(3, SHOWN, SHOWN, generator=torch.Generator().manual_seed(0))
+    def _ends(self) -> dict[str, Score]:
+        """What the measures say of the photograph, of the style, of another style and of noise, on the first pieces."""
+        album, noise = self.painter.album, torch.rand(3, SHOWN, SHOWN, generator=torch.Generator().manual_seed(0))
         ends: dict[str, Callable[[Path, Path], Tensor]] = {
             "the photograph itself": lambda photograph, style: read_square(photograph, SHOWN),
             "another of the style pictures": lambda photograph, style: read_square(_next(album.styles, style), SHOWN),
@@ -177,13 +173,13 @@ class Bench(NamedTuple):
             NOISE: lambda photograph, style: noise,
         }
         for name, picture in ends.items():
-            pieces = sum(n <= pairs for n in accumulate(len(album.photographs[group]) for _, group in album.order))
 
             def pictures(style: Path, group: slice, picture: Callable[[Path, Path], Tensor] = picture) -> Tensor:
                 return torch.stack([picture(photograph, style) for photograph in album.photographs[group]])
 
-            self.results.measure(name, pictures, pieces, math.inf)
-        return {name: self.results.measured(name, album.order) for name in ends}
+            self.results.measure(name, pictures, ENDS, math.inf)
+        found = {name: score(self.results.measured(name, album.order[:ENDS])) for name in ends}
+        return found | {NOISE: without_identity(found[NOISE])}
 
 
 def named(line: Line, bench: Bench, until: float) -> str:
