@@ -18,12 +18,12 @@ from .bench import Lab, in_turn, parser, ratios, table, use_comfyui
 GUIDED = {"nvqg": "`style_aligned` guided by `nvqg`", "spg": "a plain model guided by `spg`, style by `style_aligned`"}
 
 
-def fused_model(lab: Lab, bank: Any, method: str, layers: str | None = None) -> Any:
+def fused_model(lab: Lab, bank: Any, method: str) -> Any:
     """The network with a method at its defaults."""
     from magicstyle.attention_patches.comfy import install_fusion
     from magicstyle.core.fusion import FusionSettings
 
-    return install_fusion(lab.model, bank, FusionSettings(method), layers or lab.network.layers, 0.0, 1.0)
+    return install_fusion(lab.model, bank, FusionSettings(method), lab.network.layers, 0.0, 1.0)
 
 
 def guided(lab: Lab, bank: Any, kind: str) -> Callable[[], object]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from einops import rearrange
@@ -115,18 +115,16 @@ def with_detail(own: Tensor, content: Tensor) -> Tensor:
 class Detail:
     """The decoder ResNets of the fused layers: what they add for the portrait is seen, and then added."""
 
-    def __init__(self, model: HeadlessModel, content: InvertedPicture) -> None:
-        self._model, self._walk = model, content.features
+    def __init__(self, model: HeadlessModel, walk: Trajectory) -> None:
+        self._model, self._walk = model, walk
         self._seen: dict[Any, Tensor] = {}
 
     def around(self, denoised: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
         """A denoiser b c h w, in every step but the first."""
-        begun: list[float] = []
 
         def answer(x: Tensor, sigma: Tensor) -> Tensor:
             """b c h w, sigma b -> b c h w."""
-            begun.append(float(sigma[0]))
-            if begun[-1] == begun[0] or not isinstance(self._walk, Trajectory):
+            if float(sigma[0]) == float(RECIPE.sigmas[0]):
                 return denoised(x, sigma)
             levels = torch.tensor(self._walk.header.kept_sigmas)
             place = int((levels.log() - sigma[0].log()).abs().argmin())
@@ -181,7 +179,8 @@ class Painter:
         recipe = replace(RECIPE, settings=replace(MAST, method=BY_HEAD)) if parts.temperature else RECIPE
         denoised = fused(self.model, bank, recipe)
         if parts.detail:
-            denoised = Detail(self.model, self.inverted(photographs, "latents")).around(denoised)
+            walk = cast(Trajectory, self.inverted(photographs, "latents").features)
+            denoised = Detail(self.model, walk).around(denoised)
         return (self.model.decode(sample_back(denoised, begin, RECIPE.sigmas, RECIPE.inversion.method)) + 1) / 2
 
     def inverted(self, files: tuple[Path, ...], storage: str) -> InvertedPicture:

@@ -54,4 +54,8 @@ def _number(value: float) -> str:
 
 
 def _share(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.0%}".replace("%", " %")
+    """Of a share that is not all of it, 100 % is never said."""
+    if math.isnan(value):
+        return ""
+    shown = f"{value:.0%}"
+    return (f"{value:.1%}" if shown == "100%" and value < 1.0 else shown).replace("%", " %")

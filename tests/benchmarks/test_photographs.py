@@ -118,6 +118,7 @@ def test_a_table_leaves_out_what_was_not_measured():
     seen = cells(score([row()]))
     assert len(seen) == len(HEAD) - 1 and seen[1] == "0.300" and seen[5] == ""  # no second recogniser
     assert cells(without_identity(score([row()])))[1] == ""
+    assert cells(score([row()] * 287 + [row(place=2)]))[3] == "99.7 %"  # one of 288 is not rounded away
     assert "lost" in table({"all gone": score([row(None)])})
 
 
