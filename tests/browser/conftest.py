@@ -68,14 +68,16 @@ def frontend(tab, request):
 
 @pytest.fixture(scope="session")
 def keep_picture(request):
-    """Keep a picture of a graph; with --write-screenshots also among the README's or the help's, in few colours."""
+    """Keep a picture of a graph; with --write-screenshots also among the README's, or in few colours the help's."""
 
     def keep(name, png, folder=FOR_README):
         SCREENSHOTS.mkdir(exist_ok=True)
         (SCREENSHOTS / f"graph-{name}.png").write_bytes(png)
         if request.config.getoption("--write-screenshots") and (folder == FOR_HELP or name in IN_README):
             folder.mkdir(parents=True, exist_ok=True)
-            picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, kmeans=1)
+            picture = Image.open(io.BytesIO(png)).convert("RGB")
+            if folder == FOR_HELP:  # nodes alone, without photographs, whose skin few colours would turn yellow
+                picture = picture.quantize(256, kmeans=1)
             picture.save(folder / f"{name}.png", optimize=True)
 
     return keep
