@@ -36,7 +36,7 @@ def test_every_node_can_be_drawn_for_its_help_page(frontend, keep_picture):
 def test_help_panel_shows_the_page_with_its_picture(frontend, name):
     frontend.place_nodes([name])
     pictures = frontend.open_help(name)
-    names = [f"{name}.png", f"{name}_effect.png"]
+    names = [f"{name}.png", f"{name}_effect.jpg"]
     assert [source.partition(f"/extensions/{PACK_FOLDER}/docs/pictures/")[2] for source, _ in pictures] == names
     assert all(width > 200 for _, width in pictures)
     assert "What goes wrong" in frontend.help_text()
