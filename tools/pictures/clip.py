@@ -2,7 +2,7 @@
 
     python -m tools.pictures.clip [clip] [painting]
 
-Without names both. The painting is what `magicstyle stylize` makes of the clip: minutes on one core.
+Without names both. The painting is what `magicstyle stylize` makes of the clip: two minutes on one core.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import av
 import numpy as np
 from magicstyle.headless import cli
 from magicstyle.headless.pictures.video import read_frames
-from magicstyle.model_files.demo import ASSETS, DEMO_CLIP, DEMO_CONTENT
+from magicstyle.model_files.demo import DEMO_CLIP, DEMO_CONTENT, DEMO_STYLE
 from PIL import Image
 
-ROOT, CAFE = Path(__file__).resolve().parents[2], ASSETS / "gallery" / "cafe_terrace.jpg"
+ROOT = Path(__file__).resolve().parents[2]
 FRAMES, RATE, SIDE = 8, 8, 256
 BEGIN, END, SEEN = (6, 0), (70, 44), (300, 286)  # corners of what the camera sees of 384x512, and its sides there
-LOOK = ("--size", str(SIDE), "--preset", "fast", "--query-preservation", "1")
+LOOK, SHOWN = ("--size", "512", "--preset", "fast"), (320, 320)  # how it is painted, and a picture on the page
 
 
 def panned(photograph: Image.Image) -> list[Image.Image]:
@@ -53,12 +53,16 @@ def write_painting(path: Path) -> None:
     """The clip and its painting side by side, there and back."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "painted.mp4"
-        if cli.main(["stylize", str(DEMO_CLIP), str(CAFE), "-o", str(result), *LOOK]) != cli.OK:
+        if cli.main(["stylize", str(DEMO_CLIP), str(DEMO_STYLE), "-o", str(result), *LOOK]) != cli.OK:
             raise SystemExit(1)
         pairs = zip(read_frames(DEMO_CLIP), read_frames(result), strict=True)
-        frames = [np.concatenate([np.asarray(own), np.asarray(painted)], axis=1) for own, painted in pairs]
+        frames = [np.concatenate([_shown(own), _shown(painted)], axis=1) for own, painted in pairs]
     first, *others = [Image.fromarray(frame) for frame in (*frames, *frames[-2:0:-1])]
     first.save(path, save_all=True, append_images=others, duration=1000 // RATE, loop=0, quality=80, method=6)
+
+
+def _shown(frame: Image.Image) -> np.ndarray:
+    return np.asarray(frame.resize(SHOWN, Image.Resampling.LANCZOS))
 
 
 def main() -> None:
