@@ -71,7 +71,7 @@ class Call(NamedTuple):
 
 
 class ResNetCall(NamedTuple):
-    """What enters the one ResNet that a method copies: its inputs side by side, b n c."""
+    """What enters a ResNet, its inputs side by side, or what it adds to what goes around it: b n c."""
 
     layer: LayerId  # whose block begins with it
     grid: Grid
@@ -88,7 +88,7 @@ class Answer(NamedTuple):
 
 # answers an attention call with b n c, or leaves it to whoever else is there with None
 Handler = Callable[[Call], Tensor | Answer | None]
-# sees what enters the ResNet, and may replace it: b n c
+# sees what enters a ResNet, or what it adds, and may replace it: b n c
 ResNetHandler = Callable[[ResNetCall], Tensor]
 
 
@@ -97,8 +97,9 @@ class Handlers(NamedTuple):
 
     attention: Handler  # self-attention
     cross: Handler | None = None
-    resnet: ResNetHandler | None = None
+    resnet: ResNetHandler | None = None  # the inputs of the one ResNet that a method copies
     missed: Callable[[LayerId], None] | None = None  # hears of layers whose tokens another node merged or tiled
+    added: ResNetHandler | None = None  # what each ResNet adds that begins a decoder block
 
     def of(self, call: Call) -> Handler | None:
         """The handler for a call of this kind."""

@@ -128,10 +128,11 @@ class Recorder:
 
     @property
     def handlers(self) -> Handlers | None:
-        """Who sees the calls of a model; the ResNet that is copied, where its inputs are kept."""
+        """Who sees the calls of a model; of ResNets what is kept of them."""
         if not self._whole:
             return None
-        return Handlers(self._see, resnet=self._see_resnet if self._writer.wants_resnet else None)
+        resnet = self._see_resnet if self._writer.wants_resnet else None
+        return Handlers(self._see, resnet=resnet, added=self._see_added if self._writer.wants_detail else None)
 
     def _see(self, call: Call) -> None:
         """Keep a copy of q, k and v, b n c each, and leave the answer to the host."""
@@ -145,6 +146,13 @@ class Recorder:
         if self._steps:
             for place, own in _placed(self._steps, call.x.chunk(len(self._steps)), self._kept):
                 self._writer.write_resnet(call.layer, place, own)
+        return call.x
+
+    def _see_added(self, call: ResNetCall) -> Tensor:
+        """Keep a copy of what a ResNet adds: (steps b) n c."""
+        if self._steps and call.layer in self._writer:
+            for place, own in _placed(self._steps, call.x.chunk(len(self._steps)), self._kept):
+                self._writer.write_added(call.layer, call.grid, place, own)
         return call.x
 
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from ..banks.bank import FeatureBank
 from ..banks.image_features import FeatureHeader, ImageFeatures
+from ..core.detail import begins_decoder_block
 from ..core.errors import MagicStyleError
+from ..core.features import DETAIL
 from ..core.fusion import FusionSettings
 from ..core.grid import Grid
-from ..core.layers import LayerId, misnamed, select_layers
+from ..core.layers import LayerId, legal_range, misnamed, select_layers
 from ..core.word_regions import StyleWords
 from .architectures import BLOCKS, Architecture
 from .architectures.base import HostArchitecture
 
 AUTO = "auto"
 GROUPED = "rsa"  # the method whose styles may act where words are seen
-ROLE_NAMES = {"q": "queries", "k": "keys", "v": "values"}
+ROLE_NAMES = {"q": "queries", "k": "keys", "v": "values", DETAIL: "detail"}
 
 
 def check_bank(architecture: Architecture, bank: FeatureBank) -> None:
@@ -97,10 +99,27 @@ def check_roles(bank: FeatureBank, roles: Sequence[str], method: str) -> None:
         missing = [ROLE_NAMES[role] for role in wanted if role not in features.roles]
         if missing:
             name = bank.name(number)
+            kept = "all and detail" if DETAIL in wanted else "all"
             raise MagicStyleError(
                 f"method '{method}' reads the {name}'s {' and '.join(missing)}, which the bank does not hold: "
-                "set roles to all on the DDIM Inversion node."
+                f"set roles to {kept} on the DDIM Inversion node."
             )
+
+
+def check_detail(bank: FeatureBank, settings: FusionSettings, layers: Collection[LayerId]) -> None:
+    """Refuse the portrait's detail where there is no portrait, or no chosen layer lies behind a decoder's ResNet."""
+    if settings.controls.detail == 0.0:
+        return
+    if bank.content is None:
+        raise MagicStyleError(
+            "detail of Style Controls adds that of a portrait, and the bank has none: set detail to 0, or connect "
+            "content to the Feature Bank."
+        )
+    if not any(begins_decoder_block(layer) for layer in layers):
+        raise MagicStyleError(
+            f"detail of Style Controls acts in the decoder's ResNets of a UNet, and layers {legal_range(layers)} hold "
+            "none: set detail to 0, or choose layers such as output.6-11 of an SD1.5 or SDXL checkpoint."
+        )
 
 
 def check_words(

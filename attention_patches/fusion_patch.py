@@ -14,15 +14,16 @@ from ..banks.bank import FeatureBank, StyleEntry, check_method, content_roles, s
 from ..banks.image_features import FeatureHeader, ImageFeatures
 from ..core.correspondence import Matches
 from ..core.errors import MagicStyleError
-from ..core.features import RESNET, ROLES, AttentionFeatures, View
-from ..core.fusion import FUSIONS, RESNET_STEPS, FusionSettings, answer_text, fuse
+from ..core.features import ALL_ROLES, DETAIL, RESNET, AttentionFeatures, View
+from ..core.fusion import FUSIONS, FusionSettings, answer_text, fuse
 from ..core.grid import Grid
 from ..core.layers import LayerId
 from ..core.rotation import Turn
 from ..core.scene import Moment, Scene, StyleFeatures
-from .call import Answer, Call, Handler, Handlers, ResNetCall, ResNetHandler
+from .call import Answer, Call, Handler, Handlers, ResNetHandler
 from .laid_queries import laid_queries
 from .placing import Placer, Positions
+from .resnets import added_detail, copied_inputs
 from .rows import Canvas, Rows, positive_rows
 from .word_maps import WordLook, WordWatch, seen_by
 
@@ -48,6 +49,8 @@ class Account:
         self.merged: set[LayerId] = set()  # whose tokens another node merged or tiled
         self.lost: set[LayerId] = set()  # which showed something whose place in the content is unknown
         self.texts: set[LayerId] = set()  # whose prompt saw the styles, too
+        self.detailed: set[LayerId] = set()  # before which the portrait's detail was added
+        self.awaits_detail = False  # whether it was to be
 
 
 class Placed(NamedTuple):
@@ -85,6 +88,7 @@ class FusionPatch:
         self._check_matching()
         self._content_roles = content_roles(settings, bank, keeps=keep is not None)
         self._copies_resnet = FUSIONS[settings.method].resnet and RESNET in bank.pictures[0].roles
+        self._adds_detail = settings.controls.detail > 0.0 and bank.content is not None and not self.neutral
         self._style_roles = style_roles(settings)
         self.roles = self._roles()
         self._canvas = None if bank.content is None else Canvas(bank.content.header.size, bank.content.header.grids)
@@ -107,13 +111,13 @@ class FusionPatch:
 
     def _roles(self) -> tuple[str, ...]:
         """The roles that this patch reads of each picture of its bank, all where it serves twice."""
-        content = self._content_roles + (RESNET if self._copies_resnet else "")
+        content = self._content_roles + RESNET * self._copies_resnet + DETAIL * self._adds_detail
         read = [set(content), *(set() for _ in self.bank.pictures[1:])]
         for number in self.bank.numbers:
             read[number].update(self._style_roles)
         if self.settings.matches:
             read[0].add("k")
-        return tuple("".join(role for role in ROLES + RESNET if role in wanted) for wanted in read)
+        return tuple("".join(role for role in ALL_ROLES if role in wanted) for wanted in read)
 
     def extra_bytes(self, widths: Mapping[LayerId, int]) -> int:
         """What one model call holds of all pictures beside the host's own, in float32, which covers every precision."""
@@ -136,10 +140,15 @@ class FusionPatch:
         """
         account = account or Account()
         attention = self._attention(views, moment, account, matches, words)
-        resnet, missed = self._resnet(views[0], moment), account.merged.add
-        if look is None:
-            return Handlers(attention, resnet=resnet, missed=missed)
-        return Handlers(seen_by(look, attention), seen_by(look), resnet, missed)
+        cross = None if look is None else seen_by(look)
+        attention = attention if look is None else seen_by(look, attention)
+        return Handlers(
+            attention,
+            cross,
+            resnet=copied_inputs(views[0], self._known_canvas, moment) if self._copies_resnet else None,
+            missed=account.merged.add,
+            added=self._detail(views[0], moment, account) if self._adds_detail else None,
+        )
 
     def _attention(
         self,
@@ -183,18 +192,11 @@ class FusionPatch:
         features = self.placer.cut(features, heads, rows.shifts(centred=self.placer.centred))
         return self.placer.in_time(features, heads, shown.delays(shown.grid)) if shown.grid.frames > 1 else features
 
-    def _resnet(self, view: View, moment: Moment) -> ResNetHandler | None:
-        """Copies the content's inputs of one ResNet, with which it gives the content's output, in the early steps."""
-        entering = view.resnet
-        if not self._copies_resnet or entering is None or moment.progress >= RESNET_STEPS:
-            return None
-
-        def copy(call: ResNetCall) -> Tensor:
-            """What enters the ResNet, b n c, with the content's in its place."""
-            rows = Rows.on(self._known_canvas, call.layer, call.grid, call.rows, call.x.shape[0])
-            return call.x if rows is None else rows.of_content(entering().to(call.x))
-
-        return copy
+    def _detail(self, view: View, moment: Moment, account: Account) -> ResNetHandler | None:
+        strength = self.settings.controls.detail
+        handler = added_detail(view, self._known_canvas, moment, self.layers, strength, account.detailed.add)
+        account.awaits_detail |= handler is not None
+        return handler
 
     def moment(self, sigma: float, noise: float) -> Moment:
         """When a noise level comes, whose timestep is `noise`, among the stored ones."""

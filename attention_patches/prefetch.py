@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ..core.features import RESNET, AttentionFeatures, View
+from ..core.features import ROLES, AttentionFeatures, View
 from ..core.layers import LayerId
 
 
@@ -57,9 +57,9 @@ def prefetched(view: View, layers: Sequence[LayerId], roles: str, lane: Lane) ->
     """A view of the same features on the lane's device; `layers` are read in this order.
 
     The first layer is sent at once, and each next one when the one before it is read: at most two are on the device
-    at a time. A layer out of order is sent when it is read; the inputs of a ResNet stay where they are.
+    at a time. A layer out of order is sent when it is read; what is kept of ResNets stays where it is.
     """
-    following, kept = dict(pairwise(layers)), roles.replace(RESNET, "")
+    following, kept = dict(pairwise(layers)), "".join(role for role in roles if role in ROLES)
     sent: dict[LayerId, Any] = {layer: lane.send(view.attention(layer, kept)) for layer in layers[:1]}
 
     def ahead(layer: LayerId, wanted: str) -> AttentionFeatures:
@@ -72,4 +72,4 @@ def prefetched(view: View, layers: Sequence[LayerId], roles: str, lane: Lane) ->
                 sent[soon] = lane.send(view.attention(soon, kept))
         return lane.receive(sent[layer]).select(wanted)
 
-    return View(ahead, view.resnet)
+    return View(ahead, view.resnet, added=view.added)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..banks.trajectory import Trajectory
 from ..core.errors import MagicStyleError
-from ..core.features import RESNET, ROLES, AttentionFeatures, View
+from ..core.features import DETAIL, RESNET, ROLES, AttentionFeatures, View
 from ..core.grid import Grid
 from ..core.layers import LayerId
 from .call import Call, Handlers, ResNetCall
@@ -57,26 +57,31 @@ class Catcher:
         self._roles = roles
         self._caught: dict[LayerId, AttentionFeatures] = {}
         self._entered: list[Tensor] = []
+        self._added: dict[LayerId, Tensor] = {}
 
     @property
     def handlers(self) -> Handlers:
         """Who sees the calls of the replay."""
-        return Handlers(self._see, resnet=self._see_resnet if RESNET in self._roles else None)
+        resnet = self._see_resnet if RESNET in self._roles else None
+        return Handlers(self._see, resnet=resnet, added=self._see_added if DETAIL in self._roles else None)
 
     @property
     def view(self) -> View:
         """The features of what was seen."""
         entering = (lambda: self._entered[-1]) if RESNET in self._roles else None
-        return View(self._attention, entering, self._alone)
+        return View(self._attention, entering, self._alone, self._detail if DETAIL in self._roles else None)
 
     def _attention(self, layer: LayerId, roles: str) -> AttentionFeatures:
         """What was caught of a layer, b n c each."""
         if layer not in self._caught:
-            raise MagicStyleError(
-                f"a stored latent was to be run again for the features of {layer}, and another node answered for the "
-                "model: take it off the sampling model, or set storage to features on both DDIM Inversion nodes."
-            )
+            raise _unseen(layer)
         return self._caught[layer].select(roles)
+
+    def _detail(self, layer: LayerId) -> Tensor:
+        """What the ResNet before a layer added: b n c."""
+        if layer not in self._added:
+            raise _unseen(layer)
+        return self._added[layer]
 
     def _see(self, call: Call) -> None:
         """Hold on to the roles that are needed, b n c each, and leave the answer to the host."""
@@ -90,3 +95,16 @@ class Catcher:
         """Hold on to what enters the ResNet that is copied: b n c."""
         self._entered.append(call.x)
         return call.x
+
+    def _see_added(self, call: ResNetCall) -> Tensor:
+        """Hold on to what a ResNet adds, b n c, of the layers that are caught."""
+        if call.layer in self._layers:
+            self._added[call.layer] = call.grid.resampled(call.x, self._grids[call.layer])
+        return call.x
+
+
+def _unseen(layer: LayerId) -> MagicStyleError:
+    return MagicStyleError(
+        f"a stored latent was to be run again for the features of {layer}, and another node answered for the model: "
+        "take it off the sampling model, or set storage to features on both DDIM Inversion nodes."
+    )

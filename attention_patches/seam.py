@@ -35,6 +35,8 @@ def hooked(
         mark.cross = handlers.cross is not None
         if handlers.resnet is not None:
             stack.enter_context(architecture.resnet_hook(call, handlers.resnet, admits))
+        if handlers.added is not None:
+            stack.enter_context(architecture.added_hook(call, handlers.added, admits))
         stack.enter_context(put(call.options, OVERRIDE, _override(call.options, architecture, mark, handlers)))
         if alone:
             stack.enter_context(entered(call.options, only=handlers))

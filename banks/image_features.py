@@ -98,7 +98,7 @@ class ImageFeatures(ABC):
     @property
     @abstractmethod
     def roles(self) -> str:
-        """What can be had, as letters of ROLES and RESNET."""
+        """What can be had, as letters of ALL_ROLES."""
 
     @property
     @abstractmethod

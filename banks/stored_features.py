@@ -10,8 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..core.detail import begins_decoder_block
 from ..core.errors import MagicStyleError
-from ..core.features import RESNET, ROLES, AttentionFeatures, View
+from ..core.features import ALL_ROLES, DETAIL, RESNET, ROLES, AttentionFeatures, View
 from ..core.grid import Grid
 from ..core.layers import LayerId, legal_range
 from ..core.noise_pair import NoisePair
@@ -33,7 +34,10 @@ class ResNetInputs(NamedTuple):
 
 
 class StoredFeatures(ImageFeatures):
-    """Representation `features`: the queries, keys and values themselves, one tensor of groups per layer and role."""
+    """Representation `features`: the queries, keys and values themselves, one tensor of groups per layer and role.
+
+    What the ResNets of a decoder add, role DETAIL, is a stack of the layers whose blocks they begin.
+    """
 
     representation = "features"
 
@@ -66,8 +70,8 @@ class StoredFeatures(ImageFeatures):
 
     @property
     def roles(self) -> str:
-        kept = {role for _, role in self._stacks}
-        return "".join(role for role in ROLES if role in kept) + (RESNET if self.resnet is not None else "")
+        kept = {role for _, role in self._stacks} | ({RESNET} if self.resnet is not None else set())
+        return "".join(role for role in ALL_ROLES if role in kept)
 
     @property
     def kept(self) -> str:
@@ -82,7 +86,8 @@ class StoredFeatures(ImageFeatures):
         step, resnet = self.nearest(sigma).step, self.resnet
         group = self.header.groups.of(step)
         entering = None if resnet is None else lambda: resnet.stack[group]
-        return View(lambda layer, roles: self.at(layer, step, roles), entering)
+        added = (lambda layer: self._stacks[layer, DETAIL][group]) if DETAIL in self.roles else None
+        return View(lambda layer, roles: self.at(layer, step, roles), entering, added=added)
 
     def held_bytes(self, widths: Mapping[LayerId, int], roles: str) -> int:
         return max(layer_bytes(self.header, layer, width, roles) for layer, width in widths.items())
@@ -90,12 +95,14 @@ class StoredFeatures(ImageFeatures):
     @property
     def widths(self) -> dict[LayerId, int]:
         """The channels of each layer's queries, keys and values."""
-        return {layer: stack.shape[-1] for (layer, _), stack in self._stacks.items()}
+        return {layer: stack.shape[-1] for (layer, role), stack in self._stacks.items() if role in ROLES}
 
     def at(self, layer: LayerId, step: int, roles: str = ROLES) -> AttentionFeatures:
         """The features of one layer that serve a step: b n c each, views that must not be written to."""
         group = self.header.groups.of(step)
-        kept = {role: self._stacks[layer, role][group] for role in roles if (layer, role) in self._stacks}
+        kept = {
+            role: self._stacks[layer, role][group] for role in ROLES if role in roles and (layer, role) in self._stacks
+        }
         return AttentionFeatures(**kept)
 
     @classmethod
@@ -105,14 +112,16 @@ class StoredFeatures(ImageFeatures):
         require(bool(roles) and len({kind.dtype for kind in own.values()}) == 1, "queries, keys and values")
         stacks = [(layer, role) for layer in header.layers for role in ROLES if role in roles]
         resnet = [(layer, RESNET) for layer in header.layers if f"{layer}.{RESNET}" in own][:1]
-        require({f"{layer}.{role}" for layer, role in [*stacks, *resnet]} == own.keys(), "queries, keys and values")
+        added = [(layer, DETAIL) for layer in header.layers if begins_decoder_block(layer)]
+        beside = [*resnet, *(added if any(name.endswith(f".{DETAIL}") for name in own) else ())]
+        require({f"{layer}.{role}" for layer, role in [*stacks, *beside]} == own.keys(), "queries, keys and values")
         widths: dict[str, int] = {}
-        for layer, role in [*stacks, *resnet]:
+        for layer, role in [*stacks, *beside]:
             tokens, name = header.grids[layer].tokens, f"{layer}.{role}"
             width = (own[name].shape or (0,))[-1]
             require_kind(own, name, NARROW, (header.groups.count, header.batch, tokens, width))
             require(1 <= width <= MAX_WIDTH, name)
-            if role != RESNET:
+            if role in ROLES:
                 require(widths.setdefault(str(layer), width) == width and width % header.heads[layer] == 0, name)
         return {f"width of {layer}": width for layer, width in widths.items()}
 
@@ -120,7 +129,7 @@ class StoredFeatures(ImageFeatures):
     def of_tensors(
         cls, header: FeatureHeader, tensors: Mapping[str, Tensor], noise_pair: NoisePair | None
     ) -> StoredFeatures:
-        names = {(layer, role): f"{layer}.{role}" for layer in header.layers for role in ROLES}
+        names = {(layer, role): f"{layer}.{role}" for layer in header.layers for role in ROLES + DETAIL}
         stacks = {key: tensors[name] for key, name in names.items() if name in tensors}
         entering = {layer: tensors.get(f"{layer}.{RESNET}") for layer in header.layers}
         resnet = [ResNetInputs(layer, stack) for layer, stack in entering.items() if stack is not None]
@@ -157,12 +166,26 @@ class FeatureWriter:
         Steps that another node runs at another grid (Deep Shrink) are brought to the first one's.
         """
         kept = self._grids.setdefault(layer, grid)
-        for role in self._roles.replace(RESNET, ""):
-            tokens = grid.resampled(getattr(features, role), kept)
-            name = f"{layer}.{role}"
-            if (layer, role) not in self._stacks:
-                self._stacks[layer, role] = self._room(name, tokens)
-            self._keep(name, self._stacks[layer, role], step, tokens)
+        for role in ROLES:
+            if role in self._roles:
+                self._write(layer, role, step, grid.resampled(getattr(features, role), kept))
+
+    @property
+    def wants_detail(self) -> bool:
+        """Whether what the decoder's ResNets add is kept."""
+        return DETAIL in self._roles
+
+    def write_added(self, layer: LayerId, grid: Grid, step: int, added: Tensor) -> None:
+        """Keep what the ResNet adds that begins the block of a layer, b n c, for one step."""
+        kept = self._grids.setdefault(layer, grid)
+        self._write(layer, DETAIL, step, grid.resampled(added, kept))
+
+    def _write(self, layer: LayerId, role: str, step: int, tokens: Tensor) -> None:
+        """Keep one role of a layer, b n c on the layer's grid, for one step."""
+        name = f"{layer}.{role}"
+        if (layer, role) not in self._stacks:
+            self._stacks[layer, role] = self._room(name, tokens)
+        self._keep(name, self._stacks[layer, role], step, tokens)
 
     @property
     def wants_resnet(self) -> bool:
@@ -233,7 +256,10 @@ def feature_bytes(
     resnet: Mapping[LayerId, int] | None = None,
 ) -> int:
     """What StoredFeatures will take: known before anything runs. `resnet` names the channels that enter one."""
-    kept = sum(grid.tokens * widths[layer] for layer, grid in grids.items()) * len(roles.replace(RESNET, ""))
+    sizes = {layer: grid.tokens * widths[layer] for layer, grid in grids.items()}
+    kept = sum(sizes.values()) * sum(role in ROLES for role in roles)
+    if DETAIL in roles:
+        kept += sum(size for layer, size in sizes.items() if begins_decoder_block(layer))
     entering = resnet if RESNET in roles and resnet is not None else {}
     kept += sum(grids[layer].tokens * channels for layer, channels in entering.items())
     return kept * steps * batch * dtype.itemsize

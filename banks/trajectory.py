@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from ..core.errors import MagicStyleError
-from ..core.features import RESNET, ROLES, AttentionFeatures, View
+from ..core.features import ALL_ROLES, ROLES, AttentionFeatures, View
 from ..core.layers import LayerId
 from ..core.noise_pair import NoisePair
 from .image_features import FeatureHeader, ImageFeatures, Replay, layer_bytes
@@ -140,7 +140,7 @@ class Trajectory(ImageFeatures):
 
     @property
     def roles(self) -> str:
-        return ROLES + RESNET
+        return ALL_ROLES
 
     @property
     def kept(self) -> str:

@@ -39,11 +39,13 @@ class StyleControls:
     style_weight_end: float | None = None  # of the last step; in between in even steps
     text_sees_style: bool = False
     match_weight: float = MATCH_WEIGHT  # of methods that match the content with the styles
+    detail: float = 0.0  # how much of the portrait's high frequencies core.detail adds in a UNet's decoder
     frames_together: bool = False  # one mean and spread for all pictures of a batch, wherever a method aligns
 
     def __post_init__(self) -> None:
         check_range("key_scale", self.key_scale, 0.0, MAX_KEY_SCALE)
         check_range("mix", self.mix, 0.0, 1.0)
+        check_range("detail", self.detail, 0.0, 1.0)
         check_range("match_weight", self.match_weight, 0.0, MAX_MATCH_WEIGHT)
         if self.align is not None:
             check_range("align", self.align, 0.0, 1.0)

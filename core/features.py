@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
 from .layers import LayerId
 
-if TYPE_CHECKING:
-    pass
-
 ROLES = "qkv"
-RESNET = "x"  # is read and kept beside them: what enters the one ResNet that a method copies
+# read and kept beside them, of UNets:
+RESNET = "x"  # what enters the one ResNet that a method copies
+DETAIL = "h"  # what the ResNet adds that begins a decoder block, at the first layer of the block
+ALL_ROLES = ROLES + RESNET + DETAIL
 
 
 class AttentionFeatures:
@@ -91,3 +91,4 @@ class View(NamedTuple):
     attention: Callable[[LayerId, str], AttentionFeatures]  # (layer, roles) -> b n c each
     resnet: Callable[[], Tensor] | None = None  # b n c, the inputs of the ResNet side by side, where they are kept
     alone: bool = False  # of a film: the frames that run and no others, at times counted from the first of them
+    added: Callable[[LayerId], Tensor] | None = None  # b n c, what the ResNet before a layer adds, where that is kept

@@ -31,6 +31,7 @@ CONTROLS = {
     "mix": "from 0 to 1: how much of the method's answer there is in the model's own (default: 1)",
     "style_weight_end": "moves --style-weight to this value, in even steps up to the last (default: it stays)",
     "match_weight": "of --method cocodiff, from 0 to 10: how much of its like each place gets (default: 0.6)",
+    "detail": "from 0 to 1: how much of the portrait's fine detail the decoder adds (default: 0)",
 }
 _FUSION, _INVERSION = FusionSettings(), InversionSettings()
 

@@ -249,6 +249,12 @@ class HostArchitecture(Architecture[RawCall]):
         """Show the handler what enters the ResNet, in calls whose live options it admits; nothing without one."""
         return nullcontext()
 
+    def added_hook(
+        self, call: ModelCall, handler: ResNetHandler, admits: Callable[[Mapping[str, Any]], bool]
+    ) -> AbstractContextManager[None]:
+        """Show the handler what each ResNet adds that begins a decoder block, likewise; nothing without any."""
+        return nullcontext()
+
 
 def rows_of(options: Mapping[str, Any], latent: Grid | None) -> RowPlan:
     """The host's account of a batch."""

@@ -8,7 +8,7 @@ the override never sees, so it must be the one that lowers the flag.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ...core.detail import begins_decoder_block
 from ...core.features import AttentionFeatures
 from ...core.grid import Grid
 from ...core.layers import LayerId
@@ -145,6 +146,45 @@ class Unet(HostArchitecture):
             return x[:, : h.shape[1]], x[:, h.shape[1] :]
 
         return patched(call.options, output_block_patch=patch)
+
+    @contextmanager
+    def added_hook(
+        self, call: ModelCall, handler: ResNetHandler, admits: Callable[[Mapping[str, Any]], bool]
+    ) -> Iterator[None]:
+        """What the ResNets of output blocks with attention add, b c h w, by the last convolution of each.
+
+        The network is shared and its modules know nothing of the call: the patch that runs before a block says so.
+        """
+        live: dict[int, Mapping[str, Any]] = {}  # of the block that runs, its options
+
+        @torch.compiler.disable
+        def enter(h: Tensor, skip: Tensor, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+            """An output_block_patch: b c h w each."""
+            live.clear()
+            if h.ndim == 4 and admits(options):
+                live[options["block"][1]] = options
+            return h, skip
+
+        def see(layer: LayerId) -> Callable[..., Tensor | None]:
+            @torch.compiler.disable
+            def hook(module: Any, inputs: tuple[Tensor, ...], found: Tensor) -> Tensor | None:
+                """A forward hook: b c h w."""
+                options = live.pop(layer.number, None)
+                if options is None:
+                    return None
+                x = rearrange(found, "b c h w -> b (h w) c")
+                x = handler(ResNetCall(layer, Grid(found.shape[2:]), rows_of(options, _latent(options)), x))
+                return rearrange(x, "b (h w) c -> b c h w", h=found.shape[2])
+
+            return hook
+
+        with ExitStack() as stack, patched(call.options, output_block_patch=enter):
+            for layer in filter(begins_decoder_block, self.layers):
+                # a block of another node's making may have none
+                parts = getattr(self._network.output_blocks[layer.number][0], "out_layers", None)
+                if parts is not None:
+                    stack.callback(parts[-1].register_forward_hook(see(layer)).remove)
+            yield
 
 
 def _taken(options: dict[str, Any], group: str, name: str) -> bool:

@@ -23,7 +23,7 @@ from ...core.grid import Grid
 from ...core.ranges import check_range
 from ...core.word_regions import StyleWords
 from ..architectures.base import HostArchitecture
-from ..checks import check_areas, check_bank, check_roles, check_run, check_words, stored_layers
+from ..checks import check_areas, check_bank, check_detail, check_roles, check_run, check_words, stored_layers
 from ..entry import Entry, entered, with_entry
 from ..fusion_patch import FusionPatch, SigmaWindow
 from ..model_call import ModelCall
@@ -70,6 +70,7 @@ def install_fusion(
     window = SigmaWindow(sampling.percent_to_sigma(start_percent), sampling.percent_to_sigma(end_percent))
     placer = Placer(architecture.name, architecture.rotation, positions, centred=architecture.centred)
     chosen = stored_layers(architecture, bank, layers, others=FUSIONS[settings.method].lays_queries)
+    check_detail(bank, settings, chosen)
     patch = FusionPatch(bank, settings, chosen, window, placer, keep)
     check_roles(bank, patch.roles, settings.method)
     fusion = _Fusion(patch, architecture, sampling, words)

@@ -118,6 +118,11 @@ def left_undone(
             "text_sees_style had nothing to act on: in this model the prompt has no part in the picture's "
             "self-attention; switch it off."
         )
+    if account.awaits_detail and account.fused and not account.detailed:
+        yield (
+            "detail of Style Controls had nothing to act on: the decoder's ResNets never came by in this run; another "
+            f"node{others} replaces the model's blocks or cuts the picture: take it off the sampling model."
+        )
     if run.words is not None and account.fused and run.words.regions is None:
         yield (
             "Words for Styles: the model was never shown their prompt, or nothing but parts of the picture, so that "

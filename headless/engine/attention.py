@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 from einops import rearrange
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from ...attention_patches.architectures.backends import torch_attention
 from ...attention_patches.architectures.base import Architecture, LayerFacts, Parametrization, ResNetFacts
 from ...attention_patches.architectures.unet import RESNET
-from ...attention_patches.call import Answer, Call, Handlers, ResNetCall, RowPlan, TokenLayout
+from ...attention_patches.call import Answer, Call, Handlers, ResNetCall, ResNetHandler, RowPlan, TokenLayout
 from ...core.attention import Kernel
+from ...core.detail import begins_decoder_block
 from ...core.features import AttentionFeatures
 from ...core.grid import Grid
 from ...core.layers import LayerId
@@ -100,7 +101,15 @@ class DiffusersUnet(Architecture[ProcessorCall]):
         """up_blocks[1].resnets[1] where two layers make a block, or None."""
         if RESNET not in self.places:
             return None
-        block, place = divmod(RESNET.number, self._network.config.layers_per_block + 1)
+        return self._decoder_resnet(RESNET)
+
+    @cached_property
+    def added_modules(self) -> Mapping[LayerId, Any]:
+        """For each layer before which a decoder's ResNet stands, the convolution that gives what that adds."""
+        return {layer: self._decoder_resnet(layer).conv2 for layer in self.places if begins_decoder_block(layer)}
+
+    def _decoder_resnet(self, layer: LayerId) -> Any:
+        block, place = divmod(layer.number, self._network.config.layers_per_block + 1)
         return self._network.up_blocks[block].resnets[place]
 
 
@@ -117,6 +126,8 @@ class Hooks:
         unet.set_attn_processor(processors)
         if (module := self.architecture.resnet_module) is not None:
             module.register_forward_pre_hook(self._see_resnet)
+        for layer, module in self.architecture.added_modules.items():
+            module.register_forward_hook(partial(self._see_added, layer))
 
     @contextmanager
     def answered_by(self, handlers: Handlers | None) -> Iterator[None]:
@@ -139,9 +150,17 @@ class Hooks:
         if self.handlers.resnet is None:
             return None
         x, *others = inputs
+        return self._shown(RESNET, x, self.handlers.resnet), *others
+
+    def _see_added(self, layer: LayerId, module: nn.Module, inputs: tuple[Tensor, ...], added: Tensor) -> Tensor | None:
+        """A forward_hook of a ResNet's last convolution: b c h w."""
+        return None if self.handlers.added is None else self._shown(layer, added, self.handlers.added)
+
+    def _shown(self, layer: LayerId, x: Tensor, handler: ResNetHandler) -> Tensor:
+        """What a handler makes of a map b c h w."""
         plan = RowPlan(latent=self.latent_grid)
-        call = ResNetCall(RESNET, Grid(x.shape[2:]), plan, rearrange(x, "b c h w -> b (h w) c"))
-        return rearrange(self.handlers.resnet(call), "b (h w) c -> b c h w", h=x.shape[2]), *others
+        call = ResNetCall(layer, Grid(x.shape[2:]), plan, rearrange(x, "b c h w -> b (h w) c"))
+        return rearrange(handler(call), "b (h w) c -> b c h w", h=x.shape[2])
 
 
 class SelfAttention:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ...attention_patches.call import Handlers
-from ...attention_patches.checks import check_roles, stored_layers
+from ...attention_patches.checks import check_detail, check_roles, stored_layers
 from ...attention_patches.correspondences import Correspondences
 from ...attention_patches.fusion_patch import FusionPatch, SigmaWindow
 from ...attention_patches.replay import Rerun
@@ -30,6 +30,7 @@ class FusedModel:
         self._bank = bank
         self._correspondences = Correspondences()
         layers = stored_layers(model.architecture, bank, recipe.layers)
+        check_detail(bank, recipe.settings, layers)
         self.patch = FusionPatch(bank, recipe.settings, layers, EVERYWHERE, keep=keep)
         check_roles(bank, self.patch.roles, recipe.settings.method)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...core.features import RESNET, ROLES
+from ...core.features import DETAIL, RESNET, ROLES
 from ...core.fusion import FUSIONS, FusionSettings
 from ...core.inversion_methods import InversionSettings
 from ...core.schedule import ddim_uniform, noise_levels
@@ -33,6 +33,7 @@ VERSION_1: Mapping[str, Any] = MappingProxyType(
                 "text_sees_style": False,
                 "match_weight": 0.6,
                 "frames_together": False,
+                "detail": 0.0,
             },
         },
         "steps": 50,
@@ -66,8 +67,9 @@ class Recipe:
 
     @property
     def content_roles(self) -> str:
-        """What of a content is kept: all roles, and the ResNet's input where the method copies it."""
-        return ROLES + RESNET if FUSIONS[self.settings.method].resnet else ROLES
+        """What of a content is kept: all roles, and of ResNets what the method copies or the controls add."""
+        copied, added = FUSIONS[self.settings.method].resnet, self.settings.controls.detail > 0.0
+        return ROLES + RESNET * copied + DETAIL * added
 
     @property
     def style_roles(self) -> str:

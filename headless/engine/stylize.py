@@ -58,7 +58,7 @@ def invert(
 ) -> InvertedPicture:
     """Walk a latent b c h w up to its noise; keep the features of the recipe's layers, or the latents that replay them.
 
-    `roles` are letters of ROLES + RESNET; by default all that the recipe can read of a content.
+    `roles` are letters of ALL_ROLES; by default all that the recipe can read of a content.
     """
     roles = recipe.content_roles if roles is None else roles
     sigmas = recipe.sigmas.to(latent.device)

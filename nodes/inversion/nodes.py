@@ -92,7 +92,8 @@ def _inputs(picture: str) -> list[Any]:
             default=InversionOrder.roles,
             optional=True,
             tooltip="Which features are kept. To save memory with styleid: queries of the portrait, keys and "
-            "values of the style are all it reads. all and ResNet: for the portrait with method diffstyler.",
+            "values of the style are all it reads. all and ResNet: for the portrait with method diffstyler. all and "
+            "detail: for the portrait with detail of Style Controls.",
         ),
         io.Combo.Input(
             "method",

@@ -16,7 +16,7 @@ from ...attention_patches.checks import AUTO
 from ...attention_patches.protocols import Model
 from ...banks.placement import PRECISIONS
 from ...core.errors import MagicStyleError
-from ...core.features import RESNET, ROLES
+from ...core.features import DETAIL, RESNET, ROLES
 from ...core.grid import Grid
 from ...core.inversion import sampling_grid
 from ...core.inversion_methods import InversionSettings
@@ -24,7 +24,13 @@ from .latent_pair import Latent
 
 # of one attention call: 4 seconds on one core at a width of 128, and growing with the square
 MAX_TOKENS_ON_CPU = 128 * 128
-KEPT_ROLES = {"all": ROLES, "queries": "q", "keys and values": "kv", "all and ResNet": ROLES + RESNET}
+KEPT_ROLES = {
+    "all": ROLES,
+    "queries": "q",
+    "keys and values": "kv",
+    "all and ResNet": ROLES + RESNET,
+    "all and detail": ROLES + DETAIL,
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,8 +29,9 @@ from ...attention_patches.protocols import Model
 from ...banks.image_features import FeatureHeader, ImageFeatures
 from ...banks.placement import latent_precision, narrowed
 from ...banks.stored_features import feature_bytes
+from ...core.detail import begins_decoder_block
 from ...core.errors import MagicStyleError
-from ...core.features import RESNET
+from ...core.features import DETAIL, RESNET
 from ...core.grid import Grid
 from ...core.inversion import pictures, with_zero
 from ...core.inversion_methods import RoundTrip
@@ -137,6 +138,8 @@ def _need(
 ) -> MemoryNeed:
     """What keeping the grids' layers of a latent b c h w takes."""
     resnet = _resnet(architecture, grids, order.layers) if RESNET in order.kept_roles else {}
+    if DETAIL in order.kept_roles:
+        _check_detail(grids, order.layers)
     level = feature_bytes(grids, architecture.widths, 1, samples.shape[0], order.kept_roles, order.dtype, resnet)
     return MemoryNeed(levels, level, samples.numel() * latent_precision(order.dtype).itemsize)
 
@@ -217,6 +220,15 @@ def _resnet(architecture: Architecture, grids: dict[LayerId, Grid], layers: str)
             f"out: add {block}.{number} to layers."
         )
     return {architecture.resnet.layer: channels}
+
+
+def _check_detail(grids: dict[LayerId, Grid], layers: str) -> None:
+    """Refuse to keep what a decoder's ResNets add where no layer that is kept lies behind one."""
+    if not any(begins_decoder_block(layer) for layer in grids):
+        raise MagicStyleError(
+            f"roles is 'all and detail', but layers '{layers}' hold no decoder block of a UNet: set roles to all, or "
+            "add output blocks to layers."
+        )
 
 
 def _free(order: InversionOrder) -> Free:

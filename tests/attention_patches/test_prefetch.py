@@ -75,6 +75,13 @@ def test_resnet_inputs_are_not_sent():
     assert prefetch.prefetched(View(attention), LAYERS, "kv", lane).resnet is None
 
 
+def test_what_resnets_add_is_not_sent():
+    lane, stacks = Notebook(), dict.fromkeys(LAYERS, torch.ones(2))
+    ahead = prefetch.prefetched(View(attention, added=stacks.get), LAYERS, "kvh", lane)
+    before = list(lane.events)
+    assert ahead.added(LAYERS[0]) is stacks[LAYERS[0]] and lane.events == before
+
+
 class Counter:
     """A lane whose copies can be counted while they live."""
 

@@ -46,6 +46,18 @@ def test_what_enters_the_resnet_is_caught_unchanged_where_it_is_asked_for():
     assert catcher.view.resnet() is x
 
 
+def test_what_resnets_add_is_caught_on_the_banks_grid_where_it_is_asked_for():
+    catcher, fine = Catcher([LAYER], "qh", {LAYER: GRID}), Grid((6, 8))
+    seen, passed = randn(4, 1, 48, 8), randn(5, 1, 48, 8)
+    assert catcher.handlers.added(ResNetCall(LAYER, fine, RowPlan(), seen)) is seen
+    assert catcher.handlers.added(ResNetCall(OTHER, fine, RowPlan(), passed)) is passed
+    assert torch.equal(catcher.view.added(LAYER), fine.resampled(seen, GRID))
+    with pytest.raises(MagicStyleError, match=r"features of output\.\S+, and another node answered"):
+        catcher.view.added(OTHER)
+    plain = Catcher([LAYER], "q", {LAYER: GRID})
+    assert plain.handlers.added is None and plain.view.added is None
+
+
 def test_each_picture_is_made_once_for_a_group_and_let_go_before_the_next():
     held, made = Held(), []
 

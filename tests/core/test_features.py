@@ -223,6 +223,30 @@ def test_the_inputs_of_a_resnet_are_a_record_beside_the_features(tmp_path):
     assert plain.resnet is None and plain.view(1.0, None).resnet is None and plain.roles == "qkv"
 
 
+def test_what_the_decoders_resnets_add_is_kept_with_the_layers_whose_blocks_they_begin(tmp_path):
+    layers = (LayerId("input", 1, 0), LayerId("output", 9, 0), LayerId("output", 9, 1))
+    grids, fine = dict.fromkeys(layers, Grid((3, 4))), Grid((6, 8))
+    writer, added = FeatureWriter(layers, len(SIGMAS), "qh"), torch.arange(12.0 * 8).view(1, 12, 8) / 64
+    for step in range(len(SIGMAS)):
+        for layer in layers:
+            writer.write(layer, grids[layer], step, AttentionFeatures(torch.zeros(1, 12, 8)))
+        # in one step at another grid, as another node runs it
+        own = Grid((3, 4)).resampled(added + step, fine) if step == 1 else added + step
+        writer.write_added(layers[1], fine if step == 1 else grids[layers[1]], step, own)
+    kept = replace(header(), grids=grids, heads=dict.fromkeys(layers, 2))
+    stored = writer.close(kept)
+    assert writer.wants_detail and stored.roles == "qh" and stored.kept == "q, h in float16"
+    assert "output.9.0.h" in stored.tensors and sum(name.endswith(".h") for name in stored.tensors) == 1
+    view = stored.view(SIGMAS[3], None)
+    assert torch.equal(view.added(layers[1]), (added + 3).half()) and "h" not in view.attention(layers[1], "qh")
+    assert feature_bytes(grids, dict.fromkeys(layers, 8), 5, 1, "qh", torch.float16) == stored.nbytes
+    with_noise = stored.of_tensors(stored.header, stored.tensors, NoisePair(torch.zeros(1, 4, 6, 10)))
+    save_bank(FeatureBank(with_noise, ()), tmp_path / "bank.safetensors")
+    loaded = load_bank(tmp_path / "bank.safetensors").content
+    assert loaded.roles == "qh" and torch.equal(loaded.tensors["output.9.0.h"], stored.tensors["output.9.0.h"])
+    assert features().view(1.0, None).added is None
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_model_call_holds_the_largest_stored_layer_or_all_replayed_ones_in_single_precision(batch):
     stored, widths = features(batch=batch), {LAYERS[0]: 32, LAYERS[1]: 4}  # 15 and 60 tokens

@@ -30,6 +30,7 @@ CONTROLS = StyleControls(
     text_sees_style=True,
     match_weight=1.5,
     frames_together=True,
+    detail=0.5,
 )
 # with what came after version 1
 WHOLE = replace(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from magicstyle.banks.bank import FeatureBank, StyleEntry
+from magicstyle.core.controls import StyleControls
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FUSIONS, FusionSettings
 from magicstyle.core.inversion_methods import INVERSIONS, InversionSettings, invert_latent, sample_back
@@ -257,9 +258,9 @@ def test_fusion_is_the_oracles(model, inverted, w_s, w_c, g, tau):
     assert len(errors) == len(model.layers) and max(errors) < 1e-5
 
 
-@pytest.mark.parametrize("method", ["ffa", "diffstyler"])
-def test_latents_give_what_features_give(model, method):
-    recipe = Recipe(FusionSettings(method), steps=4)
+@pytest.mark.parametrize("method, detail", [("ffa", 0.0), ("diffstyler", 0.0), ("mast", 1.0)])
+def test_latents_give_what_features_give(model, method, detail):
+    recipe = Recipe(FusionSettings(method, controls=StyleControls(detail=detail)), steps=4)
     results = []
     for storage in ("features", "latents"):
         kept = {"dtype": torch.float32, "storage": storage}

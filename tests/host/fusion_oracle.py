@@ -5,6 +5,7 @@ Nothing of the pack is used: features are caught and injected through the UNet's
 
 import math
 
+import torch
 import torch.nn.functional as F
 from magicstyle.tests.core.oracle import best_matches, dense_attention, diffstyler
 
@@ -121,5 +122,66 @@ def diffstyler_whole(model, content, sigmas, context, prompt, share=30 / 50):
             return outputs[step] if step / len(grid) < share else output
 
         e = eps_with_resnet(model, x, grid[step], prompt, inject, copy)
+        x = x + (sigmas[step + 1] - sigmas[step]) * e
+    return x
+
+
+def high_pass(x):
+    """A map b c y x, by a full Fourier transform: what is D from the lowest keeps 1 - exp(-D^2 / 2 (0.3 sides)^2)."""
+    sides = x.shape[-2:]
+    down, across = ([k if k < (side + 1) // 2 else k - side for k in range(side)] for side in sides)
+    squared = torch.tensor([[float(i * i + j * j) for j in across] for i in down], dtype=torch.float64)
+    passed = 1 - torch.exp(-squared / (2 * (0.3 * min(sides)) ** 2))
+    return torch.fft.ifft2(torch.fft.fft2(x.double()) * passed).real.to(x)
+
+
+def eps_with_resnets(model, x, sigma, context, replace, change):
+    """As eps, with `change(number, added)` in place of what the ResNet of each decoder block adds to its skip."""
+    handles = []
+    for _, number in DECODER:
+
+        def hook(module, inputs, output, number=number):
+            skipped = module.skip_connection(inputs[0])
+            return skipped + change(number, output - skipped)
+
+        handles.append(model.diffusion_model.output_blocks[number][0].register_forward_hook(hook))
+    try:
+        return eps(model, x, sigma, context, replace)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def stylize_with_detail(model, content, style, sigmas, context, rule, strength):
+    """As stylize, with MAST's detail of the content in the decoder's ResNets, in every step but the first."""
+    grid, kept, added = sigmas[:-1], {}, {}
+    _, kept_style = invert(model, style, grid, context)
+    x = content + grid[-1] * eps(model, content, grid[-1], context, None)
+    for step in range(len(grid) - 1, -1, -1):
+
+        def keep(q, k, v, options, step=step):
+            kept[step, options["block"]] = (q.clone(), k.clone(), v.clone())
+            return dense_attention(q, k, v, options["n_heads"])
+
+        def note(number, own, step=step):
+            added[step, number] = own.clone()
+            return own
+
+        e = eps_with_resnets(model, x, grid[step], context, keep, note)
+        if step:
+            x = x + (grid[step - 1] - grid[step]) * e
+    for step in range(len(grid)):
+
+        def inject(q, k, v, options, step=step):
+            key = step, options["block"]
+            t = timestep_share(model, grid[step])
+            return rule((q, k, v), kept[key], kept_style[key], options["n_heads"], step / len(grid), t)
+
+        def add(number, own, step=step):
+            theirs = added[step, number]
+            apart = 1 - float(F.cosine_similarity(own.flatten(), theirs.flatten(), dim=0))  # of one picture
+            return own + strength * apart * high_pass(theirs) if step else own
+
+        e = eps_with_resnets(model, x, grid[step], context, inject, add)
         x = x + (sigmas[step + 1] - sigmas[step]) * e
     return x

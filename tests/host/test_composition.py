@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from magicstyle.attention_patches.comfy import install_fusion
+from magicstyle.core.controls import StyleControls
 from magicstyle.core.fusion import FUSIONS, FusionSettings
 from magicstyle.core.word_regions import StyleWords
 from magicstyle.tests.host.composition.flow import FLOW_ROWS, KINDS, flow_table
@@ -88,6 +89,24 @@ def test_every_method_acts_beside_a_controlnet_and_a_lora(method, neighbour):
     assert not messages
     if method == IN_TWO_STAGES:
         assert distance(ours, by_method(graph, "rsa").picture()) > EXACT * effect(ours, neither)
+
+
+@pytest.mark.either
+@pytest.mark.parametrize("neighbour", ["ControlNet", "LoRA", "FreeU"])
+def test_the_portraits_detail_is_added_beside_others(neighbour):
+    """These graphs' strong pictures look alike to the ResNets: what detail changes is compared with itself."""
+    tried = next(row for row in ROWS if row.name == neighbour).tried[0]._replace(on=large_guided)
+
+    def change(graph):
+        bank = bank_for(graph, "latents")
+        settings = (FusionSettings("mast", controls=StyleControls(detail=detail)) for detail in (1.0, 0.0))
+        models = (install_fusion(graph.model, bank, chosen, LAYERS, 0.0, 1.0) for chosen in settings)
+        return distance(*(graph.but(model=model).picture() for model in models))
+
+    with warnings_of_ours() as messages:
+        alone, beside = change(large_guided()), change(tried.wire(large_guided()))
+    assert beside > 0.3 * alone > 0.003
+    assert not messages
 
 
 def by_method(graph, method):

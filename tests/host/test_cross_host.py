@@ -4,7 +4,9 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import SamplerCustom
+from magicstyle.attention_patches.comfy import install_fusion
 from magicstyle.banks.bank import FeatureBank, StyleEntry
+from magicstyle.core.controls import StyleControls
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FUSIONS, FusionSettings
 from magicstyle.headless.campaign.library import Library
@@ -145,6 +147,33 @@ def test_both_copy_the_contents_resnet(demo, headless, pictures, in_comfyui, in_
     apart = difference(ours, with_it)
     assert apart < TOLERANCE
     assert difference(without, with_it) > 10 * apart  # on this model the copied ResNet changes little, but it does
+
+
+def test_both_add_the_portraits_detail(demo, headless, pictures, in_comfyui, in_headless):
+    model, vae, conditioning = demo[:3]
+    latent = VAEEncode().encode(vae, pictures[0])[0]
+    content = InvertContent.execute(
+        model=model,
+        latent=latent,
+        conditioning=conditioning,
+        steps=STEPS,
+        scheduler="ddim_uniform",
+        layers="output.6-11",
+        storage="features",
+        roles="all and detail",
+    ).args
+    bank = FeatureBankNode.execute(content[1], in_comfyui[1][1]).args[0]
+    settings = FusionSettings("mast", controls=StyleControls(detail=1.0))
+    patched = install_fusion(demo[0], bank, settings, "output.6-11", 0.0, 1.0)
+    start = InitialLatent.execute(content[0], in_comfyui[1][0], "adain", 1.0).args[0]
+    theirs = sampled(patched, demo, start, content[2])
+    recipe = Recipe(settings, steps=STEPS)
+    own = invert(headless, headless.encode(pictures[0].movedim(-1, 1) * 2 - 1), recipe)
+    plain = Recipe(FusionSettings("mast"), steps=STEPS)
+    ours, without = (stylize(headless, own, in_headless[1], chosen) for chosen in (recipe, plain))
+    assert own.features.roles == "qkvh"
+    assert difference(ours, theirs) < TOLERANCE
+    assert difference(without, theirs) > 3 * TOLERANCE
 
 
 def test_comfyui_opens_a_style_of_the_command_lines_library(
