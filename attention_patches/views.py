@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Protocol
 
 from ..banks.bank import FeatureBank
 from ..banks.image_features import ImageFeatures
 from ..banks.trajectory import Trajectory
 from ..core.features import View
 from ..core.layers import LayerId
-from .fusion_patch import FusionPatch
 from .prefetch import Lane, prefetched
 from .replay import Catcher, Held, Rerun
 
 
+class Reader(Protocol):
+    """What reads a bank: a FusionPatch, or several together."""
+
+    @property
+    def layers(self) -> Collection[LayerId]:
+        """The layers whose features it reads."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Which roles it reads of each of the bank's pictures."""
+
+
 def step_views(
-    patch: FusionPatch,
+    reader: Reader,
     bank: FeatureBank,
     sigma: float,
     rerun: Rerun,
@@ -31,10 +43,10 @@ def step_views(
     held = Held() if held is None else held
 
     def seen(number: int, features: ImageFeatures, roles: str) -> View:
-        view = held_view(features, sigma, patch.layers, roles, rerun, held, number, frames)
-        return _ahead(patch, features, roles, view, lane)
+        view = held_view(features, sigma, reader.layers, roles, rerun, held, number, frames)
+        return _ahead(reader, features, roles, view, lane)
 
-    return [seen(number, *picture) for number, picture in enumerate(zip(bank.pictures, patch.roles, strict=True))]
+    return [seen(number, *picture) for number, picture in enumerate(zip(bank.pictures, reader.roles, strict=True))]
 
 
 def held_view(
@@ -72,8 +84,8 @@ def _replayed(
     return catcher.view
 
 
-def _ahead(patch: FusionPatch, features: ImageFeatures, roles: str, view: View, lane: Lane | None) -> View:
-    layers = [layer for layer in features.header.layers if layer in patch.layers]
+def _ahead(reader: Reader, features: ImageFeatures, roles: str, view: View, lane: Lane | None) -> View:
+    layers = [layer for layer in features.header.layers if layer in reader.layers]
     if lane is None or features.device is None or features.device.type == lane.device.type or not roles:
         return view
     return prefetched(view, layers, roles, lane)

@@ -10,6 +10,7 @@ from ..banks.level_groups import MAX_EVERY
 from ..core.controls import StyleControls
 from ..core.errors import MagicStyleError
 from ..core.fusion import FusionSettings
+from ..core.guidance import StyleGuidance
 from ..core.inversion_methods import InversionSettings
 from ..core.layers import select_layers
 from .engine.blocks import MAX_BLOCK_SIDE
@@ -31,7 +32,8 @@ def model_and_recipe(given: argparse.Namespace) -> tuple[ModelFile, Recipe, Fram
         select_layers(given.layers, model.layers)
         controls = StyleControls(**{name: getattr(given, name) for name in CONTROLS})
         settings = FusionSettings(given.method, controls=controls, **{name: getattr(given, name) for name in KNOBS})
-        recipe = replace(recipe, settings=settings, layers=given.layers, adain=given.adain)
+        guidance = StyleGuidance(given.guidance or StyleGuidance.kind, given.style_scale if given.guidance else 0.0)
+        recipe = replace(recipe, settings=settings, layers=given.layers, adain=given.adain, guidance=guidance)
     return model, recipe, frame
 
 

@@ -9,6 +9,7 @@ import argparse
 from typing import Any, NamedTuple
 
 from ..core.fusion import FUSIONS, FusionSettings
+from ..core.guidance import GUIDANCES, MAX_SCALE, StyleGuidance
 from ..core.inversion_methods import INVERSIONS, InversionSettings
 from ..core.presets import PRESETS
 from .engine.blocks import HELD
@@ -123,7 +124,7 @@ OPTIONS = (
         "--method",
         commands=(STYLIZE,),
         group=FUSION,
-        choices=list(FUSIONS),
+        choices=[name for name, method in FUSIONS.items() if not method.lays_queries],
         default=_FUSION.method,
         help="default: %(default)s",
     ),
@@ -148,6 +149,22 @@ OPTIONS = (
             help=text,
         )
         for name, text in CONTROLS.items()
+    ),
+    _row(
+        "--guidance",
+        commands=(STYLIZE,),
+        group=FUSION,
+        choices=list(GUIDANCES),
+        help="a second pass in each step: nvqg leads away from the style picture's things, spg towards the style; a "
+        "portrait mostly needs neither (default: none)",
+    ),
+    _row(
+        "--style-scale",
+        commands=(STYLIZE,),
+        group=FUSION,
+        type=float,
+        default=StyleGuidance.scale,
+        help=f"of --guidance, from 0 to {MAX_SCALE:g}: how far each prediction moves (default: %(default)s)",
     ),
     _row(
         "--likeness",

@@ -146,9 +146,9 @@ def _in_lockstep(strips: Sequence[Strip]) -> Denoiser:
 
 def _denoised_batch(batch: PairBatch, x: Tensor, level: float) -> Tensor:
     """b c h w -> b c h w."""
-    patch, rerun = batch.model.patch, batch.model.rerun_like(x)
-    columns = zip((batch.content, batch.style), patch.roles, strict=False)
-    views = [column.view(level, patch.layers, roles, rerun) for column, roles in columns]
+    reader, rerun = batch.model, batch.model.rerun_like(x)
+    columns = zip((batch.content, batch.style), reader.roles, strict=False)
+    views = [column.view(level, reader.layers, roles, rerun) for column, roles in columns]
     return batch.model.denoised(x, x.new_full((x.shape[0],), level), views)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...core.features import DETAIL, RESNET, ROLES
 from ...core.fusion import FUSIONS, FusionSettings
+from ...core.guidance import StyleGuidance
 from ...core.inversion_methods import InversionSettings
 from ...core.schedule import ddim_uniform, noise_levels
 
@@ -41,12 +42,15 @@ VERSION_1: Mapping[str, Any] = MappingProxyType(
         "adain": 1.0,
         "inversion": {"method": "ddim", "corrections": 2, "gamma": 0.5},
         "every": 1,
+        "guidance": {"kind": "nvqg", "scale": 0.0, "start_percent": 0.0, "end_percent": 1.0},
     }
 )
 
 
 # the fields of a recipe that an inverted style does not depend on
-AFTER_INVERSION = ("settings", "layers", "adain")
+AFTER_INVERSION = ("settings", "layers", "adain", "guidance")
+# where the style's queries guide: what the patcher's auto means for method nvqg after default inversions
+GUIDING_LAYERS = "output.3-5"
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Recipe:
     adain: float = 1.0  # strength of the initial latent's AdaIN
     inversion: InversionSettings = field(default_factory=InversionSettings)
     every: int = 1  # how many noise levels share what is kept of a picture
+    guidance: StyleGuidance = StyleGuidance(scale=0.0)  # 0: none
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -73,8 +78,19 @@ class Recipe:
 
     @property
     def style_roles(self) -> str:
-        """What of a style the method reads."""
-        return self.settings.style_roles
+        """What of a style the method reads, and the guidance."""
+        read = {*self.settings.style_roles, *("q" if self.against_style else "")}
+        return "".join(role for role in ROLES if role in read)
+
+    @property
+    def against_style(self) -> bool:
+        """Whether guidance leads away from what the style's queries paint."""
+        return self.guidance.kind == "nvqg" and self.guidance.scale > 0.0
+
+    @property
+    def kept_layers(self) -> str:
+        """The layers that an inversion keeps: those that are fused, and those that guide."""
+        return f"{self.layers}, {GUIDING_LAYERS}" if self.against_style and self.layers != "all" else self.layers
 
     @property
     def sigmas(self) -> Tensor:

@@ -122,16 +122,16 @@ def fused(model: HeadlessModel, bank: FeatureBank, recipe: Recipe, keep: Tensor 
     def denoised(x: Tensor, sigma: Tensor) -> Tensor:
         """b c h w, sigma b -> b c h w."""
         check_run(bank, latent=x)
-        views = step_views(with_bank.patch, bank, float(sigma[0]), with_bank.rerun_like(x), lane, held)
+        views = step_views(with_bank, bank, float(sigma[0]), with_bank.rerun_like(x), lane, held)
         return with_bank.denoised(x, sigma, views)
 
     return denoised
 
 
 def _kept_grids(model: HeadlessModel, latent: Tensor, recipe: Recipe, roles: str) -> dict[LayerId, Grid]:
-    """The token grids of the recipe's layers for a latent b c h w, and of the block whose ResNet's inputs are kept."""
+    """The token grids of the layers that are kept for a latent b c h w, and of the block whose ResNet's inputs are."""
     every = model.architecture.grids(tuple(latent.shape[2:]))
-    chosen, resnet = set(select_layers(recipe.layers, every)), model.architecture.resnet
+    chosen, resnet = set(select_layers(recipe.kept_layers, every)), model.architecture.resnet
     if RESNET in roles and resnet is not None:
         chosen.add(resnet.layer)
     return {layer: grid for layer, grid in every.items() if layer in chosen}

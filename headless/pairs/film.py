@@ -112,7 +112,7 @@ class FilmPainter:
         """As many frames as the device computes well at once, if their features fit a part of the free memory."""
         (width, height), model = self._order.size, self._model
         every = model.architecture.grids((height // model.downscale, width // model.downscale))
-        grids = {layer: every[layer] for layer in select_layers(self._recipe.layers, every)}
+        grids = {layer: every[layer] for layer in select_layers(self._recipe.kept_layers, every)}
         levels = -(-len(self._recipe.sigmas) // self._recipe.every)
         roles = self._recipe.content_roles
         one = levels * feature_bytes(grids, model.architecture.widths, 1, 1, roles, torch.float16)

@@ -560,6 +560,32 @@ def test_diffstyler_keeps_the_contents_resnet(pictures, loads, model):
     assert seen[:6] == [False] * 3 + [True] * 3  # of the style nothing is kept of it
 
 
+def test_guidance_makes_another_picture_of_twice_the_calls(tmp_path, pictures, loads, model):
+    pictures("a.png", "x.png")
+    calls = []
+
+    def denoised(*args):
+        calls.append(args[0].shape[0])
+        return model.denoised(*args)
+
+    loads.change(denoised=denoised)
+    made_with = {}
+    for name, chosen in (("plain", ()), ("nvqg", ("--guidance", "nvqg")), ("spg", ("--guidance", "spg"))):
+        calls.clear()
+        assert quiet("a.png", "x.png", "-o", f"{name}.png", *chosen) == cli.OK
+        made_with[name] = (len(calls), (tmp_path / f"{name}.png").read_bytes())
+    assert made_with["nvqg"][0] == made_with["spg"][0] == 4 * made_with["plain"][0] // 3  # of three walks one
+    assert len({picture for _, picture in made_with.values()}) == 3
+
+
+def test_a_style_scale_out_of_range_and_a_method_of_guidance_alone_are_refused(pictures, capsys):
+    pictures("a.png", "x.png")
+    assert quiet("a.png", "x.png", "--guidance", "spg", "--style-scale", "21") == cli.UNUSABLE
+    assert "style_scale is 21" in capsys.readouterr().err
+    assert quiet("a.png", "x.png", "--method", "nvqg") == cli.UNUSABLE
+    assert "invalid choice: 'nvqg'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("out", ["v1.2", "photos.2024", "out.png/", "there.png"])
 def test_a_folder_may_have_a_dot_in_its_name(tmp_path, pictures, out):
     pictures("a.png", "x.png")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from magicstyle.core.controls import StyleControls
 from magicstyle.core.fusion import FusionSettings
+from magicstyle.core.guidance import StyleGuidance
 from magicstyle.core.inversion_methods import InversionSettings
 from magicstyle.headless.campaign.spec import RunSpec
 from magicstyle.headless.engine.recipe import VERSION_1, Recipe, different
@@ -37,6 +38,7 @@ WHOLE = replace(
     EVERYTHING,
     settings=replace(EVERYTHING.settings, controls=CONTROLS),
     inversion=replace(EVERYTHING.inversion, gamma=0.75),
+    guidance=StyleGuidance("spg", 3.0, start_percent=0.1, end_percent=0.9),
 )
 FRAME = Frame((512, 512), fixed=False)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from magicstyle.core.fusion import FUSIONS, FusionSettings
+from magicstyle.core.guidance import StyleGuidance
 from magicstyle.core.inversion_methods import INVERSIONS, InversionSettings
 from magicstyle.headless.engine.lockstep import ReplayedColumn, joined, paint_block
 from magicstyle.headless.engine.recipe import Recipe
@@ -49,6 +50,16 @@ def test_lockstep_equals_pair_by_pair(model, method):
     one_by_one, block = both_ways(model, recipe, contents, styles, rows=2)
     assert_equal_pairs(one_by_one, block)
     assert method in ("masactrl", "diffstyler") or not torch.allclose(block[0, 0], block[0, 1], atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["nvqg", "spg"])
+def test_guidance_goes_in_lockstep(model, kind):
+    recipe = Recipe(steps=STEPS, guidance=StyleGuidance(kind, 1.5))
+    contents, styles = inverted(model, recipe, [(64, 64)] * 2, 0), inverted(model, recipe, [(64, 64)] * 2, 1)
+    one_by_one, block = both_ways(model, recipe, contents, styles, rows=2)
+    assert_equal_pairs(one_by_one, block)
+    plain = stylize(model, contents[0], styles[0], replace(recipe, guidance=StyleGuidance(scale=0.0)))
+    assert not torch.allclose(block[0, 0], plain, atol=1e-2)
 
 
 @pytest.mark.parametrize("inversion", some(INVERSIONS, "midpoint", "exact"))

@@ -10,6 +10,7 @@ from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.controls import StyleControls
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FUSIONS, FusionSettings
+from magicstyle.core.guidance import StyleGuidance
 from magicstyle.core.inversion_methods import INVERSIONS, InversionSettings, invert_latent, sample_back
 from magicstyle.core.layers import LayerId, legal_range, select_layers
 from magicstyle.core.schedule import noise_levels
@@ -268,6 +269,27 @@ def test_latents_give_what_features_give(model, method, detail):
         assert {entry.features.representation for entry in entries} == {storage}
         results.append(stylize(model, *entries, recipe))
     assert_close(results[1], results[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("storage", ["features", "latents"])
+@pytest.mark.parametrize("kind", ["nvqg", "spg"])
+def test_guidance_is_the_sum_of_two_passes(model, kind, storage):
+    """One step by hand: what each model answers alone, in the layers that it has."""
+    recipe = Recipe(steps=4, guidance=StyleGuidance(kind, 2.0))
+    kept = {"dtype": torch.float32, "storage": storage}
+    content = invert(model, model.encode(pictures(1, seed=1)), recipe, **kept)
+    style = invert(model, model.encode(pictures(1, seed=2)), recipe, roles=recipe.style_roles, **kept)
+    bank, x, sigma = FeatureBank(content.features, (StyleEntry(style.features),)), content.noise, recipe.sigmas[1:2]
+    alone = Recipe(steps=4)
+    styled, plain = fused(model, bank, alone)(x, sigma), model.denoised(x, sigma)
+    if kind == "nvqg":
+        under = Recipe(FusionSettings("nvqg"), steps=4, layers="output.3-5")
+        expected = styled + 2.0 * (styled - fused(model, bank, under)(x, sigma))
+    else:
+        expected = plain + 2.0 * (styled - plain)
+    found = fused(model, bank, recipe)(x, sigma)
+    assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert float((found - styled).norm() / styled.norm()) > 1e-3
 
 
 def test_the_resnet_is_copied_while_noise_is_high(model, inverted):

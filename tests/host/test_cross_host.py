@@ -4,11 +4,12 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import SamplerCustom
-from magicstyle.attention_patches.comfy import install_fusion
+from magicstyle.attention_patches.comfy import StyleGuider, install_fusion
 from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.controls import StyleControls
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FUSIONS, FusionSettings
+from magicstyle.core.guidance import StyleGuidance
 from magicstyle.headless.campaign.library import Library
 from magicstyle.headless.campaign.names import StyleName
 from magicstyle.headless.campaign.store import FolderStore
@@ -174,6 +175,32 @@ def test_both_add_the_portraits_detail(demo, headless, pictures, in_comfyui, in_
     assert own.features.roles == "qkvh"
     assert difference(ours, theirs) < TOLERANCE
     assert difference(without, theirs) > 3 * TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["nvqg", "spg"])
+def test_both_guide_by_style_the_same(demo, headless, pictures, kind):
+    model, vae, conditioning = demo[:3]
+    inputs = {"steps": STEPS, "scheduler": "ddim_uniform", "layers": "output.3-11", "storage": "features"}
+    content, style = (
+        node.execute(model=model, latent=VAEEncode().encode(vae, picture)[0], conditioning=conditioning, **inputs).args
+        for node, picture in zip((InvertContent, InvertStyle), pictures, strict=True)
+    )
+    bank = FeatureBankNode.execute(content[1], style[1]).args[0]
+    styled = install_fusion(model, bank, FusionSettings(), "output.6-11", 0.0, 1.0)
+    guiding = install_fusion(model, bank, FusionSettings("nvqg"), "auto", 0.0, 1.0)
+    guidance = StyleGuidance(kind, 1.5)
+    guider = StyleGuider(*((styled, guiding) if kind == "nvqg" else (model, styled)), guidance)
+    guider.set_conds(conditioning)
+    guider.set_cfg(1.0)
+    start = InitialLatent.execute(content[0], style[0], "adain", 1.0).args[0]["samples"]
+    sampler = comfy.samplers.sampler_object("ddim")
+    found = guider.sample(torch.zeros_like(start), start, sampler, content[2], seed=0)
+    theirs = found * model.get_model_object("latent_format").scale_factor
+    recipe = Recipe(steps=STEPS, guidance=guidance)
+    own = [invert(headless, headless.encode(picture.movedim(-1, 1) * 2 - 1), recipe) for picture in pictures]
+    ours, without = (stylize(headless, *own, chosen) for chosen in (recipe, Recipe(steps=STEPS)))
+    assert difference(ours, theirs) < TOLERANCE
+    assert difference(without, theirs) > 10 * TOLERANCE
 
 
 def test_comfyui_opens_a_style_of_the_command_lines_library(
