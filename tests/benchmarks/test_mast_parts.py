@@ -1,10 +1,8 @@
 """MAST's other parts as they are tried: at rest they are `mast`, and the numbers are the published ones."""
 
-import math
-
 import pytest
 import torch
-from magicstyle.benchmarks.mast_parts import MAST, high_frequencies, masses_by_head, temperatures, with_detail
+from magicstyle.benchmarks.mast_parts import MAST, masses_by_head, temperatures
 from magicstyle.core.attention import Kernel
 from magicstyle.core.features import AttentionFeatures
 from magicstyle.core.fusion import given_masses
@@ -37,14 +35,3 @@ def test_a_heads_temperature_follows_how_far_its_largest_share_falls(fall, tau):
         each = torch.full((rest,), float(torch.expm1(torch.tensor(fall)) / rest)).log()
         joined = torch.cat([torch.zeros(1), each]).expand(1, 1, 4, rest + 1)
     assert temperatures(content, joined).flatten().tolist() == pytest.approx([tau], abs=0.01)
-
-
-def test_detail_is_nothing_flat_and_comes_where_the_features_differ():
-    flat = torch.ones(1, 3, 8, 8)
-    assert high_frequencies(flat).abs().max() < 1e-5
-    fine = torch.zeros(1, 3, 8, 8)
-    fine[..., ::2] = 1.0
-    kept = 1.0 - math.exp(-(4**2) / (2 * (0.3 * 8) ** 2))  # of a wave of two pixels, 4 cycles across
-    assert torch.allclose(high_frequencies(fine), kept * (fine - 0.5), atol=1e-5)
-    assert torch.allclose(with_detail(fine, fine), fine, atol=1e-5)
-    assert not torch.allclose(with_detail(flat, fine), flat, atol=0.1)
