@@ -182,7 +182,8 @@ def test_a_note_says_first_what_happens_and_is_readable_when_it_opens(saved):
     assert title.startswith("# ") and len(title) <= SHORT and lead.startswith("## ")
     assert re.search("paint|style", title + lead)
     assert re.search(r"first (scaled|cropped) to", lead), "what happens to a picture"
-    assert re.match(r"(## )?1\. ", step) and "# What to change first" in others
+    assert step.startswith("## 1. ") and "# What to change first" in others
+    assert all(part.startswith("#") or not part.strip() for part in others), "other letters are too small to read"
     downloads = any(node["properties"].get("models") for node in all_nodes(saved))
     assert (re.search("Tested .*never", others[-1]) is not None) == downloads, "what nobody has run says so"
     assert not re.search(r"smear|nothing else|drawn portraits", note)

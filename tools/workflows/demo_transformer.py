@@ -23,7 +23,7 @@ In *FFA Model Patcher*:
 
 - Too little style: set *layers* to **auto**, all eight blocks instead of the later half. This small transformer then
 weaves a grid of dark lines over face and background.
-- *positions*: **same** copies more of the style picture, also its shapes.
+- *positions* (in Nodes 2.0: *Show advanced inputs*): **same** copies more of the style picture, also its shapes.
 - The face is lost: raise *query_preservation*.
 """
 WORKFLOW = demo_page(

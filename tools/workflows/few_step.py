@@ -25,7 +25,7 @@ NOTE = """## Portrait in a style, in a few steps
 ## The portrait takes on the colours and the brush of the style picture. Both are first cropped to 512x512.
 
 1. Choose an **SD1.5 checkpoint**, and in *Load LoRA* the **LCM LoRA** for it: ComfyUI offers
-   *latent-consistency/lcm-lora-sdv1-5*, whose file is called *pytorch_lora_weights*.
+   *latent-consistency/lcm-lora-sdv1-5* (file: *pytorch_lora_weights*).
 2. Choose your **Portrait** and a **Style picture**.
 3. Press **Run**. You need no prompt.
 
@@ -33,10 +33,10 @@ NOTE = """## Portrait in a style, in a few steps
 
 - *denoise* in *Few-step model*: lower starts nearer to the portrait, higher paints more freely. *steps*: 4 to 8.
 - *query_preservation* and *content_weight* in *FFA Model Patcher*: higher keeps more of the portrait.
-- *noise_seed* in *Paint*: the lcm sampler draws new noise at every step, so another seed is another picture.
+- *noise_seed* in *Paint*: another picture.
 
-Nothing is inverted: method **noising** adds one fixed noise to both pictures at each level. A checkpoint with LCM
-built in: leave *Load LoRA* out. **Lightning, Hyper or Turbo**: bypass
+Nothing is inverted: method **noising** adds one fixed noise at each level. A checkpoint with LCM
+built in: no *Load LoRA*. **Lightning, Hyper or Turbo**: bypass
 *ModelSamplingDiscrete* inside *Few-step model*, and choose *euler* inside *Paint*.
 """
 LCM_LORA = f"{HUB}/latent-consistency/lcm-lora-sdv1-5/resolve/main/pytorch_lora_weights.safetensors"
@@ -80,5 +80,5 @@ WORKFLOW = page(
     portrait_and_style(),
     work(noising_block(), patch(LCM), paint_block((Knob("noise_seed", (("sample", "noise_seed"),)),), "lcm")),
     result(IMAGE, "magicstyle/few_steps"),
-    width=740,
+    width=815,
 )

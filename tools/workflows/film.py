@@ -135,7 +135,7 @@ def invert_block(
 def film_page(name: str, note: str, loaders: tuple[Item, ...], width: int, *worked: Item) -> Workflow:
     """A page for a video of the user's; below it there is no room for a loader, which stands below the note."""
     prefix = f"magicstyle/{name}"
-    found = page(name, note, loaders, video_and_style(), work(*worked), video_result(prefix), width=width)
+    found = page(name, note, loaders, video_and_style(), work(*worked, what="video"), video_result(prefix), width=width)
     (first, *below), (video, *loader), *others = found.columns
     return Workflow(name, ((first, *below, *loader), (video,), *others))
 

@@ -54,7 +54,8 @@ FACE = """In *FFA Model Patcher*:
 - The face is lost: raise *query_preservation*.
 - Too little style: lower *query_preservation*.
 - *layers*: **auto** is {layers}.
-- *positions*: **untwist** copies less of the style picture's shapes, and brings less of its style.
+- *positions* (in Nodes 2.0: *Show advanced inputs*): **untwist** copies less of the style picture's shapes, and
+brings less of its style.
 """
 RAW_NOTE = (
     OPENING.format(model="Krea 2", files="**Krea 2 Raw**, its text encoder and its VAE", size="19 GB")
@@ -137,7 +138,7 @@ def euler_page(name: str, note: str, url: str, *blocks: Block) -> Workflow:
         portrait_and_style(),
         work(*before, patch(MODEL), last),
         result(IMAGE, f"magicstyle/{name}"),
-        width=600,
+        width=700,
         tested=OPENED,
     )
 

@@ -29,6 +29,7 @@ PREVIEW = {
     "PreviewImage": (300, 300),
 }
 FOLDED = {"SamplerCustom"}  # classes of the host with widgets that Nodes 2.0 folds away
+ADDED = {"CreateVideo": 1}  # widgets that newer hosts have more
 
 
 class Letters(NamedTuple):
@@ -41,10 +42,10 @@ class Letters(NamedTuple):
 
 # of paragraphs (0) and headings by their level, as Nodes 2.0 draws them and as the classic canvas does
 NOTE_LETTERS = (
-    {0: Letters(5.0, 17, 7), 1: Letters(7.7, 26, 38), 2: Letters(6.2, 21, 32)},
+    {0: Letters(5.0, 17, 7), 1: Letters(7.7, 26, 40), 2: Letters(6.2, 21, 29)},
     {0: Letters(5.0, 15, 5), 1: Letters(9.5, 25, 16), 2: Letters(7.2, 19, 14)},
 )
-NOTE_PARAGRAPH, NOTE_FRAME = 2, 60
+NOTE_PARAGRAPH, NOTE_SIDES = 2, 20  # an empty line, and left and right of the text
 
 
 class Box(NamedTuple):
@@ -72,13 +73,14 @@ def node_size(definition: NodeDefinition) -> tuple[int, int]:
     lines = sum(widget.type == "STRING" for widget in definition.widgets) - texts
     seeds = sum(widget.is_seed for widget in definition.widgets)
     height = slots * SLOT + (len(definition.widgets) + seeds) * WIDGET + lines * TEXT_ROW + texts * TEXT_AREA + FRAME
+    height += ADDED.get(definition.type, 0) * WIDGET
     height += PACK_ROW * definition.is_ours + BUTTON * (definition.type in FOLDED)
     return (300 if definition.widgets else 240), height
 
 
 def note_height(text: str, width: int) -> int:
     """Room for a note's text, wrapped at its width."""
-    return NOTE_FRAME + max(_text_height(text, width - NOTE_FRAME, letters) for letters in NOTE_LETTERS)
+    return max(_text_height(text, width - NOTE_SIDES, letters) for letters in NOTE_LETTERS)
 
 
 def _text_height(text: str, room: int, letters: dict[int, Letters]) -> int:

@@ -53,7 +53,8 @@ def page(
     far the workflow was tested, and that no such file ever was."""
     below = len(model) == 1
     loads = any(isinstance(item, Node) and item.models for item in model)
-    text = large(unwrapped(f"{note}\n{tested}\n" if loads else note), everything=below)
+    text = unwrapped(f"{note}\n{tested}\n" if loads else note)
+    text = large(text if below else together(text))
     note_group, loaders = Group("Start here", ((Note("note", text, width),),), GOLD), Group(title, (model,))
     pictures, *others = ((group,) for group in columns)
     first = (note_group,) if below else (note_group, loaders)
@@ -66,13 +67,17 @@ def unwrapped(text: str) -> str:
     return re.sub(r"(?<=\S)\n(?!\n|#|- |\d+\. |\Z) *", " ", text)
 
 
-def large(text: str, *, everything: bool) -> str:
-    """Title, first sentence and headings in letters that can be read when the page opens; with room, all else, too."""
+def together(text: str) -> str:
+    """The items of each list in one paragraph: what stands below the note leaves little room."""
+    return re.sub(r"(?:(?<=:)\n\n- |(?<=\S)\n(?:- |(?=\d\. )))", " ", text)
+
+
+def large(text: str) -> str:
+    """Everything as headings, the only letters of a note that can be read when the page opens."""
     title, *lines = (re.sub(r"^###", "#", line) for line in text.split("\n"))
-    if everything:
-        lines = [re.sub(r"^- (.*)", r"\1\n", line) for line in lines]
-        lines = [re.sub(r"^(\d\. .*)", lambda step: f"{step[1].replace('**', '*')}\n", line) for line in lines]
-        lines = [re.sub(r"^(?=[^#\s])", "## ", line) for line in lines]
+    lines = [re.sub(r"^- (.*)", r"\1\n", line) for line in lines]
+    lines = [re.sub(r"^(\d\. .*)", lambda step: f"{step[1].replace('**', '*')}\n", line) for line in lines]
+    lines = [re.sub(r"^(?=[^#\s])", "## ", line) for line in lines]
     return "\n".join((re.sub(r"^#+", "#", title), *lines)).replace("\n\n\n", "\n\n")
 
 
@@ -92,9 +97,9 @@ def two_styles() -> Group:
     return Group("Style pictures", (loaders,))
 
 
-def work(*items: Item) -> Group:
+def work(*items: Item, what: str = "portrait") -> Group:
     """The column in which the picture is painted."""
-    return Group("Paint the portrait like the style", (items,), PURPLE)
+    return Group(f"Paint the {what} like the style", (items,), PURPLE)
 
 
 def result(image: Out, prefix: str, *others: Node) -> Group:

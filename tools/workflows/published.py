@@ -50,7 +50,8 @@ LORA_NOTE = """## A style LoRA that keeps your portrait
 ### What to change first
 
 - *strength_model* in *Load LoRA*: how strongly the style paints.
-- *end_percent* in *FFA Model Patcher*: lower lets go of the portrait earlier, for more style.
+- *end_percent* in *FFA Model Patcher* (in Nodes 2.0: *Show advanced inputs*): lower lets go of the portrait
+earlier, for more style.
 - *cfg* in *Paint*: how closely the style prompt is followed.
 
 After DiffStyler: the portrait's queries, keys and one ResNet feature are injected while the LoRA paints.
@@ -109,4 +110,5 @@ LORA_STYLE = page(
         guided_block(),
     ),
     result(IMAGE, "magicstyle/lora"),
+    width=720,
 )

@@ -63,7 +63,7 @@ WORDS_NOTE = """## Each style where a word says
 
 ### What to change first
 
-- The region is too large: raise *background*. It is ragged: raise *noise_level*.
+- Region too large: raise *background*; ragged: raise *noise_level*.
 - The model misses the word: describe the picture in *prompt*.
 """
 SIDE = 512

@@ -85,8 +85,8 @@ KREA_NOTE = """## Prompt in a style, with Krea 2 Turbo
 
 ### What to change first
 
-- *positions* in *FFA Model Patcher*: **untwist** lets the model copy less of the style picture's layout;
-  *high_frequencies*: lower copies still less.
+- *positions* in *FFA Model Patcher* (in Nodes 2.0: *Show advanced inputs*): **untwist** lets the model copy
+  less of the style picture's layout; *high_frequencies*: lower copies still less.
 - Too little style: *method* **ffa** draws from the style alone, **zstar** from both.
 - *layers*: **single.7-27** of 28 are the blocks in which other packs bring style in.
 - *noise_seed* in *Paint*: another picture.
@@ -181,5 +181,5 @@ def krea_blocks() -> tuple[Block, Node, Block]:
 
 PROMPT = prompt_page("style_and_prompt", NOTE, (load_checkpoint(),), prompt_block(), width=560)
 KREA_PROMPT = prompt_page(
-    "krea2_style_and_prompt", KREA_NOTE, (network(TURBO), *KREA_PARTS), *krea_blocks(), width=600, tested=OPENED
+    "krea2_style_and_prompt", KREA_NOTE, (network(TURBO), *KREA_PARTS), *krea_blocks(), width=700, tested=OPENED
 )

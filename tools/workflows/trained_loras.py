@@ -24,6 +24,7 @@ from .parts import (
     sampler,
     size_knobs,
     steps_knob,
+    together,
     two_styles,
     unwrapped,
     work,
@@ -43,7 +44,7 @@ pictures to 192.
 
 - *training steps* in *Train two LoRAs*: more for more of the style.
 - *strength* of a LoRA: the same, without training again.
-- *end_percent* in *FFA Model Patcher*: higher holds on to the portrait longer.
+- *end_percent* in *FFA Model Patcher* (in Nodes 2.0: *Show advanced inputs*): higher holds on to the portrait longer.
 """
 NOTE = f"""## Two pictures, two LoRAs, each in its region
 
@@ -56,7 +57,7 @@ NOTE = f"""## Two pictures, two LoRAs, each in its region
 ### What to change first
 
 - *training steps*: more for more of the style. 200 as DiffStyler was published, with 50 steps and cfg 10.5.
-- *end_percent* in *FFA Model Patcher*: higher holds on to the portrait longer.
+- *end_percent* in *FFA Model Patcher* (in Nodes 2.0: *Show advanced inputs*): higher holds on to the portrait longer.
 - Other masks: paint them in the portrait's mask editor, or let *SAM3 Detect* find them.
 
 {ON_NEWER}
@@ -173,7 +174,7 @@ def demo_paint_block() -> Block:
 
 def page_of(name: str, note: str, model: Node, prepare: tuple[Item, ...], paint: Group, shown: Group) -> Workflow:
     """The portrait below the note, the model below the style pictures: three pictures make a column too high."""
-    start = Group("Start here", ((Note("note", large(unwrapped(note), everything=False), 445),),), GOLD)
+    start = Group("Start here", ((Note("note", large(together(unwrapped(note))), 445),),), GOLD)
     portrait = Group("Your portrait", ((load_picture("content", "Portrait"),),))
     prepared = Group("Two LoRAs, and the portrait", (prepare,))
     return Workflow(

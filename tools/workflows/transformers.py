@@ -35,7 +35,7 @@ NOTE = """## Portrait in a style, with {model}
 1. {fetch}
 2. Choose your **Portrait** and a **Style picture**.
 3. Press **Run**. You need no prompt.
-{more}
+
 ### What to change first
 
 In *FFA Model Patcher*:
@@ -47,36 +47,33 @@ In *FFA Model Patcher*:
 The inversions keep **latents**, as features take gigabytes. Layers
 and settings rest on papers and on small models. Tell us what you find.
 """
-UNTWIST = "- *positions*: **untwist** copies less of the style picture's shapes, and brings less of its style.\n"
+UNTWIST = """- *positions* (in Nodes 2.0: *Show advanced inputs*): **untwist** copies less of the style picture's
+shapes, and brings less of its style.
+"""
 OFFERED = "Fetch **{}**, its {} and its VAE, {} GB in all: the loaders offer the downloads."
 UNMEASURED = "all {} blocks; nobody has measured which of them carry style, try **{}**"
 FLUX_NOTE = NOTE.format(
     model="Flux.1",
     fetch=OFFERED.format("Flux.1 dev", "two text encoders", 34) + " Its guidance is set to 1.",
-    more="",
     layers="**single**, all 38 single blocks; **single.20-37** keeps more of the portrait",
     positions=UNTWIST,
 )
 SD35_NOTE = NOTE.format(
     model="SD3.5",
     fetch="Choose **SD3.5 medium**, about 12 GB, in *Load Checkpoint*: text encoders and VAE are in it.",
-    more="",
     layers=UNMEASURED.format(24, "double.8-23"),
     positions="",
 )
 QWEN_NOTE = NOTE.format(
     model="Qwen-Image",
     fetch=OFFERED.format("Qwen-Image", "text encoder", 30),
-    more="",
     layers=UNMEASURED.format(60, "double.20-59"),
     positions=UNTWIST,
 )
 Z_NOTE = NOTE.format(
     model="Z-Image",
-    fetch=OFFERED.format("Z-Image", "text encoder", 21),
-    more="""
-For **ComfyUI 0.5** or newer. *Z-Image Turbo* paints in eight steps and cannot be inverted well: take Z-Image itself.
-""",
+    fetch=OFFERED.format("Z-Image", "text encoder", 21)
+    + " For **ComfyUI 0.5** or newer. *Z-Image Turbo* cannot be inverted well.",
     layers=UNMEASURED.format(30, "double.10-29"),
     positions=UNTWIST,
 )
