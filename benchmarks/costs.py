@@ -10,6 +10,7 @@ steps, it is timed in the first.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,12 +19,21 @@ from .bench import Lab, in_turn, parser, ratios, table, use_comfyui
 GUIDED = {"nvqg": "`style_aligned` guided by `nvqg`", "spg": "a plain model guided by `spg`, style by `style_aligned`"}
 
 
-def fused_model(lab: Lab, bank: Any, method: str) -> Any:
+def fused_model(lab: Lab, bank: Any, method: str, detail: float = 0.0) -> Any:
     """The network with a method at its defaults."""
     from magicstyle.attention_patches.comfy import install_fusion
+    from magicstyle.core.controls import StyleControls
     from magicstyle.core.fusion import FusionSettings
 
-    return install_fusion(lab.model, bank, FusionSettings(method), lab.network.layers, 0.0, 1.0)
+    settings = FusionSettings(method, controls=StyleControls(detail=detail))
+    return install_fusion(lab.model, bank, settings, lab.network.layers, 0.0, 1.0)
+
+
+def with_detail(lab: Lab, latent: Any) -> Any:
+    """A content's features, b c h w, at the later of two levels: in the first `detail` does not act."""
+    stored = lab.capture(latent, lab.network.layers, "qkvh")
+    header = replace(stored.header, sigmas=(2 * lab.SIGMA, lab.SIGMA), every=2)
+    return stored.of_tensors(header, stored.tensors, None)
 
 
 def guided(lab: Lab, bank: Any, kind: str) -> Callable[[], object]:
@@ -59,6 +69,8 @@ def variants(lab: Lab) -> tuple[dict[str, Callable[[], object]], dict[str, int]]
     for method in FUSIONS:
         if method != "nvqg":
             runs[f"`{method}`"] = partial(lab.call, fused_model(lab, bank, method), lab.latents[2])
+    detailed = FeatureBank(with_detail(lab, lab.latents[0]), (StyleEntry(style),))
+    runs["`ffa` with `detail`"] = partial(lab.call, fused_model(lab, detailed, "ffa", 1.0), lab.latents[2])
     rows = dict.fromkeys(runs, 1)
     runs |= {label: guided(lab, bank, kind) for kind, label in GUIDED.items()}
     return runs, rows | {GUIDED["nvqg"]: 2, GUIDED["spg"]: 3}

@@ -10,6 +10,7 @@ from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete, RescaleCFG
 from magicstyle.attention_patches.architectures import find
 from magicstyle.attention_patches.comfy import install_fusion
 from magicstyle.banks.bank import FeatureBank, StyleEntry
+from magicstyle.core.controls import StyleControls
 from magicstyle.core.errors import MagicStyleError
 from magicstyle.core.fusion import FusionSettings
 from magicstyle.core.layers import select_layers
@@ -322,3 +323,18 @@ def test_features_and_latents_of_an_inpainting_inversion_give_the_same_picture()
 
 
 # --- models of another kind ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["sd21", "sdxl", "ssd-1b", "vega"])
+def test_the_portraits_detail_is_added_whatever_is_kept_of_it(name):
+    """By the ResNets of six decoder blocks in SDXL and its kin, whose blocks hold several transformers each."""
+    layers, found = {"sd21": "output.6-11"}.get(name, "output.0-5"), []
+    for kept in ({"roles": "all and detail"}, {"storage": "latents"}):
+        content, bank = scene(name, layers=layers, **kept)
+        for detail in (1.0, 0.0):
+            found.append(
+                sample(name, content, patch(family_model(name), bank, layers, controls=StyleControls(detail=detail)))
+            )
+    stored, without, replayed, _ = found
+    assert difference(stored, replayed) <= 1e-4
+    assert difference(stored, without) > 10 * difference(stored, replayed)
