@@ -139,7 +139,7 @@ FOLDED = {
     "MagicStyleInvertStyle": RARE,
     "MagicStylePatchFFA": {"start_percent", "end_percent", "positions", "high_frequencies", "low_frequencies"},
     "MagicStyleApplyRecipe": {"layers"},
-    "MagicStyleControls": {"align_before_rotation", "rise", "other_axes", "match_weight", "frames_together"},
+    "MagicStyleControls": {"align_before_rotation", "rise", "other_axes", "match_weight", "frames_together", "detail"},
     "MagicStyleGuidance": {"start_percent", "end_percent"},
     "MagicStyleInitialLatent": {"frames_together"},
 }
