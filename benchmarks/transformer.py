@@ -52,15 +52,24 @@ class FlowPainter:
         """Sampled back without any style: b 3 h w."""
         return self._sampled(self.model, content.noise, content)
 
-    def painted(self, content: Any, style: Any, settings: FusionSettings, adain: float = 1.0) -> Tensor:
+    def painted(
+        self,
+        content: Any,
+        style: Any,
+        settings: FusionSettings,
+        adain: float = 1.0,
+        *,
+        layers: str = "auto",
+        positions: str = "same",
+    ) -> Tensor:
         """As Feature Bank, Initial Latent, FFA Model Patcher and a sampler paint: b 3 h w."""
-        from magicstyle.attention_patches.checks import AUTO
         from magicstyle.attention_patches.comfy import install_fusion
+        from magicstyle.attention_patches.placing import Positions
         from magicstyle.banks.bank import FeatureBank, StyleEntry
         from magicstyle.nodes.initial_latent import InitialLatent
 
         bank = FeatureBank(content.features, (StyleEntry(style.features),))
-        patched = install_fusion(self.model, bank, settings, AUTO, 0.0, 1.0)
+        patched = install_fusion(self.model, bank, settings, layers, 0.0, 1.0, Positions(positions))
         start = InitialLatent.execute(content.noise, style.noise, "adain", adain).args[0]
         return self._sampled(patched, start, content)
 
