@@ -23,6 +23,7 @@ SECOND_HOST = Path.home() / "comfy" / "ComfyUI-0.33"
 MEETS_HOST = (
     "blueprint",
     "composition",
+    "detail",  # hooks parts of the network by their names
     "families",
     "family_fusion",  # with the transformers that an older host does not have
     "files",
