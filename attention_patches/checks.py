@@ -14,14 +14,14 @@ from ..core.errors import MagicStyleError
 from ..core.features import DETAIL
 from ..core.fusion import FusionSettings
 from ..core.grid import Grid
-from ..core.layers import LayerId, legal_range, misnamed, select_layers
+from ..core.layers import LayerId, misnamed, select_layers
 from ..core.word_regions import StyleWords
 from .architectures import BLOCKS, Architecture
 from .architectures.base import HostArchitecture
 
 AUTO = "auto"
 GROUPED = "rsa"  # the method whose styles may act where words are seen
-ROLE_NAMES = {"q": "queries", "k": "keys", "v": "values", DETAIL: "detail"}
+ROLE_NAMES = {"q": "queries", "k": "keys", "v": "values"}
 
 
 def check_bank(architecture: Architecture, bank: FeatureBank) -> None:
@@ -96,13 +96,17 @@ def named(layers: str, default: str) -> str:
 def check_roles(bank: FeatureBank, roles: Sequence[str], method: str) -> None:
     """Refuse pictures that lack roles which the method reads of them."""
     for number, (features, wanted) in enumerate(zip(bank.pictures, roles, strict=True)):
-        missing = [ROLE_NAMES[role] for role in wanted if role not in features.roles]
+        missing = [name for role, name in ROLE_NAMES.items() if role in wanted and role not in features.roles]
         if missing:
             name = bank.name(number)
-            kept = "all and detail" if DETAIL in wanted else "all"
             raise MagicStyleError(
                 f"method '{method}' reads the {name}'s {' and '.join(missing)}, which the bank does not hold: "
-                f"set roles to {kept} on the DDIM Inversion node."
+                "set roles to all on the DDIM Inversion node."
+            )
+        if DETAIL in wanted and DETAIL not in features.roles:
+            raise MagicStyleError(
+                "detail of Style Controls reads what the content's ResNets add, which the bank does not hold: set "
+                "roles to 'all and detail', or storage to latents, on DDIM Inversion (Content), or detail to 0."
             )
 
 
@@ -117,8 +121,9 @@ def check_detail(bank: FeatureBank, settings: FusionSettings, layers: Collection
         )
     if not any(begins_decoder_block(layer) for layer in layers):
         raise MagicStyleError(
-            f"detail of Style Controls acts in the decoder's ResNets of a UNet, and layers {legal_range(layers)} hold "
-            "none: set detail to 0, or choose layers such as output.6-11 of an SD1.5 or SDXL checkpoint."
+            "detail of Style Controls acts in a UNet's ResNets before the first transformer of an output block, and "
+            f"layers {', '.join(map(str, layers))} hold none of these: set detail to 0, or choose layers such as "
+            "output.6-11 of SD1.5 or output.0-5 of SDXL."
         )
 
 

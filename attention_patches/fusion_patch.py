@@ -194,7 +194,8 @@ class FusionPatch:
 
     def _detail(self, view: View, moment: Moment, account: Account) -> ResNetHandler | None:
         strength = self.settings.controls.detail
-        handler = added_detail(view, self._known_canvas, moment, self.layers, strength, account.detailed.add)
+        canvas, note = self._known_canvas, account.detailed.add
+        handler = added_detail(view, canvas, moment, self.layers, strength, note, self.keep)
         account.awaits_detail |= handler is not None
         return handler
 

@@ -19,12 +19,14 @@ class ModelCall(NamedTuple):
     inputs: Mapping[str, Any]  # the model's other inputs by name
     control: Any
     options: dict[str, Any]  # the host's transformer_options
+    network: Any = None  # that runs, where it is known: of several devices each has its own
 
     @classmethod
-    def read(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ModelCall:
-        """Name what a wrapper of apply_model was given."""
+    def read(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any], executor: Any = None) -> ModelCall:
+        """Name what a wrapper of apply_model was given; the executor leads to the network that runs."""
         x, level, c_concat, c_crossattn, control, options = args[:6]
-        return cls(x, level, {"c_concat": c_concat, "c_crossattn": c_crossattn, **kwargs}, control, options)
+        network = getattr(getattr(executor, "class_obj", None), "diffusion_model", None)
+        return cls(x, level, {"c_concat": c_concat, "c_crossattn": c_crossattn, **kwargs}, control, options, network)
 
     def run(self, apply_model: Callable[..., Tensor]) -> Tensor:
         """Make the call: b c h w."""

@@ -39,10 +39,11 @@ def added_detail(
     layers: Collection[LayerId],
     strength: float,
     added: Callable[[LayerId], None],
+    keep: Tensor | None = None,
 ) -> ResNetHandler | None:
     """Adds the content's detail to what the ResNets before these layers add, in every step but the first.
 
-    `added` hears before which of the layers it was.
+    `added` hears before which of the layers it was. Where a mask, b h w, keeps the content, it is as detailed already.
     """
     of_content = view.added
     if of_content is None or moment.progress == 0.0:
@@ -57,7 +58,10 @@ def added_detail(
         shown = rows.alone if view.alone else rows
         content = of_content(call.layer).to(call.x)
         high = high_frequencies(content, canvas.grids[call.layer])
-        return with_detail(call.x, shown.of_content(content), shown.of_content(high), strength)
+        high = shown.of_content(high)
+        if keep is not None:
+            high = high * (1.0 - shown.of_region(keep)).to(high)[..., None]
+        return with_detail(call.x, shown.of_content(content), high, strength)
 
     return add
 

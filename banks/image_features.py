@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..core.features import ROLES, AttentionFeatures, Depth, ModelId, View
+from ..core.detail import begins_decoder_block
+from ..core.features import DETAIL, ROLES, AttentionFeatures, Depth, ModelId, View
 from ..core.grid import Grid
 from ..core.layers import LayerId
 from ..core.noise_pair import NoisePair
@@ -169,4 +170,5 @@ class ImageFeatures(ABC):
 
 def layer_bytes(header: FeatureHeader, layer: LayerId, width: int, roles: str) -> int:
     """One layer's features of all pictures at one step, in single precision."""
-    return header.grids[layer].tokens * width * header.batch * len(roles) * 4
+    held = len(roles if begins_decoder_block(layer) else roles.replace(DETAIL, ""))
+    return header.grids[layer].tokens * width * header.batch * held * 4

@@ -121,7 +121,7 @@ class StoredFeatures(ImageFeatures):
             width = (own[name].shape or (0,))[-1]
             require_kind(own, name, NARROW, (header.groups.count, header.batch, tokens, width))
             require(1 <= width <= MAX_WIDTH, name)
-            if role in ROLES:
+            if role != RESNET:
                 require(widths.setdefault(str(layer), width) == width and width % header.heads[layer] == 0, name)
         return {f"width of {layer}": width for layer, width in widths.items()}
 
@@ -212,17 +212,29 @@ class FeatureWriter:
 
     def close(self, header: FeatureHeader, noise_pair: NoisePair | None = None) -> StoredFeatures:
         """The finished features; the header's grids give way to those that were seen."""
-        missing = [layer for layer in self._layers if layer not in self._grids]
-        if missing:
-            raise MagicStyleError(
-                f"Layers {legal_range(missing)} gave no self-attention features: another node replaces the attention "
-                "there; remove it from the inversion's model, or leave these layers out."
-            )
+        self._check_layers()
         self._check_steps(header.batch)
         grids = {layer: self._grids[layer] for layer in self._layers}
         disk = self._allocate if isinstance(self._allocate, OnDisk) else None
         header = replace(header, grids=MappingProxyType(grids))
         return StoredFeatures(header, self._stacks, noise_pair, resnet=self._resnet, disk=disk)
+
+    def _check_layers(self) -> None:
+        """Refuse layers, or ResNets before them, that never came by."""
+        roles = [role for role in ROLES if role in self._roles]
+        seen = [layer for layer in self._layers if layer in self._grids]
+        seen = [layer for layer in seen if all((layer, role) in self._stacks for role in roles)]
+        if missing := [layer for layer in self._layers if layer not in seen]:
+            raise MagicStyleError(
+                f"Layers {legal_range(missing)} gave no self-attention features: another node replaces the attention "
+                "there; remove it from the inversion's model, or leave these layers out."
+            )
+        behind = filter(begins_decoder_block, self._layers if self.wants_detail else ())
+        if missing := [layer for layer in behind if (layer, DETAIL) not in self._stacks]:
+            raise MagicStyleError(
+                f"The ResNets before layers {legal_range(missing)} never came by: another node replaces the model's "
+                "blocks; remove it from the inversion's model, or set roles to all."
+            )
 
     def _check_steps(self, batch: int) -> None:
         """Refuse stacks of which some step was never written, or not for every picture: they hold what lay there."""

@@ -26,14 +26,23 @@ def begins_decoder_block(layer: LayerId) -> bool:
 
 
 def high_frequencies(tokens: Tensor, grid: Grid) -> Tensor:
-    """A map b n c without its low frequencies: those at a distance D from the lowest keep 1 - exp(-D^2 / 2 r^2)."""
+    """A map b n c without its low frequencies: those at a distance D from the lowest keep 1 - exp(-D^2 / 2 r^2).
+
+    What is taken away falls with D^2 = D_y^2 + D_x^2, hence row by row and column by column: two products of matrices,
+    which every device and precision has.
+    """
     y, x = grid.frame
-    down, across = torch.fft.fftfreq(y, 1 / y), torch.fft.rfftfreq(x, 1 / x)
-    distance = down[:, None].square() + across[None].square()
-    passed = 1.0 - torch.exp(-distance / (2 * (RADIUS * min(y, x)) ** 2))
+    down, across = (_low_pass(side, RADIUS * min(y, x)).to(tokens.device) for side in (y, x))
     cells = rearrange(tokens.float(), "b (t y x) c -> b t c y x", y=y, x=x)
-    high = torch.fft.irfft2(torch.fft.rfft2(cells) * passed.to(cells.device), s=(y, x))
+    high = cells - down @ cells @ across
     return rearrange(high, "b t c y x -> b (t y x) c").to(tokens)
+
+
+def _low_pass(side: int, radius: float) -> Tensor:
+    """A symmetric matrix that keeps exp(-D^2 / 2 r^2) of each frequency of a row of so many places: side x side."""
+    kept = torch.exp(-torch.fft.fftfreq(side, 1 / side).square() / (2 * radius**2))
+    places = torch.arange(side)
+    return torch.fft.ifft(kept).real[(places[:, None] - places) % side]
 
 
 def with_detail(added: Tensor, content: Tensor, high: Tensor, strength: float) -> Tensor:

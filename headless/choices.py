@@ -32,9 +32,17 @@ def model_and_recipe(given: argparse.Namespace) -> tuple[ModelFile, Recipe, Fram
         select_layers(given.layers, model.layers)
         controls = StyleControls(**{name: getattr(given, name) for name in CONTROLS})
         settings = FusionSettings(given.method, controls=controls, **{name: getattr(given, name) for name in KNOBS})
-        guidance = StyleGuidance(given.guidance or StyleGuidance.kind, given.style_scale if given.guidance else 0.0)
+        guidance = _guidance(given)
         recipe = replace(recipe, settings=settings, layers=given.layers, adain=given.adain, guidance=guidance)
     return model, recipe, frame
+
+
+def _guidance(given: argparse.Namespace) -> StyleGuidance:
+    if given.guidance is None and given.style_scale is not None:
+        raise MagicStyleError("--style-scale is for style guidance: give --guidance too, or leave it out.")
+    if given.guidance is None:
+        return Recipe.guidance
+    return StyleGuidance(given.guidance, StyleGuidance.scale if given.style_scale is None else given.style_scale)
 
 
 def _check_numbers(given: argparse.Namespace) -> None:

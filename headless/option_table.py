@@ -163,8 +163,8 @@ OPTIONS = (
         commands=(STYLIZE,),
         group=FUSION,
         type=float,
-        default=StyleGuidance.scale,
-        help=f"of --guidance, from 0 to {MAX_SCALE:g}: how far each prediction moves (default: %(default)s)",
+        help=f"of --guidance, from 0 to {MAX_SCALE:g}: how far each prediction moves (default: "
+        f"{StyleGuidance.scale:g})",
     ),
     _row(
         "--likeness",

@@ -108,9 +108,9 @@ def _inputs() -> list[Any]:
             max=1.0,
             step=0.05,
             optional=True,
-            tooltip="For SD1.5 and SDXL with a portrait: how much of its fine detail the decoder adds; a little nearer "
-            "to the portrait in the same style. MAST: 1. The portrait's inversion needs roles all and detail, or "
-            "storage latents.",
+            tooltip="For SD1.5 and SDXL: how much of the portrait's fine detail the decoder adds. The picture comes a "
+            "little nearer to the portrait in nearly the same style; MAST was published with 1. The portrait's "
+            "inversion needs roles all and detail, or storage latents.",
         ),
     ]
     return folded(inputs, "align_before_rotation", "rise", "other_axes", "match_weight", "frames_together", "detail")

@@ -7,6 +7,7 @@ the override never sees, so it must be the one that lowers the flag.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
@@ -153,9 +154,10 @@ class Unet(HostArchitecture):
     ) -> Iterator[None]:
         """What the ResNets of output blocks with attention add, b c h w, by the last convolution of each.
 
-        The network is shared and its modules know nothing of the call: the patch that runs before a block says so.
+        Threads share a network, and its modules know nothing of the call: the patch that runs before a block says so.
         """
         live: dict[int, Mapping[str, Any]] = {}  # of the block that runs, its options
+        own, network = threading.get_ident(), self._network if call.network is None else call.network
 
         @torch.compiler.disable
         def enter(h: Tensor, skip: Tensor, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -169,7 +171,7 @@ class Unet(HostArchitecture):
             @torch.compiler.disable
             def hook(module: Any, inputs: tuple[Tensor, ...], found: Tensor) -> Tensor | None:
                 """A forward hook: b c h w."""
-                options = live.pop(layer.number, None)
+                options = live.pop(layer.number, None) if threading.get_ident() == own else None
                 if options is None:
                     return None
                 x = rearrange(found, "b c h w -> b (h w) c")
@@ -181,7 +183,7 @@ class Unet(HostArchitecture):
         with ExitStack() as stack, patched(call.options, output_block_patch=enter):
             for layer in filter(begins_decoder_block, self.layers):
                 # a block of another node's making may have none
-                parts = getattr(self._network.output_blocks[layer.number][0], "out_layers", None)
+                parts = getattr(network.output_blocks[layer.number][0], "out_layers", None)
                 if parts is not None:
                     stack.callback(parts[-1].register_forward_hook(see(layer)).remove)
             yield

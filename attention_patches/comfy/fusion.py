@@ -102,7 +102,7 @@ class _Fusion:
 
     def apply_model(self, executor: Executor, *args: Any, **kwargs: Any) -> Tensor:
         """One model call, b c h w: with the fusion inside the window, as it is outside and for replays."""
-        call = ModelCall.read(args, kwargs)
+        call = ModelCall.read(args, kwargs, executor)
         entry, sigma = Entry.of(call.options), call.sigma
         if entry.replaying or sigma not in self.patch.window:
             return executor(*args, **kwargs)

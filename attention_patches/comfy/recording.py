@@ -28,7 +28,7 @@ def install_capture(model: Model, architecture: HostArchitecture, recorder: AnyR
 
     def apply_model(executor: Executor, *args: Any, **kwargs: Any) -> Tensor:
         """The host's model call as it is: b c h w."""
-        call = ModelCall.read(args, kwargs)
+        call = ModelCall.read(args, kwargs, executor)
         recorder.see_inputs(call)
         handlers = recorder.handlers
         with nullcontext() if handlers is None else hooked(call, architecture, handlers):
@@ -56,7 +56,7 @@ def install_word_reader(model: Model, architecture: HostArchitecture, reader: Wo
 
     def apply_model(executor: Executor, *args: Any, **kwargs: Any) -> Tensor:
         """The host's model call as it is: b c h w."""
-        with hooked(ModelCall.read(args, kwargs), architecture, reader.handlers):
+        with hooked(ModelCall.read(args, kwargs, executor), architecture, reader.handlers):
             return executor(*args, **kwargs)
 
     reading = model.clone()

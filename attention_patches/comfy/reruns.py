@@ -41,7 +41,7 @@ def rerun_beside(
         x = x.to(running.x)
         level = x.new_full((x.shape[0],), trajectory.header.kept_sigmas[group])
         inputs = map_inputs(trajectory.inputs, lambda tensor: tensor.to(x.device))
-        call = ModelCall(x, level, inputs, None, replay_options(trajectory, running.options, level))
+        call = ModelCall(x, level, inputs, None, replay_options(trajectory, running.options, level), running.network)
         with own_methods(architecture, apply_model), hooked(call, architecture, handlers, alone=True):
             call.run(apply_model)
 

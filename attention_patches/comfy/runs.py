@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...banks.bank import FeatureBank
+from ...core.detail import begins_decoder_block
 from ...core.layers import LayerId, legal_range
 from ..correspondences import Correspondences
 from ..fusion_patch import Account, FusionPatch
@@ -118,10 +119,12 @@ def left_undone(
             "text_sees_style had nothing to act on: in this model the prompt has no part in the picture's "
             "self-attention; switch it off."
         )
-    if account.awaits_detail and account.fused and not account.detailed:
+    passed = {layer for layer in patch.layers if begins_decoder_block(layer)}.difference(account.detailed)
+    if account.awaits_detail and account.fused and passed:
         yield (
-            "detail of Style Controls had nothing to act on: the decoder's ResNets never came by in this run; another "
-            f"node{others} replaces the model's blocks or cuts the picture: take it off the sampling model."
+            f"detail of Style Controls had nothing to act on before {_named(passed)}, whose ResNets never came by in "
+            f"this run: another node{others} replaces the model's blocks or cuts the picture; take it off the sampling "
+            "model."
         )
     if run.words is not None and account.fused and run.words.regions is None:
         yield (

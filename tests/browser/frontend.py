@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ BOXES = """() => app.graph.nodes.map(node => {
 CUT_NOTES = """part => [...document.querySelectorAll('*')]
     .filter(box => ['auto', 'scroll'].includes(getComputedStyle(box).overflowY) && box.textContent.includes(part))
     .map(box => box.scrollHeight - box.clientHeight).filter(hidden => hidden > 1)"""
+COUNT = "() => app.graph.nodes.length"
 NODE_ERRORS = "() => JSON.stringify(app.lastNodeErrors)"
 SELECT = "type => app.canvas.selectNode(app.graph.nodes.find(node => node.type === type))"
 HELP_PICTURES = """() => [...document.querySelectorAll('.node-help-content img')]
@@ -212,11 +214,14 @@ class Frontend:
         self.page.mouse.dblclick(*self.on_screen(place))
         self.settle(1000)
         self.page.keyboard.type(words)
+        self.page.get_by_role("option").filter(has_text=re.compile(words, re.IGNORECASE)).first.wait_for(timeout=30_000)
         self.settle(1000)
+        before = self.evaluate(COUNT)
         self.page.keyboard.press("Enter")
         self.settle(500)
         self.page.mouse.click(*self.on_screen(place))
         self.presses += 3
+        self.page.wait_for_function(f"before => ({COUNT})() > before", arg=before, timeout=30_000)
         self.settle(500)
 
     def previews(self) -> list[str]:

@@ -247,6 +247,22 @@ def test_what_the_decoders_resnets_add_is_kept_with_the_layers_whose_blocks_they
     assert features().view(1.0, None).added is None
 
 
+def test_layers_are_missed_that_gave_a_resnet_alone_and_resnets_whose_layers_came_by():
+    layers, grid = (LayerId("output", 8, 0), LayerId("output", 9, 0)), Grid((3, 4))
+    kept = replace(header(), grids=dict.fromkeys(layers, grid), heads=dict.fromkeys(layers, 2), sigmas=SIGMAS[:1])
+    attention, added = AttentionFeatures(torch.zeros(1, 12, 8)), torch.zeros(1, 12, 8)
+    without_attention, without_resnet = (FeatureWriter(layers, 1, "qh") for _ in range(2))
+    for writer in (without_attention, without_resnet):
+        writer.write(layers[0], grid, 0, attention)
+        writer.write_added(layers[0], grid, 0, added)
+    without_attention.write_added(layers[1], grid, 0, added)
+    without_resnet.write(layers[1], grid, 0, attention)
+    with pytest.raises(MagicStyleError, match=r"Layers output\.9 gave no self-attention features"):
+        without_attention.close(kept)
+    with pytest.raises(MagicStyleError, match=r"The ResNets before layers output\.9 never came by"):
+        without_resnet.close(kept)
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_model_call_holds_the_largest_stored_layer_or_all_replayed_ones_in_single_precision(batch):
     stored, widths = features(batch=batch), {LAYERS[0]: 32, LAYERS[1]: 4}  # 15 and 60 tokens

@@ -582,6 +582,8 @@ def test_a_style_scale_out_of_range_and_a_method_of_guidance_alone_are_refused(p
     pictures("a.png", "x.png")
     assert quiet("a.png", "x.png", "--guidance", "spg", "--style-scale", "21") == cli.UNUSABLE
     assert "style_scale is 21" in capsys.readouterr().err
+    assert quiet("a.png", "x.png", "--style-scale", "2") == cli.UNUSABLE
+    assert "--style-scale is for style guidance" in capsys.readouterr().err
     assert quiet("a.png", "x.png", "--method", "nvqg") == cli.UNUSABLE
     assert "invalid choice: 'nvqg'" in capsys.readouterr().err
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from magicstyle.core.controls import StyleControls
 from magicstyle.core.fusion import FUSIONS, FusionSettings
 from magicstyle.core.guidance import StyleGuidance
 from magicstyle.core.inversion_methods import INVERSIONS, InversionSettings
@@ -59,6 +60,17 @@ def test_guidance_goes_in_lockstep(model, kind):
     one_by_one, block = both_ways(model, recipe, contents, styles, rows=2)
     assert_equal_pairs(one_by_one, block)
     plain = stylize(model, contents[0], styles[0], replace(recipe, guidance=StyleGuidance(scale=0.0)))
+    assert not torch.allclose(block[0, 0], plain, atol=1e-2)
+
+
+@pytest.mark.parametrize("contents, styles", [(3, 2), (1, 3)])
+def test_the_portraits_detail_goes_in_lockstep(model, contents, styles):
+    """Also where several contents are one column, of which each row has its own."""
+    recipe = Recipe(FusionSettings("mast", controls=StyleControls(detail=1.0)), steps=STEPS)
+    pairs = inverted(model, recipe, [(64, 64)] * contents, 0), inverted(model, recipe, [(64, 64)] * styles, 1)
+    one_by_one, block = both_ways(model, recipe, *pairs, rows=2)
+    assert_equal_pairs(one_by_one, block)
+    plain = stylize(model, pairs[0][0], pairs[1][0], Recipe(FusionSettings("mast"), steps=STEPS))
     assert not torch.allclose(block[0, 0], plain, atol=1e-2)
 
 

@@ -44,6 +44,7 @@ CONTROLS = {
     "other_axes": "stay",
     "match_weight": 0.6,
     "frames_together": False,
+    "detail": 0.0,
 }
 DEFAULTS = {
     "MagicStyleInvertContent": INVERSION,

@@ -5,9 +5,11 @@ import torch
 import torch._dynamo
 from comfy.ldm.modules.diffusionmodules.openaimodel import TimestepBlock
 from comfy_extras.nodes_torch_compile import TorchCompileModel
+from magicstyle.attention_patches.comfy import install_fusion
 from magicstyle.banks.bank import FeatureBank, StyleEntry
 from magicstyle.core.controls import StyleControls
 from magicstyle.core.errors import MagicStyleError
+from magicstyle.core.fusion import FusionSettings
 from magicstyle.tests.core.oracle import RULES
 from magicstyle.tests.host import scene as scenes
 from magicstyle.tests.host.fusion_oracle import stylize_with_detail
@@ -25,6 +27,15 @@ KEPT = {"features": {"roles": "all and detail"}, "latents": {"storage": "latents
 def inference():
     with torch.inference_mode():
         yield
+
+
+class Other(TimestepBlock):
+    def __init__(self, known):
+        super().__init__()
+        self.known = [known]
+
+    def forward(self, x, emb):
+        return self.known[0](x, emb)
 
 
 def picture(**more):
@@ -76,6 +87,21 @@ def test_no_style_no_detail(tiny_model):
     assert torch.equal(sample(detailed(tiny_model, bank, **off), content), sample(tiny_model, content))
 
 
+def test_what_a_mask_keeps_gets_none(tiny_model):
+    content, bank = scene(tiny_model, steps=3, roles="all and detail")
+    half = torch.zeros(1, 8, 12)
+    half[..., :6] = 1.0
+
+    def kept(mask, detail):
+        settings = FusionSettings("mast", controls=StyleControls(detail=detail))
+        return sample(install_fusion(tiny_model, bank, settings, "output.6-11", 0.0, 1.0, keep=mask), content)
+
+    white = torch.ones(1, 8, 12)
+    assert torch.equal(kept(white, 1.0), kept(white, 0.0))
+    black, part = (difference(kept(mask, 1.0), kept(mask, 0.0)) for mask in (torch.zeros(1, 8, 12), half))
+    assert black > TOLD / 2 and 0.0 < part < 0.9 * black
+
+
 def test_of_two_patchers_each_adds_its_own(tiny_model):
     """A replay for one runs inside the other's model call, and hears nothing of its hooks."""
     content, bank = scene(tiny_model, steps=3, storage="latents")
@@ -109,31 +135,32 @@ def test_a_network_whose_resnets_never_come_by_is_named(tiny_model, caplog):
     """As another pack's blocks would be that hand the transformers what they made themselves."""
     content, bank = scene(tiny_model, steps=2, roles="all and detail")
 
-    class Other(TimestepBlock):
-        def __init__(self, known):
-            super().__init__()
-            self.known = [known]
-
-        def forward(self, x, emb):
-            return self.known[0](x, emb)
-
     other = tiny_model.clone()
     for number in range(6, 12):
         place = f"diffusion_model.output_blocks.{number}.0"
         other.add_object_patch(place, Other(tiny_model.get_model_object(place)))
     assert difference(sample(detailed(other, bank), content), sample(detailed(tiny_model, bank, 0.0), content)) < 1e-5
-    said = "detail of Style Controls had nothing to act on: the decoder's ResNets never came by"
+    said = "detail of Style Controls had nothing to act on before output.6.0, output.7.0"
     assert sum(said in line for line in own_lines(caplog)) == 1
+
+
+def test_an_inversion_whose_resnets_never_come_by_is_refused(tiny_model):
+    other = tiny_model.clone()
+    for number in range(6, 12):
+        place = f"diffusion_model.output_blocks.{number}.0"
+        other.add_object_patch(place, Other(tiny_model.get_model_object(place)))
+    with pytest.raises(MagicStyleError, match="The ResNets before layers output.6-11 never came by"):
+        inversion(other, picture(), 2, roles="all and detail")
 
 
 def test_what_is_missing_is_named(tiny_model):
     content, bank = scene(tiny_model, steps=2)
-    with pytest.raises(MagicStyleError, match="reads the content's detail.*set roles to all and detail on the DDIM"):
+    with pytest.raises(MagicStyleError, match="reads what the content's ResNets add, .* set roles to 'all and detail'"):
         detailed(tiny_model, bank)
     with pytest.raises(MagicStyleError, match="adds that of a portrait, and the bank has none: set detail to 0"):
         detailed(tiny_model, FeatureBank(None, bank.styles), method="zstar")
     wide = scene(tiny_model, steps=2, layers="input.4, output.6-11", roles="all and detail")[1]
-    with pytest.raises(MagicStyleError, match=r"layers input.4.* hold none: set detail to 0"):
+    with pytest.raises(MagicStyleError, match=r"layers input.4.0 hold none of these: set detail to 0"):
         detailed(tiny_model, wide, layers="input.4")
     with pytest.raises(MagicStyleError, match="roles is 'all and detail', but layers 'input.4' hold no decoder block"):
         inversion(tiny_model, picture(), 2, "input.4", roles="all and detail")
@@ -149,9 +176,13 @@ def test_it_is_kept_beside_the_features(tiny_model):
     assert shapes == {name.replace(".k", ".h"): found[name].shape for name in found if name.endswith(".k")}
 
 
-def test_a_compiled_model_adds_it_too(tiny_model):
+@pytest.mark.parametrize("first", [0.0, 1.0], ids=["plain first", "detailed first"])
+def test_a_compiled_model_adds_it_too(tiny_model, first):
+    """What was compiled without hooks, by a run before or by the first step, must not be what later steps run."""
     content, bank = scene(tiny_model, steps=4, roles="all and detail")
+    torch._dynamo.reset()
     (compiled,) = TorchCompileModel.execute(model=tiny_model, backend="eager").args
+    sample(detailed(compiled, bank, first), content)
     plain, ours = (sample(detailed(model, bank), content) for model in (tiny_model, compiled))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     assert difference(ours, plain) <= 1e-4
