@@ -68,6 +68,7 @@ CUT_NOTES = """part => [...document.querySelectorAll('*')]
     .filter(box => ['auto', 'scroll'].includes(getComputedStyle(box).overflowY) && box.textContent.includes(part))
     .map(box => box.scrollHeight - box.clientHeight).filter(hidden => hidden > 1)"""
 COUNT = "() => app.graph.nodes.length"
+IS_TYPED_IN = "() => document.activeElement?.tagName === 'INPUT'"
 NODE_ERRORS = "() => JSON.stringify(app.lastNodeErrors)"
 SELECT = "type => app.canvas.selectNode(app.graph.nodes.find(node => node.type === type))"
 HELP_PICTURES = """() => [...document.querySelectorAll('.node-help-content img')]
@@ -211,8 +212,11 @@ class Frontend:
 
     def add_by_search(self, words: str, place: list[float]) -> None:
         """Double click on the empty canvas, type, Enter, and a click to put the first node found into its place."""
-        self.page.mouse.dblclick(*self.on_screen(place))
-        self.settle(1000)
+        for _ in range(5):  # on a busy machine the two clicks may come too far apart
+            self.page.mouse.dblclick(*self.on_screen(place))
+            self.settle(2000)
+            if self.evaluate(IS_TYPED_IN):
+                break
         self.page.keyboard.type(words)
         self.page.get_by_role("option").filter(has_text=re.compile(words, re.IGNORECASE)).first.wait_for(timeout=30_000)
         self.settle(1000)
