@@ -80,8 +80,8 @@ def test_rows_of_two_prompts_and_two_portraits_have_each_its_own(tiny_model):
         assert difference(both[number], sample(detailed(tiny_model, single), alone, 3.0, *prompts)[0]) <= 1e-4
 
 
-def test_no_style_no_detail(tiny_model):
-    """Where no style acts the picture comes back as it does without: to the last bit."""
+def test_a_method_that_leaves_the_models_own_attention_adds_nothing(tiny_model):
+    """Its picture is the model's, to the last bit."""
     content, bank = scene(tiny_model, steps=3, roles="all and detail")
     off = {"style_weight": 0.0, "content_weight": 0.0, "query_preservation": 0.0, "temperature": 1.0}
     assert torch.equal(sample(detailed(tiny_model, bank, **off), content), sample(tiny_model, content))

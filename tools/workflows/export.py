@@ -12,7 +12,8 @@ from .pages import JSON, Facts, Inside, Page, stable_id
 CORE_VERSION = "0.3.64"  # the oldest ComfyUI that the files are tested with
 NEWER_CORE = "0.33.0"
 FRONTEND_VERSION = "1.27.10"
-VIEW: JSON = {"ds": {"scale": 0.6, "offset": [40, 80]}, "frontendVersion": FRONTEND_VERSION}
+# beside the side bar and below the menu, which lie over the canvas
+VIEW: JSON = {"ds": {"scale": 0.6, "offset": [130, 130]}, "frontendVersion": FRONTEND_VERSION}
 CATEGORY = "MagicStyle"  # of the pack's nodes
 NAME = "magicstyle"  # under which a file says what tools and tests call its workflow
 
